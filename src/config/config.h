@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+// The configuration as the rest of Aether sees it: plain values, validated, with every default
+// filled in. How they are read from YAML is in loader.h. Durations are never negative; addresses
+// are text that parse_address (base/address.h) takes. All of these compare, so that a reload can
+// tell what changed.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/log.h"
+#include "base/time.h"
+
+namespace aether::config {
+
+using Command = std::vector<std::string>;
+using Variables = std::vector<std::pair<std::string, std::string>>;
+
+// ---- listeners
+
+/// How connections find the revision that serves (docs/architecture.md).
+enum class ListenMode : std::uint8_t {
+  Steered,    ///< A listener per revision; a kernel program names the one that receives.
+  Shared,     ///< One listener that every revision inherits.
+  Exclusive,  ///< One owner at a time: the old revision stops before the new one starts.
+  Bpf,        ///< For programs that bind their own port. Parsed; `up` refuses it in this release.
+};
+
+struct Listen {
+  std::string name;     ///< For LISTEN_FDNAMES and {fd:NAME}; unique within the service.
+  std::string address;  ///< As written, e.g. ":8080"; parse_address has taken it.
+  ListenMode mode = ListenMode::Steered;  ///< Abstract unix names are Shared.
+  int backlog = 4096;                     ///< 1..65535.
+  std::optional<unsigned> unix_mode;      ///< File mode of a unix socket's path, 0..0777.
+  bool v6_only = false;
+  bool operator==(Listen const&) const = default;
+};
+
+// ---- restart, readiness, limits
+
+enum class RestartPolicy : std::uint8_t { Always, OnFailure, Never };
+
+struct Restart {
+  RestartPolicy policy = RestartPolicy::OnFailure;
+  Duration backoff_min = std::chrono::milliseconds(100);
+  Duration backoff_max = std::chrono::seconds(30);  ///< Never below backoff_min.
+  int crash_loop_count = 5;                         ///< This many crashes ...
+  Duration crash_loop_window =
+      std::chrono::seconds(60);  ///< ... within this time end the restarts.
+  bool operator==(Restart const&) const = default;
+};
+
+struct ReadyAuto {  ///< Whichever comes first: READY=1, the SDK's hello, listening.
+  bool operator==(ReadyAuto const&) const = default;
+};
+struct ReadyNotify {  ///< READY=1 on NOTIFY_SOCKET, or the SDK's hello.
+  bool operator==(ReadyNotify const&) const = default;
+};
+struct ReadyListening {  ///< Some process of the instance waits for each listener.
+  bool operator==(ReadyListening const&) const = default;
+};
+struct ReadyHttp {
+  std::string
+      url;  ///< "http://host:port/path", or "/path" on the service's own port: see probe_url.
+  bool operator==(ReadyHttp const&) const = default;
+};
+struct ReadyTcp {
+  std::string address;  ///< Accepts a connection.
+  bool operator==(ReadyTcp const&) const = default;
+};
+struct ReadyCommand {
+  Command command;  ///< Ends with 0.
+  bool operator==(ReadyCommand const&) const = default;
+};
+struct ReadyDelay {
+  Duration delay{};  ///< Still runs after this time.
+  bool operator==(ReadyDelay const&) const = default;
+};
+using Ready = std::variant<ReadyAuto, ReadyNotify, ReadyListening, ReadyHttp, ReadyTcp,
+                           ReadyCommand, ReadyDelay>;
+
+/// Absent: Aether sets no limit of its own.
+struct Limits {
+  std::optional<std::uint64_t> memory;      ///< Bytes, of the whole process tree.
+  std::optional<double> cpu;                ///< Cores, e.g. 0.5.
+  std::optional<std::uint32_t> processes;   ///< Processes and threads of the tree.
+  std::optional<std::uint64_t> open_files;  ///< RLIMIT_NOFILE.
+  std::optional<std::uint64_t> core_size;   ///< RLIMIT_CORE, bytes.
+  bool operator==(Limits const&) const = default;
+};
+
+/// Variables for the worlds that do not know LISTEN_FDS (docs/configuration.md, `compat`).
+enum class Compat : std::uint8_t { Nginx, Einhorn, ServerStarter };
+
+// ---- swaps
+
+struct Hook {
+  std::string name;
+  Command command;
+  Duration timeout = std::chrono::seconds(30);
+  bool block_on_fail = true;  ///< A failure stops the swap; otherwise it is only told.
+  bool operator==(Hook const&) const = default;
+};
+
+struct ProbeHttp {
+  std::string url;  ///< As ReadyHttp::url. Good is a status from 200 to 399.
+  bool operator==(ProbeHttp const&) const = default;
+};
+struct ProbeTcp {
+  std::string address;
+  bool operator==(ProbeTcp const&) const = default;
+};
+struct ProbeCommand {
+  Command command;
+  bool operator==(ProbeCommand const&) const = default;
+};
+
+/// Asked again and again while a revision soaks.
+struct HealthCheck {
+  std::variant<ProbeHttp, ProbeTcp, ProbeCommand> probe;
+  Duration interval = std::chrono::seconds(1);
+  Duration timeout = std::chrono::seconds(1);
+  int threshold = 3;  ///< This many failures in a row are a bad verdict.
+  bool operator==(HealthCheck const&) const = default;
+};
+
+struct Canary {
+  bool enabled = false;
+  int weight = 100;  ///< Percent of new connections for the new revision. `up` takes only 100.
+  std::optional<HealthCheck> health_check;
+  bool operator==(Canary const&) const = default;
+};
+
+enum class OnHandoffFailure : std::uint8_t {
+  Abort,     ///< Roll back: the old revision keeps its memory and serves on.
+  Continue,  ///< Go on with a new revision that remembers nothing.
+};
+
+struct StateHandoff {
+  bool enabled = false;
+  std::optional<std::string> socket_path;      ///< Absolute; absent: Aether chooses one.
+  Duration timeout = std::chrono::seconds(5);  ///< The same value as Handoff::timeout.
+  bool connections = false;                    ///< Move open connections too. `up` refuses true.
+  OnHandoffFailure on_handoff_failure = OnHandoffFailure::Abort;
+  bool operator==(StateHandoff const&) const = default;
+};
+
+enum class Mode : std::uint8_t {
+  HotRelay,   ///< The new revision is made ready beside the old one, then takes over; soak; drain.
+  Immediate,  ///< As HotRelay without a soak: no way back after the cutover.
+  Canary,     ///< As HotRelay, with canary.enabled.
+  Run,        ///< No overlap: the old one stops, the new one starts; connections wait in the queue.
+};
+
+struct Orchestration {
+  Mode mode = Mode::HotRelay;
+  Duration soak_time{};  ///< 0: no soak. 30s if the file names a mode or a canary and no time.
+  std::vector<Hook> pre_flight;
+  std::vector<Hook> on_success;
+  std::vector<Hook> on_failure;
+  Duration warmup_delay{};  ///< From ready to handoff.
+  Duration drain_timeout = std::chrono::seconds(30);
+  Canary canary;
+  StateHandoff state_handoff;
+  bool operator==(Orchestration const&) const = default;
+};
+
+enum class Mechanism : std::uint8_t { Pipe, Shm, Vault };
+
+struct Handoff {
+  Mechanism mechanism = Mechanism::Pipe;
+  Duration timeout = std::chrono::seconds(5);
+  bool operator==(Handoff const&) const = default;
+};
+
+// ---- services
+
+struct Service {
+  std::string name;  ///< 1-64 of A-Za-z0-9-_. ; unique in the file.
+  Command command;   ///< Never empty.
+  Variables env;     ///< In the file's order; no name twice.
+  /// Absent when the file says nothing; empty for `listen: none`. See effective_listeners.
+  std::optional<std::vector<Listen>> listen;
+  Restart restart;
+  std::optional<std::string>
+      workdir;  ///< Absolute, if the file was loaded by path. Absent: Aether's own.
+  std::optional<std::string> user;  ///< "name", "name:group" or numbers; looked up at launch.
+  Limits limits;
+  Ready ready;
+  Duration ready_timeout = std::chrono::seconds(60);
+  int stop_signal = 15;
+  Duration stop_timeout = std::chrono::seconds(10);
+  std::vector<std::string> after;  ///< Services that must be ready first. Known names, no cycle.
+  std::vector<Compat> compat;
+  std::optional<Duration> watchdog;
+  Orchestration orchestration;
+  Handoff handoff;
+  bool operator==(Service const&) const = default;
+
+  [[nodiscard]] bool listen_none() const { return listen && listen->empty(); }
+};
+
+/// The listeners of a service: those of `listen:`, else one on the PORT of its env, else none.
+[[nodiscard]] std::vector<Listen> effective_listeners(Service const& service);
+
+/// A probe's whole URL: `url` itself, or for a "/path" the one on `port` of this machine.
+[[nodiscard]] std::string probe_url(std::string const& url, std::uint16_t port);
+
+// ---- functions (seed 004). Parsed and validated; running them is not in this release.
+
+struct Ebpf {
+  bool enabled = false;
+  std::string interface;
+  std::string mode;  ///< "", "generic", "native" or "offload".
+  bool operator==(Ebpf const&) const = default;
+};
+
+struct Orchestrator {
+  std::uint64_t shm_buffer_size = 4194304;  ///< Bytes, 64 KiB to 1 GiB.
+  int warm_pool_size = 10;                  ///< 1 to 1000.
+  int restore_timeout_ms = 15;              ///< 1 to 100.
+  std::string snapshot_dir = "/dev/shm/aetherless";
+  Ebpf ebpf;
+  bool operator==(Orchestrator const&) const = default;
+};
+
+enum class Route : std::uint8_t { Gateway, Direct };
+enum class Launch : std::uint8_t { Auto, Clone, Image, Spawn };
+enum class Sandbox : std::uint8_t { None, Basic, Strict };
+enum class Ipc : std::uint8_t { Http, Ring };
+
+struct Function {
+  std::string id;                  ///< 1-64 of A-Za-z0-9-_ ; unique in the file.
+  int memory_limit_mb = 0;         ///< 1 to 16384.
+  std::uint16_t trigger_port = 0;  ///< Never 0; unique in the file.
+  std::string handler_path;
+  int timeout_ms = 30000;  ///< 1 to 900000.
+  Variables environment;
+  Route route = Route::Gateway;
+  int concurrency = 1;    ///< Requests at once in one instance, 1 to 1000.
+  int min_instances = 0;  ///< Never above max_instances.
+  int max_instances = 10;
+  Duration idle_timeout = std::chrono::seconds(60);
+  std::vector<std::string> warmup;  ///< Paths asked before the template is frozen.
+  Launch launch = Launch::Auto;
+  Sandbox sandbox = Sandbox::Basic;
+  Ipc ipc = Ipc::Http;
+  bool operator==(Function const&) const = default;
+};
+
+// ---- the rest
+
+struct Observability {
+  /// Where /metrics and /health are served; absent for `metrics_port: none`.
+  std::optional<std::string> metrics_address = ":9090";
+  bool metrics_given = false;  ///< The file names it: not getting it is an error, not a warning.
+  log::Level log_level = log::Level::Info;
+  bool operator==(Observability const&) const = default;
+};
+
+/// Where /v1 is served besides the control socket and the metrics address.
+struct Api {
+  std::string host = "127.0.0.1";
+  std::optional<std::uint16_t> port;  ///< Absent: nowhere else.
+  bool operator==(Api const&) const = default;
+};
+
+enum class StoreType : std::uint8_t { Sqlite, Postgres, Memory };
+
+/// Parsed and validated; jobs are not in this release.
+struct Store {
+  StoreType type = StoreType::Sqlite;
+  std::string path;  ///< A file, or a postgres:// URL. Empty: the default place.
+  bool operator==(Store const&) const = default;
+};
+
+/// Parsed and validated; jobs are not in this release.
+struct Jobs {
+  int concurrency = 64;
+  Duration lease = std::chrono::seconds(30);
+  bool operator==(Jobs const&) const = default;
+};
+
+/// Something that is no mistake but that the user should know: a key without effect, for instance.
+struct Warning {
+  int line = 0;    ///< From 1; 0 if it is about the whole file.
+  int column = 0;  ///< From 1, in bytes.
+  std::string message;
+  bool operator==(Warning const&) const = default;
+};
+
+struct Config {
+  std::string path;               ///< As it was given.
+  std::string version;            ///< "1.0" if the file does not say.
+  std::vector<Service> services;  ///< In the file's order; may be empty when there are functions.
+  Orchestrator orchestrator;
+  std::vector<Function> functions;
+  Observability observability;
+  Api api;
+  Store store;
+  Jobs jobs;
+  std::vector<Warning> warnings;  ///< In the file's order.
+};
+
+}  // namespace aether::config
