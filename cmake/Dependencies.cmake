@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every library the product uses. Each one is a distribution package: see docs/decisions/0002-dependencies.md.
+find_package(Threads REQUIRED)
+find_package(Boost 1.81 REQUIRED COMPONENTS json)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(prometheus-cpp REQUIRED COMPONENTS core)
+if(AETHER_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(AETHER_BENCHMARKS)
+  find_package(benchmark REQUIRED)
+endif()
+if(NOT TARGET yaml-cpp::yaml-cpp)
+  add_library(yaml-cpp::yaml-cpp ALIAS yaml-cpp)
+endif()

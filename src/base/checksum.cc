@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/checksum.h"
+
+#include <array>
+
+#include "base/checksum_kernels.h"
+
+namespace aether {
+namespace checksum {
+namespace {
+
+struct Choice {
+  std::array<Implementation, 4> list{};
+  std::size_t count = 0;
+
+  void add(std::string_view name, Kernel kernel) { list.at(count++) = {name, kernel}; }
+};
+
+Choice choose() {
+  Choice choice;
+  choice.add("table", crc32c_table);
+  return choice;
+}
+
+}  // namespace
+
+std::span<Implementation const> implementations() {
+  static Choice const choice = choose();
+  return std::span(choice.list).first(choice.count);
+}
+
+}  // namespace checksum
+
+std::uint32_t crc32c(std::span<std::byte const> bytes, std::uint32_t crc) {
+  static checksum::Kernel const kernel = checksum::implementations().front().kernel;
+  return ~kernel(~crc, bytes.data(), bytes.size());
+}
+
+std::uint32_t crc32c(std::string_view bytes, std::uint32_t crc) {
+  return crc32c(std::as_bytes(std::span(bytes)), crc);
+}
+
+std::string_view crc32c_implementation() {
+  return checksum::implementations().front().name;
+}
+
+}  // namespace aether

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Slicing by eight (Kounavis and Berry, 2005): eight table look-ups for eight bytes.
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "base/checksum_kernels.h"
+
+namespace aether::checksum {
+namespace {
+
+constexpr std::uint32_t kPolynomial = 0x82F63B78;  // Castagnoli's, bits reflected.
+
+using Tables = std::array<std::array<std::uint32_t, 256>, 8>;
+
+constexpr Tables make_tables() {
+  Tables tables{};
+  for (std::uint32_t byte = 0; byte < 256; ++byte) {
+    std::uint32_t crc = byte;
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? kPolynomial : 0);
+    tables[0][byte] = crc;
+  }
+  for (std::size_t table = 1; table < 8; ++table) {
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+      std::uint32_t const before = tables[table - 1][byte];
+      tables[table][byte] = (before >> 8) ^ tables[0][before & 0xFF];
+    }
+  }
+  return tables;
+}
+
+constexpr Tables kTables = make_tables();
+
+}  // namespace
+
+std::uint32_t crc32c_table(std::uint32_t state, std::byte const* data, std::size_t size) {
+  while (size >= 8) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, data, 8);
+    if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);
+    word ^= state;
+    state = 0;
+    for (std::size_t byte = 0; byte < 8; ++byte) {
+      state ^= kTables[7 - byte][(word >> (8 * byte)) & 0xFF];
+    }
+    data += 8;
+    size -= 8;
+  }
+  for (; size > 0; --size, ++data) {
+    state = (state >> 8) ^ kTables[0][(state ^ static_cast<std::uint32_t>(*data)) & 0xFF];
+  }
+  return state;
+}
+
+}  // namespace aether::checksum
