@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// SwapMachine: decides each move of a swap from one revision to the next. Pure: no clock, no I/O,
+// no randomness, no logging. A shell (relay/service) performs the actions and reports what
+// happened.
+//
+// The path of a swap that goes well:
+//   Preflight -> Launching -> (WarmingUp) -> (HandingOff -> AwaitingReady) -> Soaking -> Draining
+//   -> Idle
+// and of one for which only one process may run at a time (exclusive listeners):
+//   Preflight -> StoppingOld -> Launching -> (WarmingUp) -> Soaking -> Idle
+// Whatever fails before Draining leads through RollingBack (or Relaunching, when the old process is
+// gone on purpose) back to Idle, with the old revision serving. Every state but Idle has a
+// deadline.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/time.h"
+
+namespace aether::relay {
+
+/// What the configuration says about swaps of this service. Durations are limits, never guesses.
+struct SwapPolicy {
+  enum class Overlap : std::uint8_t { Yes, No };  ///< No: exclusive listeners.
+  enum class OnHandoffFailure : std::uint8_t { Abort, Continue };
+  Overlap overlap = Overlap::Yes;
+  OnHandoffFailure on_handoff_failure = OnHandoffFailure::Abort;
+  Duration preflight_limit = std::chrono::seconds(60);
+  Duration launch_limit = std::chrono::seconds(60);
+  Duration warmup = Duration::zero();
+  Duration empty_queue_limit = std::chrono::seconds(1);  ///< For the old one to accept what waits.
+  Duration handoff_limit = std::chrono::seconds(5);      ///< For export and delivery together.
+  Duration soak = std::chrono::seconds(30);
+  Duration drain_limit = std::chrono::seconds(30);
+  Duration stop_limit = std::chrono::seconds(10);  ///< For a process to be gone once it is killed.
+};
+
+// ---- States -----------------------------------------------------------------------------------
+
+/// The two sides of a running swap.
+struct Sides {
+  RevisionId old;
+  RevisionId next;
+  RevisionId steered;     ///< Where new connections go; always `old` or `next`.
+  bool old_alive = true;  ///< False once the old process is gone, on purpose or not.
+  bool operator==(Sides const&) const = default;
+};
+struct Idle {
+  RevisionId serving;
+};
+struct Preflight : Sides {
+  Instant due;
+};
+struct StoppingOld : Sides {
+  Instant due;
+  bool killed = false;
+};
+struct Launching : Sides {
+  Instant due;
+};
+struct WarmingUp : Sides {
+  Instant due;
+  bool asked_memory = false;
+};
+struct HandingOff : Sides {
+  enum class Stage : std::uint8_t { EmptyingQueue, Exporting, Delivering };
+  Instant due;
+  Stage stage = Stage::EmptyingQueue;
+  bool next_ready = false;
+};
+/// The new one has its memory and the connections; its own word that it serves is awaited.
+struct AwaitingReady : Sides {
+  Instant due;
+  bool memory_moved = true;
+};
+struct Soaking : Sides {
+  Instant due;
+  bool memory_moved = false;
+};
+struct Draining : Sides {
+  enum class Stage : std::uint8_t { EmptyingQueue, Ending, Killing };
+  Instant due;
+  Stage stage = Stage::EmptyingQueue;
+};
+struct RollingBack : Sides {
+  enum class Stage : std::uint8_t { Reclaiming, EndingNext };
+  Instant due;
+  Stage stage = Stage::EndingNext;
+  std::string reason;
+};
+/// Exclusive only: the old revision is started again because the new one failed.
+struct Relaunching : Sides {
+  enum class Stage : std::uint8_t { EndingNext, Starting };
+  Instant due;
+  Stage stage = Stage::EndingNext;
+  std::string reason;
+};
+
+using SwapState = std::variant<Idle, Preflight, StoppingOld, Launching, WarmingUp, HandingOff,
+                               AwaitingReady, Soaking, Draining, RollingBack, Relaunching>;
+
+// ---- Events -----------------------------------------------------------------------------------
+
+namespace event {
+struct ReloadRequested {
+  RevisionId next;
+};
+struct PreflightPassed {};
+struct PreflightFailed {
+  std::string why;
+};
+struct NextReady {
+  /// The old one has memory to give, which the new one did not ask for.
+  bool forgets_memory = false;
+};
+/// The new one waits for its memory.
+struct NextAskedMemory {};
+struct QueueEmpty {};
+struct Exported {};
+struct ExportFailed {
+  std::string why;
+};
+struct Delivered {
+  /// Having its memory is this service's readiness (`ready: auto`).
+  bool also_ready = false;
+};
+struct DeliveryFailed {
+  std::string why;
+};
+/// The reverse handoff ended: the new one's memory is in Aether's hands, or it is not.
+struct Reclaimed {
+  bool memory = false;
+};
+struct NextSick {
+  std::string why;
+};
+struct NextExited {
+  std::string why;
+};
+struct OldExited {
+  std::string why;
+};
+struct RollbackRequested {
+  std::string why;
+};
+/// Exclusive: the relaunched old revision is ready, or could not be started.
+struct OldReady {};
+struct Tick {};
+}  // namespace event
+
+using SwapEvent =
+    std::variant<event::ReloadRequested, event::PreflightPassed, event::PreflightFailed,
+                 event::NextReady, event::NextAskedMemory, event::QueueEmpty, event::Exported,
+                 event::ExportFailed, event::Delivered, event::DeliveryFailed, event::Reclaimed,
+                 event::NextSick, event::NextExited, event::OldExited, event::RollbackRequested,
+                 event::OldReady, event::Tick>;
+
+// ---- Actions ----------------------------------------------------------------------------------
+
+namespace action {
+struct RunPreflight {};
+struct Launch {
+  RevisionId revision;
+};
+struct SteerTo {
+  RevisionId revision;
+};
+/// Report QueueEmpty once nothing waits in this revision's accept queues.
+struct WatchQueue {
+  RevisionId revision;
+};
+struct ExportMemory {
+  RevisionId from;
+};
+/// Hand what was exported to the new one; nothing at all, if there is nothing.
+struct DeliverMemory {
+  RevisionId to;
+};
+/// The new one has the memory: the old one forwards or finishes what it still holds.
+struct Release {
+  RevisionId revision;
+};
+/// Export from the failing new one, for the old one; report Reclaimed.
+struct ReclaimMemory {
+  RevisionId from;
+};
+/// Take work again, with its own memory or with what was reclaimed.
+struct Resume {
+  RevisionId revision;
+  bool with_reclaimed_memory = false;
+};
+struct StartJudge {};
+struct StopJudge {};
+/// Ask the process to stop (its stop signal).
+struct Stop {
+  RevisionId revision;
+};
+/// End the whole tree at once.
+struct Kill {
+  RevisionId revision;
+};
+/// No process of the revision lives: its lane goes, what waited there is brought to the steered
+/// one.
+struct RetireLane {
+  RevisionId revision;
+};
+struct Succeed {
+  std::string note;
+};
+struct Fail {
+  std::string why;
+};
+/// No process serves any more: the restart policy of the service takes over.
+struct GiveUp {
+  std::string why;
+};
+}  // namespace action
+
+using SwapAction = std::variant<action::RunPreflight, action::Launch, action::SteerTo,
+                                action::WatchQueue, action::ExportMemory, action::DeliverMemory,
+                                action::Release, action::ReclaimMemory, action::Resume,
+                                action::StartJudge, action::StopJudge, action::Stop, action::Kill,
+                                action::RetireLane, action::Succeed, action::Fail, action::GiveUp>;
+using SwapActions = std::vector<SwapAction>;
+
+/// Moves `state` on by one event and returns what is to be done, in order. Every pair of state and
+/// event is written down in the .cc file; a pair that is not does not compile.
+[[nodiscard]] SwapActions step(SwapState& state, SwapEvent const& event, Instant now,
+                               SwapPolicy const& policy);
+
+/// When Tick is wanted; none when idle.
+[[nodiscard]] std::optional<Instant> due(SwapState const& state);
+/// The revision that new connections go to in this state.
+[[nodiscard]] RevisionId steered(SwapState const& state);
+[[nodiscard]] bool is_idle(SwapState const& state);
+/// Our name of the phase: "idle", "preflight", "launching", ...
+[[nodiscard]] std::string_view phase_name(SwapState const& state);
+/// The seed's public name: PENDING, PRE_CHECKING, STARTING, HANDSHAKING, SOAKING, RUNNING,
+/// DRAINING.
+[[nodiscard]] std::string_view public_phase_name(SwapState const& state);
+[[nodiscard]] std::string_view event_name(SwapEvent const& event);
+
+}  // namespace aether::relay
