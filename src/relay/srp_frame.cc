@@ -30,7 +30,9 @@ std::uint32_t get_u32(char const* from) {
   return byte(0) << 24 | byte(1) << 16 | byte(2) << 8 | byte(3);
 }
 
-bool is_known(FrameType type) { return frame_name(type) != "?"; }
+bool is_known(FrameType type) {
+  return frame_name(type) != "?";
+}
 
 std::uint16_t allowed_flags(FrameType type) {
   if (type == FrameType::StateBytes) return kMore | kCrc32 | kPickle;
@@ -41,7 +43,9 @@ std::size_t payload_max(FrameType type) {
   return carries_state(type) ? kStatePayloadMax : kControlPayloadMax;
 }
 
-Error violation(std::string what) { return {ErrorCode::ProtocolViolation, std::move(what)}; }
+Error violation(std::string what) {
+  return {ErrorCode::ProtocolViolation, std::move(what)};
+}
 
 struct Header {
   FrameType type;
@@ -106,20 +110,34 @@ std::uint32_t load_le32(char const* from) {
 
 std::string_view frame_name(FrameType type) {
   switch (type) {
-    case FrameType::Hello: return "HELLO";
-    case FrameType::StateJson: return "STATE_JSON";
-    case FrameType::StateProtobuf: return "STATE_PROTOBUF";
-    case FrameType::StateBytes: return "STATE_BYTES";
-    case FrameType::StateFd: return "STATE_FD";
-    case FrameType::ConnectionFd: return "CONNECTION_FD";
-    case FrameType::Listen: return "LISTEN";
-    case FrameType::Export: return "EXPORT";
-    case FrameType::Resume: return "RESUME";
-    case FrameType::Release: return "RELEASE";
-    case FrameType::Checkpoint: return "CHECKPOINT";
-    case FrameType::Load: return "LOAD";
-    case FrameType::Error: return "ERROR";
-    case FrameType::Ack: return "ACK";
+    case FrameType::Hello:
+      return "HELLO";
+    case FrameType::StateJson:
+      return "STATE_JSON";
+    case FrameType::StateProtobuf:
+      return "STATE_PROTOBUF";
+    case FrameType::StateBytes:
+      return "STATE_BYTES";
+    case FrameType::StateFd:
+      return "STATE_FD";
+    case FrameType::ConnectionFd:
+      return "CONNECTION_FD";
+    case FrameType::Listen:
+      return "LISTEN";
+    case FrameType::Export:
+      return "EXPORT";
+    case FrameType::Resume:
+      return "RESUME";
+    case FrameType::Release:
+      return "RELEASE";
+    case FrameType::Checkpoint:
+      return "CHECKPOINT";
+    case FrameType::Load:
+      return "LOAD";
+    case FrameType::Error:
+      return "ERROR";
+    case FrameType::Ack:
+      return "ACK";
   }
   return "?";
 }

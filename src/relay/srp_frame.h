@@ -109,7 +109,9 @@ struct StatePart {
 /// ProtocolViolation when the payload has no room for its checksum.
 [[nodiscard]] Result<StatePart> split_state(Frame const& frame);
 /// Header and checksum of a state frame: what goes before its data. Updates `checksum` with `data`.
-[[nodiscard]] std::array<char, kFrameHeaderBytes + 4> encode_state_prefix(
-    FrameType type, std::uint16_t flags, RunningChecksum& checksum, std::string_view data);
+[[nodiscard]] std::array<char, kFrameHeaderBytes + 4> encode_state_prefix(FrameType type,
+                                                                          std::uint16_t flags,
+                                                                          RunningChecksum& checksum,
+                                                                          std::string_view data);
 
 }  // namespace aether::relay

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes, cut anywhere: the decoder yields frames that encode to the same bytes, or one error.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// Service: one program that Aether keeps running. Owns its listeners, its instances, its log and
+// the memory in handoff; performs what the swap machine decides.
+//
+// Lives on the loop's thread; nothing here is thread-safe. Start it once, stop it once: the
+// destructor checks that stop() has ended.
+#pragma once
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include "async/task.h"
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "config/config.h"
+#include "relay/observer.h"
+#include "relay/swap_report.h"
+
+namespace aether::supervise {
+class LogBook;
+}
+
+namespace aether::relay {
+
+/// What a service needs from the house. Everything outlives the service.
+struct ServiceDeps {
+  boost::asio::any_io_executor executor;
+  Clock const& clock;
+  Observer& observer;
+  /// Where sockets of this service are made; exists, is private to the user.
+  std::string runtime_dir;
+  /// Gives each instance of this Aether its number.
+  std::function<InstanceId()> next_instance;
+  /// Called with each line of the program's output as it comes, e.g. to show it on the terminal.
+  std::function<void(std::string_view service, RevisionId, std::string_view line)> echo;
+};
+
+struct ReloadRequest {
+  std::string reason = "api";
+  /// Supersede a running swap instead of being refused.
+  bool force = false;
+  /// The service as the configuration says it now.
+  config::Service spec;
+};
+
+struct InstanceStatus {
+  RevisionId revision;
+  InstanceId instance;
+  pid_t pid = 0;
+  std::string state;        ///< "starting", "ready", "stopping", "exited".
+  std::string status_text;  ///< The program's last STATUS=.
+  std::string ready_by;     ///< How readiness showed: "notify", "listening", ...
+  WallTime since{};
+  std::uint64_t memory_bytes = 0;  ///< RSS of the tree; 0 if it cannot be read.
+};
+
+struct ListenerStatus {
+  std::string name;
+  std::string address;
+  std::string mode;
+  RevisionId steered;
+  std::uint32_t queued = 0;
+  std::uint64_t overflows = 0;
+};
+
+struct ServiceStatus {
+  std::string name;
+  std::string state;                      ///< The seed's public state name.
+  std::string phase;                      ///< The swap machine's phase.
+  std::vector<InstanceStatus> instances;  ///< The serving one first.
+  std::vector<ListenerStatus> listeners;
+  RevisionId revision;  ///< The serving one.
+  pid_t pid = 0;        ///< Of the serving instance; 0 if none runs.
+  pid_t old_pid = 0;    ///< Of the other instance while a swap runs.
+  std::uint64_t restarts = 0;
+  std::optional<SwapReport> last_swap;
+  std::optional<std::string> problem;  ///< Why it does not run: crash loop, ...
+  std::vector<std::string> command;
+};
+
+class Service {
+ public:
+  Service(config::Service spec, ServiceDeps deps);
+  ~Service();
+  Service(Service const&) = delete;
+  Service& operator=(Service const&) = delete;
+
+  [[nodiscard]] std::string const& name() const;
+
+  /// Opens the listeners. Before start(), so that a port in use is known before anything runs.
+  [[nodiscard]] Status open_listeners();
+  /// Starts the first revision and waits until it is ready, or says why it did not get there. The
+  /// service then goes on trying as its restart policy says.
+  [[nodiscard]] async::Task<Status> start();
+
+  /// Begins a swap. SwapRunning if one runs and `force` is not set.
+  [[nodiscard]] Result<SwapId> reload(ReloadRequest request);
+  /// As reload, but while a swap runs it is remembered (once) and begins when that one is over.
+  void reload_later(ReloadRequest request);
+  /// Takes back a swap that soaks; when none runs, swaps to the revision before this one.
+  [[nodiscard]] Result<SwapId> rollback(std::string reason);
+  /// Waits for the verdict of a swap.
+  [[nodiscard]] async::Task<SwapReport> verdict(SwapId swap);
+
+  /// Passes a signal on to the serving process.
+  [[nodiscard]] Status signal(int number);
+  /// Ends everything: a running swap, every instance, listeners. Within the service's stop_timeout.
+  [[nodiscard]] async::Task<void> stop();
+  /// Makes a running stop() kill at once.
+  void hurry();
+
+  [[nodiscard]] ServiceStatus status() const;
+  [[nodiscard]] supervise::LogBook& log_book();
+  /// Exit code of the last serving process that ended for good (128+n for a signal).
+  [[nodiscard]] std::optional<int> exit_code() const;
+  /// Called when the service will not be started again (restart policy, crash loop).
+  void on_ended(std::function<void()> callback);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace aether::relay
