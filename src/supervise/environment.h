@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a child is given in its environment and arguments (docs/architecture.md, "What the child
+// sees"). Pure: Aether's own environment is an argument.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/address.h"
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "config/config.h"
+
+namespace aether::supervise {
+
+/// The number of the first passed listener in the child (SD_LISTEN_FDS_START).
+inline constexpr int kFirstListenerFd = 3;
+
+/// One listener as an instance gets it. The n-th becomes fd 3 + n in the child.
+struct PassedListener {
+  std::string name;         ///< For LISTEN_FDNAMES and {fd:NAME}.
+  int fd = -1;              ///< Borrowed: the service's own; open until launch() has returned.
+  Address address;          ///< As bound: never port 0.
+  std::uint64_t inode = 0;  ///< Of the socket (fstat's st_ino); 0: asked from `fd` at launch.
+};
+
+struct ChildEnvironment {
+  std::string service;
+  RevisionId revision;
+  InstanceId instance;
+  std::span<PassedListener const> listeners;
+  std::string state_socket;   ///< AETERNA_STATE_SOCK; empty: not given.
+  std::string notify_socket;  ///< NOTIFY_SOCKET; empty: not given.
+  std::optional<Duration> watchdog;
+  std::span<config::Compat const> compat;
+  config::Variables user_defaults;  ///< HOME, USER ... of `user:`; weaker than `configured`.
+  config::Variables configured;     ///< The service's `env:`.
+};
+
+/// Aether's own environment without what an outer manager gave to Aether (LISTEN_*, NOTIFY_SOCKET,
+/// WATCHDOG_*, NGINX, GUNICORN_FD ...), then the user's, then the configured variables, then ours.
+/// "NAME=value" each, no name twice. LISTEN_PID is not among them: os::spawn writes it.
+[[nodiscard]] std::vector<std::string> build_environment(std::span<std::string const> own,
+                                                         ChildEnvironment const& child);
+
+/// The environment of a hook or probe: as above, without listeners and sockets.
+[[nodiscard]] std::vector<std::string> build_hook_environment(std::span<std::string const> own,
+                                                              ChildEnvironment const& child);
+
+/// Replaces {fd:NAME} in each argument. ConfigInvalid, naming the listeners, if there is no NAME.
+[[nodiscard]] Result<std::vector<std::string>> substitute_fds(
+    std::span<std::string const> command, std::span<PassedListener const> listeners);
+
+/// The variables of this process, "NAME=value" each.
+[[nodiscard]] std::vector<std::string> own_environment();
+
+}  // namespace aether::supervise

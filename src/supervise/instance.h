@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Instance: one running process tree of a revision: its start, its readiness, its output, its end.
+// InstanceMachine decides, this performs. Loop thread only.
+//
+// What is promised:
+// - once TreeEnded has been told, or close() has returned, nothing of its tree lives;
+// - the exit status comes from the pidfd, and is nobody else's;
+// - its output is read for as long as anything of the tree lives, and never blocks it; a stranger
+//   that keeps its stdout open keeps nothing alive here;
+// - what it said on NOTIFY_SOCKET before it ended is told before Exited.
+#pragma once
+#include <sys/types.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include "async/task.h"
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "config/config.h"
+#include "os/process.h"
+#include "supervise/environment.h"
+#include "supervise/instance_machine.h"
+#include "supervise/log_book.h"
+
+namespace aether::supervise {
+
+/// Lines of output that come with Exited.
+inline constexpr std::size_t kLastLines = 20;
+
+/// All that makes an instance. A value; `listeners` holds borrowed descriptors.
+struct LaunchSpec {
+  std::string service;
+  RevisionId revision;
+  InstanceId instance;  ///< Unique within this Aether.
+  config::Command command;
+  config::Variables env;
+  std::vector<PassedListener> listeners;  ///< The n-th is fd 3 + n in the child.
+  std::optional<std::string> workdir;
+  std::optional<std::string> user;
+  config::Limits limits;
+  std::vector<config::Compat> compat;
+  config::Ready ready;
+  Duration ready_timeout = std::chrono::seconds(60);
+  int stop_signal = 15;
+  Duration stop_timeout = std::chrono::seconds(10);
+  std::optional<Duration> watchdog;
+  std::string
+      runtime_dir;  ///< An existing folder of ours, for the notify socket. Short: 107 bytes.
+  std::string state_socket;  ///< AETERNA_STATE_SOCK; empty: not given.
+};
+
+/// The part of a LaunchSpec that the configuration says. Listeners, runtime_dir and state_socket
+/// are left for the caller.
+[[nodiscard]] LaunchSpec launch_spec(config::Service const& service, RevisionId revision,
+                                     InstanceId instance);
+
+/// What an instance is given of the world. References outlive the instance.
+struct InstanceWorld {
+  boost::asio::any_io_executor executor;
+  Clock const& clock;
+  LogBook& logs;
+  std::vector<std::string> own_environment;  ///< Aether's own, "NAME=value"; see own_environment().
+};
+
+/// Plain numbers for whoever makes metrics.
+struct InstanceCounters {
+  std::uint64_t notify_messages = 0;
+  std::uint64_t notify_dropped = 0;  ///< Too long, or from a user that may not speak for it.
+  std::uint64_t fds_refused = 0;     ///< FDSTORE=1: closed; stored descriptors are not kept yet.
+  std::uint64_t log_bytes = 0;
+};
+
+class Instance {
+ public:
+  /// Called on the loop, in the order in which things happened, never from within a call of the
+  /// owner's. It must not destroy the instance; asking it to stop or to be killed is fine.
+  using Events = std::function<void(InstanceId, InstanceEvent const&)>;
+
+  /// Starts the program and returns when it has been executed. An executed program's first event
+  /// (BecameReady by Started, for instance) is told from the loop, after this has returned.
+  /// Errors are those of os::spawn (CommandNotFound, CommandNotExecutable, WorkdirInvalid,
+  /// UserUnknown, SpawnFailed), AddressInvalid if runtime_dir is too long for a socket, and
+  /// ConfigInvalid for an unknown {fd:NAME}; nothing is left behind then.
+  [[nodiscard]] static Result<std::unique_ptr<Instance>> launch(LaunchSpec spec,
+                                                                InstanceWorld world, Events events);
+  ~Instance();  ///< Checks that close() was awaited.
+  Instance(Instance const&) = delete;
+  Instance& operator=(Instance const&) = delete;
+
+  [[nodiscard]] InstanceId id() const;
+  [[nodiscard]] RevisionId revision() const;
+  /// The main process: the spawned one, or what MAINPID= named since.
+  [[nodiscard]] pid_t pid() const;
+  [[nodiscard]] Instant started() const;
+  [[nodiscard]] InstanceMachine::Phase phase() const;
+  [[nodiscard]] bool is_ready() const;
+  /// Its last STATUS=.
+  [[nodiscard]] std::string const& status_text() const;
+  /// Set once the main process has ended.
+  [[nodiscard]] std::optional<os::ExitStatus> exit_status() const;
+  /// Live processes of the tree. Reads /proc or the cgroup.
+  [[nodiscard]] std::vector<pid_t> tree() const;
+  /// Whether a process is of this tree: for SO_PEERCRED checks. Reads /proc or the cgroup.
+  [[nodiscard]] bool owns(pid_t pid) const;
+  /// Whether this instance reaps the pid itself: for os::reap_orphans' is_known.
+  [[nodiscard]] bool awaits(pid_t pid) const;
+  /// Resident bytes of the whole tree.
+  [[nodiscard]] std::uint64_t resident_bytes() const;
+  [[nodiscard]] InstanceCounters const& counters() const;
+
+  /// The SDK said hello (or whatever else counts as its readiness).
+  void mark_ready_by_sdk();
+  /// Sends a signal to the main process. Nothing if it has ended.
+  void signal_main(int signal);
+  /// Asks it to end: the signal to the main process; when that has ended, to those it left; at the
+  /// timeout SIGKILL to the whole tree. A second call with a shorter timeout hurries. Returns at
+  /// once; Exited and TreeEnded tell the rest.
+  void begin_stop(int signal, Duration timeout);
+  void begin_stop();  ///< With the stop_signal and stop_timeout of the spec.
+  /// SIGKILL to the whole tree, now.
+  void kill_tree();
+  /// begin_stop(), then waits until nothing of the tree lives.
+  [[nodiscard]] async::Task<os::ExitStatus> stop(int signal, Duration timeout);
+  [[nodiscard]] async::Task<os::ExitStatus> stop();
+  /// Waits until nothing of the tree lives.
+  [[nodiscard]] async::Task<void> ended();
+  /// Must be awaited before destruction. Kills what still lives, and ends every task of this
+  /// object. No event is told any more once it has begun.
+  [[nodiscard]] async::Task<void> close();
+
+ private:
+  struct Body;
+  explicit Instance(std::unique_ptr<Body> body);
+  std::unique_ptr<Body> body_;
+};
+
+}  // namespace aether::supervise

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes of children made fit for terminals and JSON: valid UTF-8 without NUL.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace aether::supervise {
+
+enum class Controls : std::uint8_t {
+  Keep,    ///< For logs: colours and tabs live on; only NUL is replaced.
+  Replace  ///< For status lines: every control character becomes a space.
+};
+
+/// `bytes` with each byte that is no part of valid UTF-8 replaced by U+FFFD.
+[[nodiscard]] std::string printable(std::string_view bytes, Controls controls);
+
+/// The largest n <= limit at which `bytes` can be cut without cutting a UTF-8 character in two.
+/// If no character ends within the last four bytes (binary data), it is `limit` itself.
+[[nodiscard]] std::size_t cut_position(std::string_view bytes, std::size_t limit);
+
+}  // namespace aether::supervise

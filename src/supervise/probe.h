@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Probes: one question to a running service, with a deadline: does it answer?
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include "async/task.h"
+#include "base/time.h"
+#include "config/config.h"
+
+namespace aether::supervise {
+
+using ProbeKind = std::variant<config::ProbeHttp, config::ProbeTcp, config::ProbeCommand>;
+
+struct ProbeSpec {
+  ProbeKind what;
+  Duration timeout = std::chrono::seconds(1);
+  /// For an http probe that is only a "/path": the port of the service's first listener.
+  std::uint16_t port = 0;
+  /// For commands: complete environment, folder and user.
+  std::vector<std::string> environment;
+  std::optional<std::string> workdir;
+  std::optional<std::string> user;
+};
+
+struct ProbeResult {
+  bool healthy = false;
+  std::string reason;  ///< "GET http://... answered 503"; also says what was good.
+  Duration took{};
+};
+
+/// Asks once. Healthy is: an HTTP status from 200 to 399, an accepted connection, an exit with 0.
+/// Never throws for what the service does. `clock` outlives the call.
+[[nodiscard]] async::Task<ProbeResult> probe(boost::asio::any_io_executor executor,
+                                             Clock const& clock, ProbeSpec spec);
+
+}  // namespace aether::supervise
