@@ -12,41 +12,41 @@
 namespace aether {
 namespace {
 
-struct Unit {
+struct SizeUnit {
   std::string_view name;
   std::uint64_t bytes;
 };
 
 // In lower case: units are read without regard to case. "" is the bare number.
-constexpr std::array kUnits{
-    Unit{"", 1},
-    Unit{"b", 1},
-    Unit{"kb", 1'000},
-    Unit{"mb", 1'000'000},
-    Unit{"gb", 1'000'000'000},
-    Unit{"tb", 1'000'000'000'000},
-    Unit{"kib", 1ULL << 10},
-    Unit{"mib", 1ULL << 20},
-    Unit{"gib", 1ULL << 30},
-    Unit{"tib", 1ULL << 40},
-    Unit{"ki", 1ULL << 10},
-    Unit{"mi", 1ULL << 20},
-    Unit{"gi", 1ULL << 30},
-    Unit{"ti", 1ULL << 40},
+constexpr std::array kSizeUnits{
+    SizeUnit{"", 1},
+    SizeUnit{"b", 1},
+    SizeUnit{"kb", 1'000},
+    SizeUnit{"mb", 1'000'000},
+    SizeUnit{"gb", 1'000'000'000},
+    SizeUnit{"tb", 1'000'000'000'000},
+    SizeUnit{"kib", 1ULL << 10},
+    SizeUnit{"mib", 1ULL << 20},
+    SizeUnit{"gib", 1ULL << 30},
+    SizeUnit{"tib", 1ULL << 40},
+    SizeUnit{"ki", 1ULL << 10},
+    SizeUnit{"mi", 1ULL << 20},
+    SizeUnit{"gi", 1ULL << 30},
+    SizeUnit{"ti", 1ULL << 40},
 };
 
-Failure refuse(std::string_view text, std::string_view reason) {
+Failure not_a_size(std::string_view text, std::string_view reason) {
   return fail(ErrorCode::UsageInvalid,
               fmt::format("\"{}\" is not a size: {}; write it as 4096, 64KiB, 128MB or 1.5GiB",
                           text, reason));
 }
 
-bool is_digit(char c) {
+bool is_decimal(char c) {
   return c >= '0' && c <= '9';
 }
 
 std::string_view take_digits(std::string_view& rest) {
-  auto const end = std::ranges::find_if_not(rest, is_digit);
+  auto const end = std::ranges::find_if_not(rest, is_decimal);
   std::string_view const taken = rest.substr(0, static_cast<std::size_t>(end - rest.begin()));
   rest.remove_prefix(taken.size());
   return taken;
@@ -61,8 +61,8 @@ std::string lower_case(std::string_view text) {
 }
 
 // Parts of a byte are cut. Nothing if it overflows.
-std::optional<std::uint64_t> scale(std::string_view whole, std::string_view fraction,
-                                   std::uint64_t unit) {
+std::optional<std::uint64_t> scale_size(std::string_view whole, std::string_view fraction,
+                                        std::uint64_t unit) {
   std::uint64_t count = 0;
   if (!whole.empty() &&
       std::from_chars(whole.data(), whole.data() + whole.size(), count).ec != std::errc()) {
@@ -93,16 +93,17 @@ Result<std::uint64_t> parse_size(std::string_view text) {
     rest.remove_prefix(1);
     fraction = take_digits(rest);
   }
-  if (whole.empty() && fraction.empty()) return refuse(text, "it does not begin with a number");
+  if (whole.empty() && fraction.empty()) return not_a_size(text, "it does not begin with a number");
   if (rest.starts_with(' ')) rest.remove_prefix(1);
   std::string const name = lower_case(rest);
   if (name == "k" || name == "m" || name == "g" || name == "t") {
-    return refuse(text, fmt::format("{0} can mean 1000s or 1024s, so say {0}B or {0}iB", rest));
+    return not_a_size(text, fmt::format("{0} can mean 1000s or 1024s, so say {0}B or {0}iB", rest));
   }
-  auto const unit = std::ranges::find(kUnits, name, &Unit::name);
-  if (unit == kUnits.end()) return refuse(text, fmt::format("there is no unit \"{}\"", rest));
-  std::optional<std::uint64_t> const bytes = scale(whole, fraction, unit->bytes);
-  if (!bytes) return refuse(text, "it is larger than 16 EiB");
+  auto const unit = std::ranges::find(kSizeUnits, name, &SizeUnit::name);
+  if (unit == kSizeUnits.end())
+    return not_a_size(text, fmt::format("there is no unit \"{}\"", rest));
+  std::optional<std::uint64_t> const bytes = scale_size(whole, fraction, unit->bytes);
+  if (!bytes) return not_a_size(text, "it is larger than 16 EiB");
   return *bytes;
 }
 

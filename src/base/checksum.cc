@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/checksum.h"
 
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+
+#include <asm/hwcap.h>
+#endif
+
 #include <array>
 
 #include "base/checksum_kernels.h"
@@ -18,6 +24,14 @@ struct Choice {
 
 Choice choose() {
   Choice choice;
+#if defined(__x86_64__)
+  bool const sse42 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
+  bool const avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vpclmulqdq");
+  if (sse42 && avx512) choice.add("vpclmulqdq", crc32c_vpclmulqdq);
+  if (sse42) choice.add("sse4.2", crc32c_sse42);
+#elif defined(__aarch64__)
+  if ((::getauxval(AT_HWCAP) & HWCAP_CRC32) != 0) choice.add("armv8", crc32c_armv8);
+#endif
   choice.add("table", crc32c_table);
   return choice;
 }

@@ -5,11 +5,10 @@
 #include <cstring>
 
 #include "base/checksum_kernels.h"
+#include "base/checksum_polynomial.h"
 
 namespace aether::checksum {
 namespace {
-
-constexpr std::uint32_t kPolynomial = 0x82F63B78;  // Castagnoli's, bits reflected.
 
 using Tables = std::array<std::array<std::uint32_t, 256>, 8>;
 
@@ -17,7 +16,7 @@ constexpr Tables make_tables() {
   Tables tables{};
   for (std::uint32_t byte = 0; byte < 256; ++byte) {
     std::uint32_t crc = byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? kPolynomial : 0);
+    for (int bit = 0; bit < 8; ++bit) crc = times_x(crc);
     tables[0][byte] = crc;
   }
   for (std::size_t table = 1; table < 8; ++table) {

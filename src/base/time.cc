@@ -17,23 +17,23 @@
 namespace aether {
 namespace {
 
-struct Unit {
+struct TimeUnit {
   std::string_view name;
   std::int64_t nanoseconds;
 };
 
 // Largest first: the order in which a duration is written.
-constexpr std::array kUnits{
-    Unit{"d", 86'400'000'000'000},
-    Unit{"h", 3'600'000'000'000},
-    Unit{"m", 60'000'000'000},
-    Unit{"s", 1'000'000'000},
-    Unit{"ms", 1'000'000},
-    Unit{"us", 1'000},
-    Unit{"ns", 1},
+constexpr std::array kTimeUnits{
+    TimeUnit{"d", 86'400'000'000'000},
+    TimeUnit{"h", 3'600'000'000'000},
+    TimeUnit{"m", 60'000'000'000},
+    TimeUnit{"s", 1'000'000'000},
+    TimeUnit{"ms", 1'000'000},
+    TimeUnit{"us", 1'000},
+    TimeUnit{"ns", 1},
 };
 
-Failure refuse(std::string_view text, std::string_view reason) {
+Failure not_a_duration(std::string_view text, std::string_view reason) {
   return fail(ErrorCode::UsageInvalid,
               fmt::format("\"{}\" is not a duration: {}; write it as 500ms, 30s, 1m30s or 2h", text,
                           reason));
@@ -51,7 +51,8 @@ std::string_view take_while(std::string_view& rest, bool (*wanted)(char)) {
 }
 
 // whole.fraction units in nanoseconds; digits below a nanosecond are cut. Nothing if it overflows.
-std::optional<std::int64_t> scale(std::string_view whole, std::string_view fraction, Unit unit) {
+std::optional<std::int64_t> scale_duration(std::string_view whole, std::string_view fraction,
+                                           TimeUnit unit) {
   std::int64_t count = 0;
   if (!whole.empty() &&
       std::from_chars(whole.data(), whole.data() + whole.size(), count).ec != std::errc()) {
@@ -77,7 +78,7 @@ WallTime SystemClock::wall() const {
 }
 
 Result<Duration> parse_duration(std::string_view text) {
-  if (text.empty()) return refuse(text, "it is empty");
+  if (text.empty()) return not_a_duration(text, "it is empty");
   if (text == "0") return Duration::zero();
   std::string_view rest = text;
   std::int64_t total = 0;
@@ -89,17 +90,18 @@ Result<Duration> parse_duration(std::string_view text) {
       rest.remove_prefix(1);
       fraction = take_while(rest, is_digit);
     }
-    if (whole.empty() && fraction.empty()) return refuse(text, "a number is missing");
+    if (whole.empty() && fraction.empty()) return not_a_duration(text, "a number is missing");
     std::string_view const name = take_while(rest, [](char c) { return !is_digit(c) && c != '.'; });
-    if (name.empty()) return refuse(text, "its unit is missing (ns, us, ms, s, m, h or d)");
-    auto const unit = std::ranges::find(kUnits, name == "µs" ? "us" : name, &Unit::name);
-    if (unit == kUnits.end()) return refuse(text, fmt::format("there is no unit \"{}\"", name));
+    if (name.empty()) return not_a_duration(text, "its unit is missing (ns, us, ms, s, m, h or d)");
+    auto const unit = std::ranges::find(kTimeUnits, name == "µs" ? "us" : name, &TimeUnit::name);
+    if (unit == kTimeUnits.end())
+      return not_a_duration(text, fmt::format("there is no unit \"{}\"", name));
     if (unit->nanoseconds >= previous_unit)
-      return refuse(text, "units must go from large to small");
+      return not_a_duration(text, "units must go from large to small");
     previous_unit = unit->nanoseconds;
-    std::optional<std::int64_t> const part = scale(whole, fraction, *unit);
+    std::optional<std::int64_t> const part = scale_duration(whole, fraction, *unit);
     if (!part || __builtin_add_overflow(total, *part, &total)) {
-      return refuse(text, "it is longer than 292 years");
+      return not_a_duration(text, "it is longer than 292 years");
     }
   }
   return Duration(total);
@@ -111,7 +113,7 @@ std::string format_duration(Duration duration) {
   // Unsigned, so that the most negative duration has an absolute value.
   auto rest = static_cast<std::uint64_t>(duration.count());
   if (duration < Duration::zero()) rest = 0 - rest;
-  for (Unit const& unit : kUnits) {
+  for (TimeUnit const& unit : kTimeUnits) {
     std::uint64_t const size = static_cast<std::uint64_t>(unit.nanoseconds);
     if (rest < size) continue;
     text += fmt::format("{}{}", rest / size, unit.name);
@@ -125,7 +127,7 @@ std::string humanize(Duration duration) {
   double const count = std::abs(static_cast<double>(duration.count()));
   char const* sign = duration < Duration::zero() ? "-" : "";
   if (count < 1000) return fmt::format("{}{:.0f}ns", sign, count);
-  for (Unit const& unit : kUnits) {
+  for (TimeUnit const& unit : kTimeUnits) {
     double const value = count / static_cast<double>(unit.nanoseconds);
     // 0.9995 of a unit is written as 1.00 of it, not as 1000 of the next smaller one.
     bool const decimal = unit.nanoseconds <= 1'000'000'000;
