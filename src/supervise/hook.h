@@ -7,8 +7,6 @@
 #include <string>
 #include <vector>
 
-#include <boost/asio/any_io_executor.hpp>
-
 #include "async/task.h"
 #include "base/result.h"
 #include "base/time.h"
@@ -46,8 +44,7 @@ struct HookResult {
 
 /// Runs it. Never throws for what the hook does; when the task is cancelled the tree is killed.
 /// `clock` outlives the call.
-[[nodiscard]] async::Task<HookResult> run_hook(boost::asio::any_io_executor executor,
-                                               Clock const& clock, HookSpec spec);
+[[nodiscard]] async::Task<HookResult> run_hook(Clock const& clock, HookSpec spec);
 
 /// The result as a Status: HookFailed with name, exit, and last lines of output.
 [[nodiscard]] Status hook_status(std::string const& name, HookResult const& result);

@@ -17,8 +17,6 @@
 #include <string>
 #include <vector>
 
-#include <boost/asio/any_io_executor.hpp>
-
 #include "async/task.h"
 #include "base/ids.h"
 #include "base/result.h"
@@ -63,7 +61,7 @@ struct LaunchSpec {
 
 /// What an instance is given of the world. References outlive the instance.
 struct InstanceWorld {
-  boost::asio::any_io_executor executor;
+  async::Executor executor;
   Clock const& clock;
   LogBook& logs;
   std::vector<std::string> own_environment;  ///< Aether's own, "NAME=value"; see own_environment().

@@ -8,12 +8,9 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <boost/asio/any_io_executor.hpp>
 
 #include "async/event.h"
 #include "async/task.h"
@@ -52,7 +49,8 @@ class LogBook {
   /// Called for each line as it is appended; must not wait, nor append to or destroy this book.
   using Tap = std::function<void(std::string_view service, LogLine const&)>;
 
-  LogBook(boost::asio::any_io_executor executor, std::string service, Clock const& clock);
+  /// `clock` outlives the book.
+  LogBook(std::string service, Clock const& clock);
   LogBook(LogBook const&) = delete;
   LogBook& operator=(LogBook const&) = delete;
 

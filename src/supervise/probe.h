@@ -7,8 +7,6 @@
 #include <variant>
 #include <vector>
 
-#include <boost/asio/any_io_executor.hpp>
-
 #include "async/task.h"
 #include "base/time.h"
 #include "config/config.h"
@@ -36,7 +34,6 @@ struct ProbeResult {
 
 /// Asks once. Healthy is: an HTTP status from 200 to 399, an accepted connection, an exit with 0.
 /// Never throws for what the service does. `clock` outlives the call.
-[[nodiscard]] async::Task<ProbeResult> probe(boost::asio::any_io_executor executor,
-                                             Clock const& clock, ProbeSpec spec);
+[[nodiscard]] async::Task<ProbeResult> probe(Clock const& clock, ProbeSpec spec);
 
 }  // namespace aether::supervise

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervise/environment.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace aether::supervise {
+namespace {
+
+/// What an outer manager (systemd, another supervisor, another Aether) said to us, and to us only.
+bool is_ours_alone(std::string_view name) {
+  static constexpr std::array<std::string_view, 11> kNames = {
+      "NOTIFY_SOCKET", "MAINPID",      "FDSTORE",    "INVOCATION_ID", "JOURNAL_STREAM",   "NGINX",
+      "GUNICORN_FD",   "GUNICORN_PID", "UNICORN_FD", "MANAGERPID",    "SYSTEMD_EXEC_PID", "PORT"};
+  static constexpr std::array<std::string_view, 7> kPrefixes = {
+      "LISTEN_",       "WATCHDOG_", "EINHORN_", "SERVER_STARTER_",
+      "PUMA_INHERIT_", "AETERNA_",  "AETHER_"};
+  if (std::ranges::find(kNames, name) != kNames.end()) return true;
+  return std::ranges::any_of(kPrefixes, [&](auto prefix) { return name.starts_with(prefix); });
+}
+
+/// Variables in order of their first appearance; a later value takes the place of an earlier one.
+class Variables {
+ public:
+  void set(std::string_view name, std::string_view value) {
+    std::string entry = fmt::format("{}={}", name, value);
+    for (std::string& known : entries_) {
+      if (!known.starts_with(name) || known[name.size()] != '=') continue;
+      known = std::move(entry);
+      return;
+    }
+    entries_.push_back(std::move(entry));
+  }
+  void set(config::Variables const& variables) {
+    for (auto const& [name, value] : variables) set(name, value);
+  }
+  [[nodiscard]] std::vector<std::string> take() && { return std::move(entries_); }
+
+ private:
+  std::vector<std::string> entries_;
+};
+
+/// systemd allows neither ':' nor control characters in a name, and 255 bytes at most.
+std::string listen_name(std::string_view name) {
+  std::string clean;
+  for (char c : name.substr(0, 255)) clean += c > 0x20 && c < 0x7F && c != ':' ? c : '_';
+  return clean.empty() ? "unknown" : clean;
+}
+
+/// Server::Starter's name of a port: "127.0.0.1:8080", "8080", "/run/x.sock".
+std::string starter_name(Address const& address) {
+  if (address.is_unix()) return address.abstract_name ? "@" + address.path : address.path;
+  if (address.host.empty()) return fmt::format("{}", address.port);
+  if (address.is_ipv6()) return fmt::format("[{}]:{}", address.host, address.port);
+  return fmt::format("{}:{}", address.host, address.port);
+}
+
+template <class Describe>
+std::string join_listeners(std::span<PassedListener const> listeners, std::string_view separator,
+                           Describe describe) {
+  std::vector<std::string> parts;
+  int fd = kFirstListenerFd;
+  for (PassedListener const& listener : listeners) parts.push_back(describe(listener, fd++));
+  return fmt::format("{}", fmt::join(parts, separator));
+}
+
+void set_compat(Variables& variables, ChildEnvironment const& child) {
+  if (child.listeners.empty()) return;
+  for (config::Compat const compat : child.compat) {
+    if (compat == config::Compat::Nginx) {
+      variables.set("NGINX", join_listeners(child.listeners, "", [](auto const&, int fd) {
+                      return fmt::format("{};", fd);
+                    }));
+    } else if (compat == config::Compat::ServerStarter) {
+      variables.set("SERVER_STARTER_PORT",
+                    join_listeners(child.listeners, ";", [](auto const& listener, int fd) {
+                      return fmt::format("{}={}", starter_name(listener.address), fd);
+                    }));
+      variables.set("SERVER_STARTER_GENERATION", fmt::format("{}", child.revision));
+    } else {
+      variables.set("EINHORN_FD_COUNT", fmt::format("{}", child.listeners.size()));
+      for (std::size_t i = 0; i < child.listeners.size(); ++i)
+        variables.set(fmt::format("EINHORN_FD_{}", i), fmt::format("{}", kFirstListenerFd + i));
+    }
+  }
+}
+
+Variables basic_environment(std::span<std::string const> own, ChildEnvironment const& child) {
+  Variables variables;
+  for (std::string const& entry : own) {
+    std::size_t const equals = entry.find('=');
+    if (equals == std::string::npos || equals == 0) continue;
+    std::string_view const name = std::string_view(entry).substr(0, equals);
+    if (!is_ours_alone(name)) variables.set(name, std::string_view(entry).substr(equals + 1));
+  }
+  variables.set(child.user_defaults);
+  variables.set(child.configured);
+  variables.set("AETERNA_MANAGED", "1");
+  variables.set("AETHER_SERVICE", child.service);
+  variables.set("AETHER_REVISION", fmt::format("{}", child.revision));
+  return variables;
+}
+
+}  // namespace
+
+std::vector<std::string> build_environment(std::span<std::string const> own,
+                                           ChildEnvironment const& child) {
+  Variables variables = basic_environment(own, child);
+  variables.set("AETHER_INSTANCE_ID", fmt::format("{}", child.instance));
+  variables.set("AETERNA_INHERITED_FDS", fmt::format("{}", child.listeners.size()));
+  if (!child.listeners.empty()) {
+    variables.set("LISTEN_FDS", fmt::format("{}", child.listeners.size()));
+    variables.set("LISTEN_FDNAMES", join_listeners(child.listeners, ":", [](auto const& l, int) {
+                    return listen_name(l.name);
+                  }));
+  }
+  if (!child.state_socket.empty()) variables.set("AETERNA_STATE_SOCK", child.state_socket);
+  if (!child.notify_socket.empty()) variables.set("NOTIFY_SOCKET", child.notify_socket);
+  if (child.watchdog) {
+    auto const interval = std::chrono::duration_cast<std::chrono::microseconds>(*child.watchdog);
+    variables.set("WATCHDOG_USEC", fmt::format("{}", interval.count()));
+  }
+  set_compat(variables, child);
+  return std::move(variables).take();
+}
+
+std::vector<std::string> build_hook_environment(std::span<std::string const> own,
+                                                ChildEnvironment const& child) {
+  Variables variables = basic_environment(own, child);
+  return std::move(variables).take();
+}
+
+Result<std::vector<std::string>> substitute_fds(std::span<std::string const> command,
+                                                std::span<PassedListener const> listeners) {
+  constexpr std::string_view kOpen = "{fd:";
+  std::vector<std::string> arguments;
+  for (std::string const& original : command) {
+    std::string argument = original;
+    for (std::size_t at = argument.find(kOpen); at != std::string::npos;
+         at = argument.find(kOpen, at)) {
+      std::size_t const close = argument.find('}', at);
+      if (close == std::string::npos) break;
+      std::string const name = argument.substr(at + kOpen.size(), close - at - kOpen.size());
+      auto const found = std::ranges::find(listeners, name, &PassedListener::name);
+      if (found == listeners.end()) {
+        std::string const known = join_listeners(
+            listeners, ", ", [](auto const& listener, int) { return listener.name; });
+        return fail(ErrorCode::ConfigInvalid,
+                    fmt::format("the argument \"{}\" asks for a listener named \"{}\", which this "
+                                "service does not have; its listeners are: {}",
+                                original, name, known.empty() ? "none" : known));
+      }
+      std::string const number =
+          fmt::format("{}", kFirstListenerFd + std::distance(listeners.begin(), found));
+      argument.replace(at, close - at + 1, number);
+    }
+    arguments.push_back(std::move(argument));
+  }
+  return arguments;
+}
+
+std::vector<std::string> own_environment() {
+  std::vector<std::string> entries;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry)
+    entries.emplace_back(*entry);
+  return entries;
+}
+
+}  // namespace aether::supervise
