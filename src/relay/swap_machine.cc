@@ -185,7 +185,7 @@ struct Stepper {
     std::visit(Cases{
                    [&](event::ReloadRequested const& e) {
                      perform(action::RunPreflight{});
-                     state = Preflight{Sides{s.serving, e.next, s.serving, true},
+                     state = Preflight{Sides{s.serving, e.next, s.serving, e.old_alive},
                                        now + policy.preflight_limit};
                    },
                    // Late news of a swap that has ended.

@@ -109,6 +109,7 @@ using SwapState = std::variant<Idle, Preflight, StoppingOld, Launching, WarmingU
 namespace event {
 struct ReloadRequested {
   RevisionId next;
+  bool old_alive = true;  ///< False: nothing serves, this is a start with a way back.
 };
 struct PreflightPassed {};
 struct PreflightFailed {
