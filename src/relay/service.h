@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "config/config.h"
+#include "relay/listeners.h"
 #include "relay/observer.h"
 #include "relay/swap_report.h"
 
@@ -57,15 +58,6 @@ struct InstanceStatus {
   std::string ready_by;     ///< How readiness showed: "notify", "listening", ...
   WallTime since{};
   std::uint64_t memory_bytes = 0;  ///< RSS of the tree; 0 if it cannot be read.
-};
-
-struct ListenerStatus {
-  std::string name;
-  std::string address;
-  std::string mode;
-  RevisionId steered;
-  std::uint32_t queued = 0;
-  std::uint64_t overflows = 0;
 };
 
 struct ServiceStatus {

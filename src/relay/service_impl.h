@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of Service, in three files: service.cc (life), service_swap.cc (performs the swap
+// machine's actions), service_memory.cc (the memory among them). Private to relay.
+#pragma once
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "async/event.h"
+#include "async/task_group.h"
+#include "relay/health_watch.h"
+#include "relay/listeners.h"
+#include "relay/service.h"
+#include "relay/srp_session.h"
+#include "relay/swap_machine.h"
+#include "supervise/instance.h"
+#include "supervise/log_book.h"
+#include "supervise/restart_policy.h"
+
+namespace aether::relay {
+
+class Service::Impl {
+ public:
+  Impl(config::Service spec, ServiceDeps deps);
+  ~Impl();
+
+  Status open_listeners();
+  async::Task<Status> start();
+  Result<SwapId> reload(ReloadRequest request);
+  void reload_later(ReloadRequest request);
+  Result<SwapId> rollback(std::string reason);
+  async::Task<SwapReport> verdict(SwapId swap);
+  Status signal(int number);
+  async::Task<void> stop();
+  void hurry();
+  [[nodiscard]] ServiceStatus status() const;
+
+  [[nodiscard]] std::string const& name() const { return name_; }
+  supervise::LogBook& log_book() { return logs_; }
+  [[nodiscard]] std::optional<int> exit_code() const { return exit_code_; }
+  void on_ended(std::function<void()> callback) { on_ended_ = std::move(callback); }
+
+ private:
+  using InstancePtr = std::unique_ptr<supervise::Instance>;
+
+  /// How the serving process stands when no swap says otherwise.
+  enum class Life : std::uint8_t { Pending, Starting, Running, WaitingToRestart, Down, Stopped };
+
+  /// A swap that was asked for while another one ran.
+  struct Waiting {
+    SwapId id;
+    ReloadRequest request;
+  };
+
+  /// What is known only while a swap runs.
+  struct Current {
+    SwapReport report;
+    PhaseTimer phases;
+    Instant began{};
+    std::optional<Instant> blind_since;  ///< From here on the old one cannot accept any more.
+    std::optional<State> memory;         ///< Exported, in Aether's hands.
+    std::optional<State> reclaimed;
+    bool next_asked = false;
+    /// Set when the swap is over: ends the tasks that work for it.
+    std::shared_ptr<async::Event> over = std::make_shared<async::Event>();
+  };
+
+  // service.cc
+  void launch_serving(RevisionId revision, std::string_view reason);
+  void on_instance_event(InstanceId instance, supervise::InstanceEvent const& event);
+  void on_ready(supervise::Instance const& instance, supervise::event::BecameReady const& ready);
+  void on_exited(supervise::Instance const& instance, supervise::event::Exited const& exited);
+  void serving_lost(supervise::ServiceEnd end, std::string why);
+  void set_life(Life life);
+  void tell_state();
+  async::Task<void> restart_after(Duration wait, RevisionId revision);
+  /// The last event of an instance: nothing of its tree lives, it can go.
+  async::Task<void> bury(InstanceId instance);
+  async::Task<void> until_buried(RevisionId revision);
+  [[nodiscard]] supervise::Instance* find(RevisionId revision) const;
+  [[nodiscard]] Result<supervise::Instance*> launch(RevisionId revision);
+  [[nodiscard]] std::vector<std::string> hook_environment(RevisionId revision) const;
+  [[nodiscard]] std::string state_name() const;
+  [[nodiscard]] bool alive(RevisionId revision) const;
+
+  // service_swap.cc
+  void begin(SwapId id, ReloadRequest request);
+  void begin_waiting();
+  void post(SwapEvent event);
+  void post_for(SwapId swap, SwapEvent event);
+  void turn(SwapEvent const& event);
+  async::Task<void> tick();
+  void perform(action::RunPreflight);
+  void perform(action::Launch action);
+  void perform(action::SteerTo action);
+  void perform(action::WatchQueue action);
+  void perform(action::StartJudge);
+  void perform(action::StopJudge);
+  void perform(action::Stop action);
+  void perform(action::Kill action);
+  void perform(action::RetireLane action);
+  void perform(action::Succeed const& action);
+  void perform(action::Fail const& action);
+  void perform(action::GiveUp const& action);
+  void conclude(Verdict verdict, std::string why);
+  void remember(SwapReport report);
+  async::Task<void> preflight(SwapId swap, RevisionId next);
+  async::Task<void> run_hooks(std::vector<config::Hook> hooks, RevisionId revision,
+                              std::vector<std::string> environment);
+  async::Task<void> watch_queue(SwapId swap, RevisionId revision);
+  async::Task<void> retire(RevisionId revision);
+  /// Runs a task of a swap; it is cancelled when the swap is over.
+  void spawn_for_swap(std::string name, async::Task<void> task);
+  static async::Task<void> while_swapping(std::shared_ptr<async::Event> over,
+                                          async::Task<void> task);
+
+  // service_memory.cc
+  Status open_state_socket();
+  [[nodiscard]] Result<InstanceId> identify(PeerIdentity const& peer) const;
+  [[nodiscard]] HelloAnswer describe(InstanceId instance) const;
+  void on_load(InstanceId instance);
+  Result<SrpListener> on_listen(InstanceId instance, std::string const& address);
+  void perform(action::ExportMemory action);
+  void perform(action::DeliverMemory action);
+  void perform(action::Release action);
+  void perform(action::ReclaimMemory action);
+  void perform(action::Resume action);
+  async::Task<void> export_memory(SwapId swap, RevisionId from);
+  async::Task<void> deliver_memory(SwapId swap, RevisionId to);
+  async::Task<void> reclaim_memory(SwapId swap, RevisionId from);
+  async::Task<void> release(RevisionId revision);
+  async::Task<void> resume(RevisionId revision, std::optional<State> memory);
+  async::Task<void> answer_without_memory(InstanceId instance);
+  [[nodiscard]] std::shared_ptr<SrpSession> session(RevisionId revision) const;
+  [[nodiscard]] bool holds_memory(RevisionId revision) const;
+
+  std::string name_;
+  ServiceDeps deps_;
+  async::TaskGroup tasks_;
+  supervise::LogBook logs_;
+  supervise::RestartPolicy restart_policy_;
+  Listeners listeners_;
+  std::unique_ptr<SrpServer> srp_;
+  std::string state_socket_;
+  HealthWatch health_;
+
+  std::map<RevisionId, config::Service> specs_;  ///< Of living revisions and of the one before.
+  std::map<InstanceId, InstancePtr> instances_;
+  RevisionId serving_;
+  RevisionId previous_;  ///< What a rollback without a running swap goes back to; 0: none.
+  std::uint64_t revisions_ = 0;
+  std::uint64_t swaps_ = 0;
+  std::uint64_t restarts_ = 0;
+  Life life_ = Life::Pending;
+  bool stopping_ = false;
+  std::string told_state_;
+  std::optional<std::string> problem_;
+  std::optional<int> exit_code_;
+  async::Event life_changed_;
+  async::Event buried_;
+  std::uint64_t restart_round_ = 0;  ///< A restart that was planned before this number is void.
+
+  SwapState swap_ = Idle{};
+  SwapPolicy policy_;
+  std::optional<Current> current_;
+  std::deque<SwapEvent> inbox_;
+  bool turning_ = false;
+  async::Event deadline_changed_;
+  std::optional<Waiting> waiting_;
+  std::deque<SwapReport> reports_;  ///< The last kReportsMax, oldest first.
+  async::Event verdict_told_;
+  std::function<void()> on_ended_;
+};
+
+}  // namespace aether::relay

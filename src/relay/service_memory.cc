@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// The memory of a service: who may speak for an instance, and the moves of its state between the
+// revisions of a swap. What is exported stays in Aether's hands until the new revision has it.
+#include <chrono>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "relay/service_impl.h"
+
+namespace aether::relay {
+namespace {
+
+Mechanism mechanism_of(config::Service const& spec) {
+  return spec.handoff.mechanism == config::Mechanism::Shm ? Mechanism::Shm : Mechanism::Pipe;
+}
+
+std::string_view mechanism_name(Mechanism mechanism) {
+  return mechanism == Mechanism::Shm ? "shm" : "pipe";
+}
+
+}  // namespace
+
+// ---- Who speaks ---------------------------------------------------------------------------------
+
+Status Service::Impl::open_state_socket() {
+  SrpHandlers handlers{
+      .identify = [this](PeerIdentity const& peer) { return identify(peer); },
+      .describe = [this](InstanceId instance) { return describe(instance); },
+      .on_hello = {},
+      .on_load = [this](InstanceId instance) { on_load(instance); },
+      .on_listen = [this](InstanceId instance,
+                          std::string const& address) { return on_listen(instance, address); },
+      .on_closed = {},
+  };
+  state_socket_ = specs_.at(serving_).orchestration.state_handoff.socket_path.value_or(
+      fmt::format("{}/{}.srp", deps_.runtime_dir, name_));
+  srp_ = std::make_unique<SrpServer>(deps_.executor, name_, std::move(handlers));
+  return srp_->listen(state_socket_);
+}
+
+Result<InstanceId> Service::Impl::identify(PeerIdentity const& peer) const {
+  for (auto const& [id, instance] : instances_) {
+    bool const named = peer.instance.empty() || peer.instance == fmt::to_string(id);
+    if (named && instance->owns(peer.pid)) return id;
+  }
+  return fail(ErrorCode::Forbidden,
+              fmt::format("process {} is not of service {}: only its own instances may speak here",
+                          peer.pid, name_));
+}
+
+HelloAnswer Service::Impl::describe(InstanceId id) const {
+  auto const found = instances_.find(id);
+  RevisionId const revision = found == instances_.end() ? RevisionId{} : found->second->revision();
+  auto const spec = specs_.find(revision);
+  HelloAnswer answer{.service = name_, .revision = revision};
+  if (spec == specs_.end()) return answer;
+  answer.handoff = spec->second.orchestration.state_handoff.enabled;
+  answer.mechanism = mechanism_of(spec->second);
+  answer.memory_waits = current_ && revision == current_->report.next && answer.handoff &&
+                        holds_memory(current_->report.old);
+  return answer;
+}
+
+std::shared_ptr<SrpSession> Service::Impl::session(RevisionId revision) const {
+  supervise::Instance const* instance = find(revision);
+  return instance == nullptr ? nullptr : srp_->session(instance->id());
+}
+
+bool Service::Impl::holds_memory(RevisionId revision) const {
+  auto const spec = specs_.find(revision);
+  if (spec == specs_.end() || !spec->second.orchestration.state_handoff.enabled) return false;
+  if (!alive(revision)) return false;
+  auto const open = session(revision);
+  return open && open->hello().can_export;
+}
+
+void Service::Impl::on_load(InstanceId id) {
+  auto const found = instances_.find(id);
+  if (found == instances_.end()) return;
+  RevisionId const revision = found->second->revision();
+  bool const is_next = current_ && revision == current_->report.next;
+  if (is_next && specs_.at(revision).orchestration.state_handoff.enabled && !current_->next_asked) {
+    current_->next_asked = true;
+    post(event::NextAskedMemory{});
+    return;
+  }
+  tasks_.spawn("answer without memory", answer_without_memory(id));
+}
+
+async::Task<void> Service::Impl::answer_without_memory(InstanceId id) {
+  auto const open = srp_->session(id);
+  if (!open) co_return;
+  Status const told = co_await open->deliver(std::nullopt, Mechanism::Pipe, kAnswerLimit);
+  if (!told) log::warn("{}: instance {}: {}", name_, id, told.error().describe());
+  auto const found = instances_.find(id);
+  if (told && found != instances_.end()) found->second->mark_ready_by_sdk();
+}
+
+Result<SrpListener> Service::Impl::on_listen(InstanceId id, std::string const& address) {
+  auto const found = instances_.find(id);
+  if (found == instances_.end()) return fail(ErrorCode::Forbidden, "the instance is gone");
+  RevisionId const revision = found->second->revision();
+  if (specs_.at(revision).listen_none()) {
+    return fail(
+        ErrorCode::Forbidden,
+        fmt::format("service {} has listen: none, so Aether opens no listener for it", name_));
+  }
+  TRY_ASSIGN(supervise::PassedListener lane, listeners_.add(address, revision));
+  return SrpListener{.name = lane.name, .address = lane.address.text(), .fd = lane.fd};
+}
+
+// ---- Moves --------------------------------------------------------------------------------------
+
+void Service::Impl::perform(action::ExportMemory action) {
+  spawn_for_swap("export memory", export_memory(current_->report.id, action.from));
+}
+
+async::Task<void> Service::Impl::export_memory(SwapId swap, RevisionId from) {
+  auto const old = session(from);
+  if (!holds_memory(from)) {
+    log::info("{}: revision {} holds no memory to hand over (it uses no SDK)", name_, from);
+    post_for(swap, event::Exported{});
+    co_return;
+  }
+  if (auto passed = fault::pass(fault::Point::SwapHandoff); !passed) {
+    post_for(swap, event::ExportFailed{passed.error().message()});
+    co_return;
+  }
+  Mechanism const mechanism = mechanism_of(specs_.at(from));
+  Result<Exported> exported = co_await old->export_state(mechanism, policy_.handoff_limit);
+  if (!current_ || current_->report.id != swap) co_return;
+  if (!exported) {
+    post(event::ExportFailed{fmt::format("the old revision could not hand over its memory: {}",
+                                         exported.error().message())});
+    co_return;
+  }
+  current_->report.handoff = HandoffReport{
+      .bytes = exported->state ? exported->state->size() : 0,
+      .mechanism = std::string(mechanism_name(mechanism)),
+      .quiesce_took = exported->quiesce,
+      .export_took = exported->export_time,
+  };
+  current_->memory = std::move(exported->state);
+  post(event::Exported{});
+}
+
+void Service::Impl::perform(action::DeliverMemory action) {
+  spawn_for_swap("deliver memory", deliver_memory(current_->report.id, action.to));
+}
+
+async::Task<void> Service::Impl::deliver_memory(SwapId swap, RevisionId to) {
+  auto const next = session(to);
+  if (!next) {
+    post_for(swap, event::DeliveryFailed{"the new revision closed its state socket before it had "
+                                         "its memory"});
+    co_return;
+  }
+  std::optional<State> const memory = current_->memory;
+  Mechanism const mechanism = mechanism_of(specs_.at(to));
+  Status const delivered = co_await next->deliver(memory, mechanism, policy_.handoff_limit);
+  if (!current_ || current_->report.id != swap) co_return;
+  if (!delivered) {
+    post(event::DeliveryFailed{
+        fmt::format("the new revision did not take its memory: {}", delivered.error().message())});
+    co_return;
+  }
+  if (current_->blind_since) {
+    current_->report.blackout = deps_.clock.now() - *current_->blind_since;
+  }
+  bool const also_ready = std::holds_alternative<config::ReadyAuto>(specs_.at(to).ready);
+  post(event::Delivered{.also_ready = also_ready});
+  supervise::Instance* const instance = find(to);
+  if (also_ready && instance != nullptr) instance->mark_ready_by_sdk();
+}
+
+void Service::Impl::perform(action::Release action) {
+  tasks_.spawn("release", release(action.revision));
+}
+
+async::Task<void> Service::Impl::release(RevisionId revision) {
+  auto const open = session(revision);
+  if (!open) co_return;
+  Status const told = co_await open->release(listeners_.has_own_lanes());
+  if (!told) log::warn("{}: revision {}: {}", name_, revision, told.error().describe());
+}
+
+void Service::Impl::perform(action::ReclaimMemory action) {
+  spawn_for_swap("reclaim memory", reclaim_memory(current_->report.id, action.from));
+}
+
+async::Task<void> Service::Impl::reclaim_memory(SwapId swap, RevisionId from) {
+  auto const failing = session(from);
+  if (!failing || !holds_memory(from)) {
+    post_for(swap, event::Reclaimed{.memory = false});
+    co_return;
+  }
+  Mechanism const mechanism = mechanism_of(specs_.at(from));
+  Result<Exported> exported = co_await failing->export_state(mechanism, policy_.handoff_limit);
+  if (!current_ || current_->report.id != swap) co_return;
+  if (exported && exported->state) current_->reclaimed = std::move(exported->state);
+  if (!exported) log::warn("{}: reverse handoff: {}", name_, exported.error().describe());
+  post(event::Reclaimed{.memory = current_->reclaimed.has_value()});
+}
+
+void Service::Impl::perform(action::Resume action) {
+  std::optional<State> memory;
+  if (action.with_reclaimed_memory && current_) memory = current_->reclaimed;
+  log::info("{}: revision {} resumes with {}", name_, action.revision,
+            memory ? "the memory of the revision that failed"
+                   : "its own memory, as it was at the handoff");
+  tasks_.spawn("resume", resume(action.revision, std::move(memory)));
+}
+
+async::Task<void> Service::Impl::resume(RevisionId revision, std::optional<State> memory) {
+  auto const open = session(revision);
+  if (!open) co_return;
+  Mechanism const mechanism = mechanism_of(specs_.at(revision));
+  Status const resumed = co_await open->resume(std::move(memory), mechanism, policy_.handoff_limit);
+  if (!resumed) log::error("{}: revision {}: {}", name_, revision, resumed.error().describe());
+}
+
+}  // namespace aether::relay
