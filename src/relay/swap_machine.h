@@ -40,6 +40,13 @@ struct SwapPolicy {
   Duration stop_limit = std::chrono::seconds(10);  ///< For a process to be gone once it is killed.
 };
 
+/// How far the old revision's memory has gone, which decides how a rollback brings it back.
+enum class Memory : std::uint8_t {
+  Untouched,  ///< The old one was never asked for it.
+  Exported,   ///< The old one was asked, so it stands still; its own copy is the one that counts.
+  Moved,      ///< The new one owns it and changes it; the old one's copy grows stale.
+};
+
 // ---- States -----------------------------------------------------------------------------------
 
 /// The two sides of a running swap.
@@ -48,6 +55,7 @@ struct Sides {
   RevisionId next;
   RevisionId steered;     ///< Where new connections go; always `old` or `next`.
   bool old_alive = true;  ///< False once the old process is gone, on purpose or not.
+  Memory memory = Memory::Untouched;
   bool operator==(Sides const&) const = default;
 };
 struct Idle {
@@ -59,6 +67,7 @@ struct Preflight : Sides {
 struct StoppingOld : Sides {
   Instant due;
   bool killed = false;
+  std::string rollback = {};  ///< Why the old one is to be started again as soon as it is gone.
 };
 struct Launching : Sides {
   Instant due;
@@ -66,21 +75,21 @@ struct Launching : Sides {
 struct WarmingUp : Sides {
   Instant due;
   bool asked_memory = false;
+  bool next_ready = false;
 };
 struct HandingOff : Sides {
   enum class Stage : std::uint8_t { EmptyingQueue, Exporting, Delivering };
   Instant due;
   Stage stage = Stage::EmptyingQueue;
   bool next_ready = false;
+  bool forgets = false;  ///< The export failed, and on_handoff_failure says to go on without.
 };
 /// The new one has its memory and the connections; its own word that it serves is awaited.
 struct AwaitingReady : Sides {
   Instant due;
-  bool memory_moved = true;
 };
 struct Soaking : Sides {
   Instant due;
-  bool memory_moved = false;
 };
 struct Draining : Sides {
   enum class Stage : std::uint8_t { EmptyingQueue, Ending, Killing };
@@ -168,6 +177,8 @@ struct RunPreflight {};
 struct Launch {
   RevisionId revision;
 };
+/// A revision that has no lane (any more) gets one: with Launch or GiveUp in the same step its
+/// process is still to come.
 struct SteerTo {
   RevisionId revision;
 };
@@ -178,7 +189,8 @@ struct WatchQueue {
 struct ExportMemory {
   RevisionId from;
 };
-/// Hand what was exported to the new one; nothing at all, if there is nothing.
+/// Hand what was exported, once; whoever asks when there is nothing (left) is told so. Never
+/// without an answer: the new one waits for it.
 struct DeliverMemory {
   RevisionId to;
 };
@@ -201,22 +213,24 @@ struct StopJudge {};
 struct Stop {
   RevisionId revision;
 };
-/// End the whole tree at once.
+/// End the whole tree at once: nothing of it runs its own code once this is performed.
 struct Kill {
   RevisionId revision;
 };
-/// No process of the revision lives: its lane goes, what waited there is brought to the steered
-/// one.
+/// No process of the revision lives, or none that could be ended: its lane goes, what waited
+/// there is brought to the steered one.
 struct RetireLane {
   RevisionId revision;
 };
+/// The verdict, once a swap. What else still works for the swap (hooks, watches) ends with Idle.
 struct Succeed {
   std::string note;
 };
 struct Fail {
   std::string why;
 };
-/// No process serves any more: the restart policy of the service takes over.
+/// No process serves any more: the restart policy of the service takes over, with the revision
+/// that Idle names. What memory Aether still holds (exported or reclaimed) is that process's.
 struct GiveUp {
   std::string why;
 };
@@ -229,6 +243,11 @@ using SwapAction = std::variant<action::RunPreflight, action::Launch, action::St
                                 action::RetireLane, action::Succeed, action::Fail, action::GiveUp>;
 using SwapActions = std::vector<SwapAction>;
 
+/// The shell hands over only news of this swap: what it learns of processes that are neither `old`
+/// nor `next`, or late answers to an earlier swap's actions, it keeps to itself. A process that
+/// could not be launched is reported as NextExited (or OldExited, when Relaunching). In Idle, and
+/// for the new one when Draining, an exit is the restart policy's.
+///
 /// Moves `state` on by one event and returns what is to be done, in order. Every pair of state and
 /// event is written down in the .cc file; a pair that is not does not compile.
 [[nodiscard]] SwapActions step(SwapState& state, SwapEvent const& event, Instant now,
@@ -245,5 +264,9 @@ using SwapActions = std::vector<SwapAction>;
 /// DRAINING.
 [[nodiscard]] std::string_view public_phase_name(SwapState const& state);
 [[nodiscard]] std::string_view event_name(SwapEvent const& event);
+/// "launch", "steer-to", ...
+[[nodiscard]] std::string_view action_name(SwapAction const& action);
+/// The revision that the action names; none for those about the swap as a whole.
+[[nodiscard]] std::optional<RevisionId> revision_of(SwapAction const& action);
 
 }  // namespace aether::relay

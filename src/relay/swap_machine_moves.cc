@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/swap_machine_moves.h"
+
+#include <fmt/format.h>
+
+namespace aether::relay::swap {
+
+std::string late(std::string_view what, Duration limit) {
+  return fmt::format("{} within {}", what, format_duration(limit));
+}
+
+void Moves::steer(Sides& sides, RevisionId revision) {
+  sides.steered = revision;
+  perform(action::SteerTo{revision});
+}
+
+void Moves::launch(Sides sides) {
+  perform(action::Launch{sides.next});
+  if (!sides.old_alive) take_over(sides);
+  state = Launching{sides, now + policy.launch_limit};
+}
+
+void Moves::take_over(Sides& sides) {
+  sides.old_alive = false;
+  steer(sides, sides.next);
+  perform(action::RetireLane{sides.old});
+}
+
+void Moves::ready(Sides const& sides) {
+  if (policy.warmup > Duration::zero()) {
+    state = WarmingUp{sides, now + policy.warmup, false, true};
+  } else {
+    cut_over(sides);
+  }
+}
+
+void Moves::cut_over(Sides sides) {
+  if (sides.steered != sides.next) steer(sides, sides.next);
+  soak(sides);
+}
+
+void Moves::hand_off(Sides sides, bool next_ready) {
+  if (!sides.old_alive) {
+    deliver(HandingOff{sides, now + policy.handoff_limit, {}, next_ready});
+    return;
+  }
+  steer(sides, sides.next);
+  perform(action::WatchQueue{sides.old});
+  state = HandingOff{sides, now + policy.empty_queue_limit, HandingOff::Stage::EmptyingQueue,
+                     next_ready};
+}
+
+void Moves::export_memory(HandingOff s) {
+  perform(action::ExportMemory{s.old});
+  s.memory = Memory::Exported;
+  s.stage = HandingOff::Stage::Exporting;
+  s.due = now + policy.handoff_limit;
+  state = s;
+}
+
+void Moves::export_failed(HandingOff s, std::string why) {
+  if (policy.on_handoff_failure == SwapPolicy::OnHandoffFailure::Abort) {
+    roll_back(s, std::move(why));
+    return;
+  }
+  s.forgets = true;
+  // The export may have used up the time of both: being told that there is nothing needs its own.
+  s.due = now + policy.handoff_limit;
+  deliver(s);
+}
+
+void Moves::deliver(HandingOff s) {
+  perform(action::DeliverMemory{s.next});
+  s.stage = HandingOff::Stage::Delivering;
+  state = s;
+}
+
+void Moves::delivered(HandingOff s, bool also_ready) {
+  if (s.old_alive) perform(action::Release{s.old});
+  // What the old one could not export it still has: a rollback must not overwrite that.
+  if (!s.forgets) s.memory = Memory::Moved;
+  if (s.next_ready || also_ready) {
+    soak(s);
+  } else {
+    state = AwaitingReady{s, now + policy.launch_limit};
+  }
+}
+
+void Moves::handoff_late(HandingOff s) {
+  switch (s.stage) {
+    case HandingOff::Stage::EmptyingQueue:
+      // Connections that the old one does not accept are brought over when its lane is retired.
+      export_memory(s);
+      break;
+    case HandingOff::Stage::Exporting:
+      // The old one may still be at it: nothing is known of its memory but that it is its own.
+      export_failed(s, late("the old revision did not hand over its memory", policy.handoff_limit));
+      break;
+    case HandingOff::Stage::Delivering:
+      roll_back(s, late("the new revision did not take its memory", policy.handoff_limit));
+      break;
+  }
+}
+
+void Moves::soak(Sides const& sides) {
+  if (policy.soak <= Duration::zero()) {
+    drain(sides, "no soak time is configured");
+    return;
+  }
+  perform(action::StartJudge{});
+  state = Soaking{sides, now + policy.soak};
+}
+
+void Moves::drain(Sides const& sides, std::string note) {
+  perform(action::StopJudge{}, action::Succeed{std::move(note)});
+  if (!sides.old_alive) {
+    perform(action::RetireLane{sides.old});
+    state = Idle{sides.next};
+    return;
+  }
+  perform(action::WatchQueue{sides.old});
+  state = Draining{sides, now + policy.empty_queue_limit, Draining::Stage::EmptyingQueue};
+}
+
+void Moves::fail_idle(Sides const& sides, std::string why) {
+  perform(action::Fail{why});
+  if (!sides.old_alive) perform(action::GiveUp{std::move(why)});
+  state = Idle{sides.old};
+}
+
+void Moves::roll_back(Sides sides, std::string why) {
+  perform(action::StopJudge{});
+  if (exclusive()) {
+    perform(action::Kill{sides.next});
+    state =
+        Relaunching{sides, now + policy.stop_limit, Relaunching::Stage::EndingNext, std::move(why)};
+    return;
+  }
+  // Without an old process the new one keeps the connections until it is gone.
+  if (sides.old_alive && sides.steered != sides.old) steer(sides, sides.old);
+  if (sides.memory == Memory::Moved) {
+    perform(action::ReclaimMemory{sides.next});
+    state = RollingBack{sides, now + policy.handoff_limit, RollingBack::Stage::Reclaiming,
+                        std::move(why)};
+    return;
+  }
+  end_next(RollingBack{sides, {}, {}, std::move(why)}, false);
+}
+
+void Moves::end_next(RollingBack s, bool with_reclaimed_memory) {
+  // In this order, so that two processes never change the same memory: the new one may have
+  // begun to, without our having heard of it.
+  perform(action::Kill{s.next});
+  resume_old(s, with_reclaimed_memory);
+  s.stage = RollingBack::Stage::EndingNext;
+  s.due = now + policy.stop_limit;
+  state = std::move(s);
+}
+
+void Moves::resume_old(Sides& sides, bool with_reclaimed_memory) {
+  if (!sides.old_alive || sides.memory == Memory::Untouched) return;
+  perform(action::Resume{sides.old, with_reclaimed_memory});
+  sides.memory = Memory::Untouched;
+}
+
+void Moves::next_died(Sides sides, std::string why) {
+  perform(action::StopJudge{});
+  if (exclusive()) {
+    relaunch(Relaunching{sides, {}, {}, std::move(why)});
+    return;
+  }
+  next_gone(RollingBack{sides, {}, {}, std::move(why)});
+}
+
+void Moves::next_gone(RollingBack s) {
+  if (s.steered != s.old) steer(s, s.old);
+  resume_old(s, false);
+  perform(action::RetireLane{s.next});
+  fail_idle(s, std::move(s.reason));
+}
+
+void Moves::serve_on_with_next(RollingBack s) {
+  steer(s, s.next);
+  perform(action::Resume{s.next}, action::RetireLane{s.old},
+          action::Fail{fmt::format("{}; the old revision died while it was being brought back, so "
+                                   "the new one serves on",
+                                   s.reason)});
+  state = Idle{s.next};
+}
+
+void Moves::relaunch(Relaunching s) {
+  if (s.steered != s.old) {
+    steer(s, s.old);
+    perform(action::RetireLane{s.next});
+  }
+  perform(action::Launch{s.old});
+  s.stage = Relaunching::Stage::Starting;
+  s.due = now + policy.launch_limit;
+  state = std::move(s);
+}
+
+}  // namespace aether::relay::swap

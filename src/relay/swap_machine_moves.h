@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Internal to the swap machine: the moves that its table chooses from. Each move performs its
+// actions and leaves the state where the swap stands then.
+#pragma once
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "relay/swap_machine.h"
+
+namespace aether::relay::swap {
+
+template <class... Lambdas>
+struct Cases : Lambdas... {
+  using Lambdas::operator()...;
+};
+template <class... Lambdas>
+Cases(Lambdas...) -> Cases<Lambdas...>;
+
+struct Moves {
+  SwapState& state;
+  Instant now;
+  SwapPolicy const& policy;
+  SwapActions actions = {};
+
+  template <class... Actions>
+  void perform(Actions&&... listed) {
+    (actions.emplace_back(std::forward<Actions>(listed)), ...);
+  }
+  void steer(Sides& sides, RevisionId revision);
+  [[nodiscard]] bool exclusive() const { return policy.overlap == SwapPolicy::Overlap::No; }
+  [[nodiscard]] bool due(Instant at) const { return now >= at; }
+
+  // ---- Ways forward ----
+
+  void launch(Sides sides);
+  /// The old process is gone before the cutover: what waits in its queue must not wait for the
+  /// verdict.
+  void take_over(Sides& sides);
+  void ready(Sides const& sides);
+  void cut_over(Sides sides);
+  void hand_off(Sides sides, bool next_ready);
+  void export_memory(HandingOff s);
+  void export_failed(HandingOff s, std::string why);
+  void deliver(HandingOff s);
+  void delivered(HandingOff s, bool also_ready);
+  void handoff_late(HandingOff s);
+  void soak(Sides const& sides);
+  void drain(Sides const& sides, std::string note);
+
+  // ---- Ways back ----
+
+  /// Back to idle with the old revision, which serves; or does not, when its process is gone too.
+  void fail_idle(Sides const& sides, std::string why);
+  void roll_back(Sides sides, std::string why);
+  void end_next(RollingBack s, bool with_reclaimed_memory);
+  void resume_old(Sides& sides, bool with_reclaimed_memory);
+  /// The new process died by itself: there is nothing to end, the way back is one step.
+  void next_died(Sides sides, std::string why);
+  void next_gone(RollingBack s);
+  void serve_on_with_next(RollingBack s);
+  void relaunch(Relaunching s);
+};
+
+/// "<what> within <limit>".
+[[nodiscard]] std::string late(std::string_view what, Duration limit);
+
+}  // namespace aether::relay::swap
