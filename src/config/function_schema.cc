@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tables of seed 004: orchestrator and functions[].
+#include <array>
+
+#include <fmt/format.h>
+
+#include "config/draft.h"
+#include "config/limits.h"
+
+namespace aether::config {
+namespace {
+
+constexpr std::uint64_t kShmBufferMin = 64 << 10;
+constexpr std::uint64_t kShmBufferMax = 1 << 30;
+
+std::optional<std::uint64_t> read_shm_buffer(Reader& reader, Node const& node) {
+  auto const bytes = read_size(reader, node);
+  if (!bytes || (*bytes >= kShmBufferMin && *bytes <= kShmBufferMax)) return bytes;
+  reader.mistake(node.place, fmt::format("{} bytes is out of range: {} (64 KiB) to {} (1 GiB)",
+                                         *bytes, kShmBufferMin, kShmBufferMax));
+  return std::nullopt;
+}
+
+enum class XdpMode : std::uint8_t { Generic, Native, Offload };
+constexpr std::array kXdpModes{
+    Choice<std::string_view>{"generic", "generic"},
+    Choice<std::string_view>{"native", "native"},
+    Choice<std::string_view>{"offload", "offload"},
+};
+
+constexpr std::array kEbpfFields{
+    Field<Ebpf>{{"enabled", "bool", "false",
+                 "Count packets in the kernel. Not in this release: `aether up` refuses `true`."},
+                store<&Ebpf::enabled, read_bool>},
+    Field<Ebpf>{{"interface", "text", "", "The network interface."},
+                store<&Ebpf::interface, read_word>},
+    Field<Ebpf>{{"mode", "`generic`, `native`, `offload`", "", "How XDP is attached."},
+                store<&Ebpf::mode, read_choice<kXdpModes>>},
+    Field<Ebpf>{{"xdp_program", "path", "", "Accepted for older files, without effect."},
+                [](Reader& reader, Node const& node, Ebpf&) {
+                  if (reader.word(node))
+                    reader.warn(node.place, "has no effect; Aether brings its own program");
+                }},
+};
+
+void ignore_old_key(Reader& reader, Node const& node, Orchestrator&) {
+  if (reader.word(node)) reader.warn(node.place, "has no effect; it is accepted for older files");
+}
+
+using O = Field<Orchestrator>;
+constexpr std::array kOrchestratorFields{
+    O{{"shm_buffer_size", "bytes", "4194304", "64 KiB to 1 GiB."},
+      store<&Orchestrator::shm_buffer_size, read_shm_buffer>},
+    O{{"warm_pool_size", "number", "10", "Instances kept ahead, 1 to 1000."},
+      store<&Orchestrator::warm_pool_size, read_number<1, 1000>>},
+    O{{"restore_timeout_ms", "milliseconds", "15", "1 to 100; enforced."},
+      store<&Orchestrator::restore_timeout_ms, read_number<1, 100>>},
+    O{{"snapshot_dir", "absolute path", "/dev/shm/aetherless", "Where images of instances lie."},
+      store<&Orchestrator::snapshot_dir, read_absolute_path>},
+    O{{"ebpf", "map", "", "See `orchestrator.ebpf`."},
+      [](Reader& reader, Node const& node, Orchestrator& orchestrator) {
+        read_map<Ebpf>(reader, node, orchestrator.ebpf, kEbpfFields);
+      }},
+    O{{"host", "text", "", "Accepted for older files, without effect."}, ignore_old_key},
+    O{{"port", "text", "", "Accepted for older files, without effect."}, ignore_old_key},
+    O{{"shutdown_timeout_ms", "text", "", "Accepted for older files, without effect."},
+      ignore_old_key},
+};
+
+// ---- functions
+
+constexpr std::array kRoutes{Choice{"gateway", Route::Gateway}, Choice{"direct", Route::Direct}};
+constexpr std::array kLaunches{Choice{"auto", Launch::Auto}, Choice{"clone", Launch::Clone},
+                               Choice{"image", Launch::Image}, Choice{"spawn", Launch::Spawn}};
+constexpr std::array kSandboxes{Choice{"none", Sandbox::None}, Choice{"basic", Sandbox::Basic},
+                                Choice{"strict", Sandbox::Strict}};
+constexpr std::array kIpcs{Choice{"http", Ipc::Http}, Choice{"ring", Ipc::Ring}};
+
+std::optional<std::string> read_id(Reader& reader, Node const& node) {
+  auto id = reader.word(node);
+  if (!id) return std::nullopt;
+  bool const good = id->size() <= 64 && std::ranges::all_of(*id, [](char c) {
+                      return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                             (c >= '0' && c <= '9') || c == '-' || c == '_';
+                    });
+  if (good) return id;
+  reader.mistake(node.place, fmt::format("\"{}\" is not an id: 1 to 64 of A-Z a-z 0-9 - _", *id));
+  return std::nullopt;
+}
+
+// Requests that warm the template up: "/path" each.
+std::optional<std::vector<std::string>> read_warmup(Reader& reader, Node const& node) {
+  auto paths = read_words(reader, node);
+  if (!paths) return std::nullopt;
+  for (std::string const& path : *paths) {
+    if (path.starts_with('/')) continue;
+    reader.mistake(node.place, fmt::format("\"{}\" is not a path; it begins with /", path));
+  }
+  return paths;
+}
+
+template <auto Member, auto Read>
+void store_value(Reader& reader, Node const& node, FunctionDraft& draft) {
+  store<Member, Read>(reader, node, draft.value);
+}
+
+using F = Field<FunctionDraft>;
+constexpr std::array kFunctionFields{
+    F{{"id", "text", "(required)", "1 to 64 of `A-Za-z0-9-_`, unique."},
+      store_value<&Function::id, read_id>},
+    F{{"memory_limit_mb", "MB", "(required)", "1 to 16384."},
+      store_value<&Function::memory_limit_mb, read_number<1, 16384>>},
+    F{{"trigger_port", "port", "(required)", "1 to 65535, unique."},
+      store_value<&Function::trigger_port, read_number<1, 65535, std::uint16_t>>},
+    F{{"handler_path", "path", "(required)",
+       "A program that serves HTTP. A relative one is taken from this file's folder."},
+      store_value<&Function::handler_path, read_path>},
+    F{{"timeout_ms", "milliseconds", "30000", "Of a request, 1 to 900000."},
+      store_value<&Function::timeout_ms, read_number<1, 900000>>},
+    F{{"environment", "map, or list of `K=V`", "", "Variables for the handler."},
+      store_value<&Function::environment, read_variables>},
+    F{{"route", "`gateway`, `direct`", "gateway",
+       "Through Aether, or straight to the handler's listener."},
+      store_value<&Function::route, read_choice<kRoutes>>},
+    F{{"concurrency", "number", "1", "Requests at once in one instance, 1 to 1000."},
+      store_value<&Function::concurrency, read_number<1, 1000>>},
+    F{{"min_instances", "number", "0", "0 to 1000."},
+      store_value<&Function::min_instances, read_number<0, 1000>>},
+    F{{"max_instances", "number", "10", "1 to 1000, not below `min_instances`."},
+      store_value<&Function::max_instances, read_number<1, 1000>>},
+    F{{"idle_timeout", "duration", "60s", "An instance without requests is parked after this."},
+      store_value<&Function::idle_timeout, read_duration>},
+    F{{"warmup", "list of paths", "", "Asked once before the template is frozen."},
+      store_value<&Function::warmup, read_warmup>},
+    F{{"launch", "`auto`, `clone`, `image`, `spawn`", "auto", "How an instance comes to be."},
+      store_value<&Function::launch, read_choice<kLaunches>>},
+    F{{"sandbox", "`none`, `basic`, `strict`", "basic",
+       "System calls and files that the handler may use."},
+      store_value<&Function::sandbox, read_choice<kSandboxes>>},
+    F{{"ipc", "`http`, `ring`", "http", "How requests reach the handler."},
+      store_value<&Function::ipc, read_choice<kIpcs>>},
+};
+
+}  // namespace
+
+void read_orchestrator(Reader& reader, Node const& node, RootDraft& root) {
+  read_map<Orchestrator>(reader, node, root.value.orchestrator, kOrchestratorFields);
+}
+
+void read_functions(Reader& reader, Node const& node, RootDraft& root) {
+  auto const items = reader.items(node, kFunctionsMax, "a list of functions, each a map");
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    Reader::Scope const scope(reader, fmt::format("[{}]", i));
+    FunctionDraft& draft = root.functions.emplace_back();
+    draft.place = items[i]->place;
+    read_map_with_places<FunctionDraft>(reader, *items[i], draft, kFunctionFields);
+    if (items[i]->kind != Node::Kind::Map) continue;
+    for (std::string_view const key : {"id", "memory_limit_mb", "trigger_port", "handler_path"}) {
+      if (!items[i]->find(key)) reader.mistake(draft.place, fmt::format("has no {}", key));
+    }
+  }
+}
+
+std::vector<Section> function_sections() {
+  return {
+      describe<Orchestrator>("orchestrator", "Settings of functions.", kOrchestratorFields),
+      describe<Ebpf>("orchestrator.ebpf", "", kEbpfFields),
+      describe<FunctionDraft>(
+          "functions[]",
+          "Programs that run only while they are asked for. `aether validate` judges them; running "
+          "them is not in this release, and `aether up` says so.",
+          kFunctionFields),
+  };
+}
+
+}  // namespace aether::config

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tables of a swap: orchestration with all its parts, and handoff.
+#include <array>
+
+#include <fmt/format.h>
+
+#include "config/draft.h"
+#include "config/limits.h"
+
+namespace aether::config {
+namespace {
+
+// ---- hooks
+
+constexpr std::array kHookFields{
+    Field<Hook>{{"name", "text", "the program's name", "For messages and logs."},
+                store<&Hook::name, read_word>},
+    Field<Hook>{{"command", "list", "(required)",
+                 "Run with the new revision's environment. Success is ending with 0."},
+                store<&Hook::command, read_command>},
+    Field<Hook>{{"timeout", "duration", "30s", "After this it is killed and has failed."},
+                store<&Hook::timeout, read_timeout>},
+    Field<Hook>{
+        {"block_on_fail", "bool", "true", "A failure stops the swap; `false`: it is only told."},
+        store<&Hook::block_on_fail, read_bool>},
+};
+
+template <auto Member>
+void read_hooks(Reader& reader, Node const& node, OrchestrationDraft& draft) {
+  auto const items =
+      reader.items(node, kHooksMax, "a list of hooks, each {name, command, timeout}");
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    Reader::Scope const scope(reader, fmt::format("[{}]", i));
+    Hook hook;
+    read_map<Hook>(reader, *items[i], hook, kHookFields);
+    bool const is_map = items[i]->kind == Node::Kind::Map;
+    if (is_map && !items[i]->find("command")) reader.mistake(items[i]->place, "has no command");
+    if (hook.command.empty()) continue;
+    if (hook.name.empty()) hook.name = hook.command[0].substr(hook.command[0].rfind('/') + 1);
+    (draft.value.*Member).push_back(std::move(hook));
+  }
+}
+
+// ---- health check
+
+struct HealthDraft {
+  HealthCheck value;
+  int probes = 0;  ///< Exactly one is wanted.
+};
+
+template <class Probe, auto Member, auto Read>
+void read_probe(Reader& reader, Node const& node, HealthDraft& draft) {
+  ++draft.probes;
+  Probe probe;
+  store<Member, Read>(reader, node, probe);
+  draft.value.probe = std::move(probe);
+}
+
+template <auto Member, auto Read>
+void store_health(Reader& reader, Node const& node, HealthDraft& draft) {
+  store<Member, Read>(reader, node, draft.value);
+}
+
+constexpr std::array kHealthFields{
+    Field<HealthDraft>{
+        {"http_get", "URL or path", "",
+         "Good is a status from 200 to 399. `/path` asks the service's first TCP listener."},
+        read_probe<ProbeHttp, &ProbeHttp::url, read_url>},
+    Field<HealthDraft>{{"tcp", "address", "", "Good is an accepted connection."},
+                       read_probe<ProbeTcp, &ProbeTcp::address, read_target>},
+    Field<HealthDraft>{{"command", "list", "", "Good is ending with 0."},
+                       read_probe<ProbeCommand, &ProbeCommand::command, read_command>},
+    Field<HealthDraft>{{"interval", "duration", "1s", "From one answer to the next question."},
+                       store_health<&HealthCheck::interval, read_timeout>},
+    Field<HealthDraft>{{"timeout", "duration", "1s", "No answer by then is a bad one."},
+                       store_health<&HealthCheck::timeout, read_timeout>},
+    Field<HealthDraft>{{"threshold", "number", "3",
+                        "This many bad answers in a row, 1 to 1000, roll the swap back."},
+                       store_health<&HealthCheck::threshold, read_number<1, 1000>>},
+};
+
+void read_health_check(Reader& reader, Node const& node, OrchestrationDraft& draft) {
+  HealthDraft health;
+  read_map<HealthDraft>(reader, node, health, kHealthFields);
+  if (node.kind == Node::Kind::Map && health.probes != 1) {
+    reader.mistake(node.place, "needs exactly one of http_get, tcp, command");
+  }
+  draft.value.canary.health_check = std::move(health.value);
+}
+
+// ---- canary, state handoff and the small ones
+
+template <auto Member, auto Read>
+void store_canary(Reader& reader, Node const& node, OrchestrationDraft& draft) {
+  store<Member, Read>(reader, node, draft.value.canary);
+}
+template <auto Member, auto Read>
+void store_state(Reader& reader, Node const& node, OrchestrationDraft& draft) {
+  store<Member, Read>(reader, node, draft.value.state_handoff);
+}
+template <auto Member, auto Read>
+void store_value(Reader& reader, Node const& node, OrchestrationDraft& draft) {
+  store<Member, Read>(reader, node, draft.value);
+}
+
+using F = Field<OrchestrationDraft>;
+constexpr std::array kCanaryFields{
+    F{{"enabled", "bool", "true",
+       "`false`: no soak, unless `orchestration.soak_time` asks for one."},
+      store<&OrchestrationDraft::canary_enabled, read_bool>},
+    F{{"soak_time", "duration", "30s", "The same as `orchestration.soak_time`."},
+      store<&OrchestrationDraft::canary_soak_time, read_duration>},
+    F{{"weight", "percent", "100",
+       "Of new connections for the new revision, 1 to 100. Less than 100 is not in this release: "
+       "`aether up` refuses it."},
+      store_canary<&Canary::weight, read_number<1, 100>>},
+    F{{"health_check", "map", "", "See `orchestration.canary.health_check`."}, read_health_check},
+};
+
+constexpr std::array kOnHandoffFailure{
+    Choice{"abort", OnHandoffFailure::Abort},
+    Choice{"continue", OnHandoffFailure::Continue},
+};
+
+// The kernel's limit, kUnixPathMax, which an address has too.
+std::optional<std::string> read_socket_path(Reader& reader, Node const& node) {
+  auto path = read_absolute_path(reader, node);
+  if (!path || path->size() <= kUnixPathMax) return path;
+  reader.mistake(node.place, fmt::format("has {} bytes; a socket's path has at most {}",
+                                         path->size(), kUnixPathMax));
+  return std::nullopt;
+}
+
+constexpr std::array kStateFields{
+    F{{"enabled", "bool", "true", "Whether memory is handed over at all."},
+      store<&OrchestrationDraft::handoff_enabled, read_bool>},
+    F{{"socket_path", "absolute path", "chosen by Aether",
+       "Where `AETERNA_STATE_SOCK` points. One service only."},
+      store_state<&StateHandoff::socket_path, read_socket_path>},
+    F{{"timeout", "duration", "5s", "The same as `handoff.timeout`."},
+      store<&OrchestrationDraft::handoff_timeout, read_timeout>},
+    F{{"connections", "bool", "false",
+       "Hand over open connections as well. Not in this release: `aether up` refuses `true`."},
+      store_state<&StateHandoff::connections, read_bool>},
+    F{{"on_handoff_failure", "`abort`, `continue`", "abort",
+       "`abort`: roll back, nothing is forgotten. `continue`: go on with a revision that remembers "
+       "nothing."},
+      store_state<&StateHandoff::on_handoff_failure, read_choice<kOnHandoffFailure>>},
+};
+
+void read_state_handoff(Reader& reader, Node const& node, OrchestrationDraft& draft) {
+  if (node.kind == Node::Kind::Scalar) {
+    draft.handoff_enabled = read_bool(reader, node);
+    return;
+  }
+  draft.handoff_enabled = true;
+  read_map<OrchestrationDraft>(reader, node, draft, kStateFields);
+}
+
+constexpr std::array kStartupFields{
+    F{{"warmup_delay", "duration", "0s",
+       "From ready to the handoff; the old revision serves meanwhile."},
+      store_value<&Orchestration::warmup_delay, read_duration>},
+};
+constexpr std::array kDrainFields{
+    F{{"timeout", "duration", "30s",
+       "For the old revision's requests in flight; then it is stopped."},
+      store_value<&Orchestration::drain_timeout, read_duration>},
+};
+constexpr std::array kPostFields{
+    F{{"on_success", "list of hooks", "", "After the old revision has ended."},
+      read_hooks<&Orchestration::on_success>},
+    F{{"on_failure", "list of hooks", "", "After a rollback."},
+      read_hooks<&Orchestration::on_failure>},
+};
+
+// ---- the section
+
+constexpr std::array kModes{
+    Choice{"hot-relay", Mode::HotRelay},
+    Choice{"immediate", Mode::Immediate},
+    Choice{"canary", Mode::Canary},
+    Choice{"run", Mode::Run},
+};
+
+// Several keys of a part go into the same draft.
+template <auto const& Fields>
+void read_part(Reader& reader, Node const& node, OrchestrationDraft& draft) {
+  read_map<OrchestrationDraft>(reader, node, draft, Fields);
+}
+
+constexpr std::array kOrchestrationFields{
+    F{{"mode", "`hot-relay`, `immediate`, `canary`, `run`", "hot-relay",
+       "`hot-relay`: the new revision is made ready beside the old one, takes over, soaks. "
+       "`canary`: the same, with `canary.enabled`. `immediate`: no soak. `run`: the old one stops "
+       "before the new one starts."},
+      store<&OrchestrationDraft::mode, read_choice<kModes>>},
+    F{{"strategy", "as `mode`", "", "Another name of `mode`."},
+      store<&OrchestrationDraft::strategy, read_choice<kModes>>},
+    F{{"soak_time", "duration", "30s, or 0s",
+       "How long the old revision stands by after the cutover, ready to take back. 30s when the "
+       "file names a `mode`, a `strategy` or an enabled `canary`; else 0s."},
+      store<&OrchestrationDraft::soak_time, read_duration>},
+    F{{"canary", "map", "", "See `orchestration.canary`."},
+      [](Reader& reader, Node const& node, OrchestrationDraft& draft) {
+        draft.canary_enabled = true;
+        read_map<OrchestrationDraft>(reader, node, draft, kCanaryFields);
+      }},
+    F{{"state_handoff", "bool, or map", "false",
+       "Memory goes from the old revision to the new one; see `orchestration.state_handoff`. A "
+       "`handoff` section turns it on, too."},
+      read_state_handoff},
+    F{{"pre_flight", "list of hooks", "",
+       "Before a swap begins; see `orchestration.pre_flight[]`. The first failure stops it."},
+      read_hooks<&Orchestration::pre_flight>},
+    F{{"startup", "map", "", "See `orchestration.startup`."}, read_part<kStartupFields>},
+    F{{"drain", "map", "", "See `orchestration.drain`."}, read_part<kDrainFields>},
+    F{{"post_process", "map", "", "See `orchestration.post_process`."}, read_part<kPostFields>},
+};
+
+constexpr std::array kMechanisms{
+    Choice{"pipe", Mechanism::Pipe},
+    Choice{"shm", Mechanism::Shm},
+    Choice{"vault", Mechanism::Vault},
+};
+
+constexpr std::array kHandoffFields{
+    Field<HandoffDraft>{
+        {"mechanism", "`pipe`, `shm`, `vault`", "pipe",
+         "`pipe`: bytes over a socket, for less than 1 MB. `shm`: a sealed memfd, mapped without a "
+         "copy. `vault`: not in this release, `aether up` refuses it."},
+        [](Reader& reader, Node const& node, HandoffDraft& draft) {
+          store<&Handoff::mechanism, read_choice<kMechanisms>>(reader, node, draft.value);
+        }},
+    Field<HandoffDraft>{
+        {"timeout", "duration", "5s", "For the whole handoff; over it, the swap is rolled back."},
+        store<&HandoffDraft::timeout, read_timeout>},
+};
+
+}  // namespace
+
+void read_orchestration(Reader& reader, Node const& node,
+                        std::optional<OrchestrationDraft>& draft) {
+  draft.emplace();
+  draft->place = node.place;
+  std::size_t const before = reader.charged();
+  read_map_with_places<OrchestrationDraft>(reader, node, *draft, kOrchestrationFields);
+  draft->weight = reader.charged() - before;
+}
+
+void read_handoff(Reader& reader, Node const& node, std::optional<HandoffDraft>& draft) {
+  draft.emplace();
+  draft->place = node.place;
+  read_map<HandoffDraft>(reader, node, *draft, kHandoffFields);
+}
+
+std::vector<Section> orchestration_sections() {
+  return {
+      describe<OrchestrationDraft>("orchestration",
+                                   "How one revision takes the place of another. Holds for every "
+                                   "service that has no `orchestration` of its own.",
+                                   kOrchestrationFields),
+      describe<OrchestrationDraft>("orchestration.canary", "", kCanaryFields),
+      describe<HealthDraft>(
+          "orchestration.canary.health_check",
+          "Asked while a new revision soaks. One of `http_get`, `tcp`, `command`:", kHealthFields),
+      describe<OrchestrationDraft>("orchestration.state_handoff",
+                                   "`true`, `false`, or a map:", kStateFields),
+      describe<Hook>(
+          "orchestration.pre_flight[]",
+          "A hook; `post_process.on_success[]` and `post_process.on_failure[]` have the same keys.",
+          kHookFields),
+      describe<OrchestrationDraft>("orchestration.startup", "", kStartupFields),
+      describe<OrchestrationDraft>("orchestration.drain", "", kDrainFields),
+      describe<OrchestrationDraft>("orchestration.post_process", "", kPostFields),
+      describe<HandoffDraft>(
+          "handoff",
+          "How memory moves. Its presence turns `orchestration.state_handoff` on, unless that says "
+          "otherwise. Holds for every service that has no `handoff` of its own.",
+          kHandoffFields),
+  };
+}
+
+}  // namespace aether::config

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/resolve.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include <fmt/format.h>
+
+namespace aether::config {
+namespace {
+
+constexpr Duration kSoakDefault = std::chrono::seconds(30);
+
+std::optional<Place> find_place(std::map<std::string, Place, std::less<>> const& places,
+                                std::string_view key) {
+  auto const found = places.find(key);
+  return found == places.end() ? std::nullopt : std::optional(found->second);
+}
+
+bool is_service_name(std::string_view name) {
+  auto const is_alnum = [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+  };
+  return !name.empty() && name.size() <= 64 && is_alnum(name[0]) &&
+         std::ranges::all_of(
+             name, [&](char c) { return is_alnum(c) || c == '-' || c == '_' || c == '.'; });
+}
+
+// ---- orchestration
+
+void resolve_mode(Reader& reader, OrchestrationDraft const& draft, Orchestration& value) {
+  if (draft.mode && draft.strategy && *draft.mode != *draft.strategy) {
+    reader.mistake(
+        find_place(draft.places, "strategy").value_or(draft.place),
+        "orchestration: mode and strategy contradict each other; they are one setting, keep one");
+  }
+  value.mode = draft.mode.value_or(draft.strategy.value_or(Mode::HotRelay));
+  value.canary.enabled = draft.canary_enabled.value_or(value.mode == Mode::Canary);
+  if (value.mode == Mode::Canary && !value.canary.enabled) {
+    reader.mistake(find_place(draft.places, "canary").value_or(draft.place),
+                   "orchestration: mode canary contradicts canary.enabled: false");
+  }
+}
+
+void resolve_soak(Reader& reader, OrchestrationDraft const& draft, Orchestration& value) {
+  Place const place = find_place(draft.places, "canary").value_or(draft.place);
+  if (draft.soak_time && draft.canary_soak_time && *draft.soak_time != *draft.canary_soak_time) {
+    reader.mistake(place, fmt::format("orchestration: soak_time is {} and canary.soak_time is {}; "
+                                      "they are one setting, keep one",
+                                      format_duration(*draft.soak_time),
+                                      format_duration(*draft.canary_soak_time)));
+  }
+  bool const soaks = value.mode == Mode::HotRelay || value.mode == Mode::Canary;
+  if (!soaks) {
+    bool const asked = draft.soak_time || draft.canary_soak_time || value.canary.enabled;
+    if (asked)
+      reader.warn(
+          draft.place,
+          "orchestration: there is no soak in this mode; soak_time and canary have no effect");
+    value.canary.enabled = false;
+    value.soak_time = Duration::zero();
+    return;
+  }
+  bool const canary_off = draft.canary_enabled && !*draft.canary_enabled;
+  if (canary_off && draft.canary_soak_time && !draft.soak_time) {
+    reader.warn(place,
+                "orchestration: canary.soak_time has no effect while canary.enabled is false");
+  }
+  bool const named = draft.mode || draft.strategy;
+  Duration const otherwise =
+      !canary_off && (named || value.canary.enabled) ? kSoakDefault : Duration::zero();
+  value.soak_time = draft.soak_time.value_or(
+      canary_off ? Duration::zero() : draft.canary_soak_time.value_or(otherwise));
+}
+
+void resolve_handoff(Reader& reader, OrchestrationDraft const* draft, HandoffDraft const* handoff,
+                     Service& service) {
+  std::optional<bool> const said = draft ? draft->handoff_enabled : std::nullopt;
+  StateHandoff& state = service.orchestration.state_handoff;
+  state.enabled = said.value_or(handoff != nullptr);
+  if (handoff && said && !*said) {
+    reader.warn(handoff->place,
+                "handoff: has no effect while orchestration.state_handoff is false");
+  }
+  std::optional<Duration> const inner = draft ? draft->handoff_timeout : std::nullopt;
+  std::optional<Duration> const outer = handoff ? handoff->timeout : std::nullopt;
+  if (inner && outer && *inner != *outer) {
+    reader.mistake(handoff->place,
+                   fmt::format("handoff: timeout is {} and orchestration.state_handoff.timeout is "
+                               "{}; they are one setting, keep one",
+                               format_duration(*outer), format_duration(*inner)));
+  }
+  if (handoff) service.handoff = handoff->value;
+  service.handoff.timeout = inner.value_or(outer.value_or(service.handoff.timeout));
+  state.timeout = service.handoff.timeout;
+}
+
+void resolve_orchestration(Reader& reader, RootDraft const& root, ServiceDraft const& draft,
+                           Service& service) {
+  OrchestrationDraft const* orchestration = draft.orchestration  ? &*draft.orchestration
+                                            : root.orchestration ? &*root.orchestration
+                                                                 : nullptr;
+  HandoffDraft const* handoff = draft.handoff  ? &*draft.handoff
+                                : root.handoff ? &*root.handoff
+                                               : nullptr;
+  if (orchestration) {
+    // Copied into each service, so it weighs in each.
+    if (!reader.charge(orchestration->place, orchestration->weight)) return;
+    service.orchestration = orchestration->value;
+    resolve_mode(reader, *orchestration, service.orchestration);
+    resolve_soak(reader, *orchestration, service.orchestration);
+  }
+  resolve_handoff(reader, orchestration, handoff, service);
+}
+
+// ---- rules within a service
+
+bool has_tcp_listener(std::vector<Listen> const& listeners) {
+  return std::ranges::any_of(listeners, [](Listen const& listen) {
+    auto const address = parse_address(listen.address);
+    return address && address->transport == Transport::Tcp;
+  });
+}
+
+void check_probes(Reader& reader, ServiceDraft const& draft, Service const& service,
+                  std::vector<Listen> const& listeners) {
+  constexpr std::string_view message =
+      "a path alone asks the service's first TCP listener, and it has none; write "
+      "http://HOST:PORT/PATH";
+  if (has_tcp_listener(listeners)) return;
+  auto const* ready = std::get_if<ReadyHttp>(&service.ready);
+  if (ready && ready->url.starts_with('/')) {
+    reader.mistake(find_place(draft.places, "ready").value_or(draft.place),
+                   fmt::format("service.ready.http: {}", message));
+  }
+  auto const& health = service.orchestration.canary.health_check;
+  auto const* probe = health ? std::get_if<ProbeHttp>(&health->probe) : nullptr;
+  if (probe && probe->url.starts_with('/')) {
+    reader.mistake(draft.place,
+                   fmt::format("service \"{}\": health_check.http_get: {}", service.name, message));
+  }
+}
+
+// Every {fd:NAME} in the command names a listener.
+void check_fd_names(Reader& reader, ServiceDraft const& draft, Service const& service,
+                    std::vector<Listen> const& listeners) {
+  constexpr std::string_view opening = "{fd:";
+  std::vector<std::string_view> known;
+  for (Listen const& listen : listeners) known.push_back(listen.name);
+  Place const place = find_place(draft.places, "command").value_or(draft.place);
+  for (std::string const& argument : service.command) {
+    for (std::size_t at = argument.find(opening); at != std::string::npos;
+         at = argument.find(opening, at + 1)) {
+      std::size_t const end = argument.find('}', at);
+      if (end == std::string::npos) continue;
+      std::string_view const name =
+          std::string_view(argument).substr(at + opening.size(), end - at - opening.size());
+      if (std::ranges::find(known, name) != known.end()) continue;
+      reader.mistake(
+          place, known.empty()
+                     ? fmt::format("service.command: {{fd:{}}} needs a listener, and the service "
+                                   "has none; add listen:",
+                                   name)
+                     : fmt::format("service.command: no listener has the name of {{fd:{}}}{}", name,
+                                   did_you_mean(name, known)));
+    }
+  }
+}
+
+void check_port_variable(Reader& reader, ServiceDraft const& draft, Service const& service,
+                         std::vector<Listen> const& listeners) {
+  if (service.listen || !listeners.empty()) return;
+  auto const port =
+      std::ranges::find(service.env, "PORT", &std::pair<std::string, std::string>::first);
+  if (port == service.env.end()) return;
+  reader.warn(
+      find_place(draft.places, "env").value_or(draft.place),
+      fmt::format("service.env: PORT is \"{}\", which is no port, so no listener is made from it",
+                  port->second));
+}
+
+void check_exclusive_mix(Reader& reader, ServiceDraft const& draft, Service const& service) {
+  if (!service.listen) return;
+  auto const is_exclusive = [](Listen const& listen) {
+    return listen.mode == ListenMode::Exclusive;
+  };
+  auto const count = std::ranges::count_if(*service.listen, is_exclusive);
+  bool const mixed = count != 0 && count != static_cast<std::ptrdiff_t>(service.listen->size());
+  if (!mixed) return;
+  reader.mistake(find_place(draft.places, "listen").value_or(draft.place),
+                 "service.listen: exclusive stops the old revision first, which holds for the "
+                 "whole service; give "
+                 "every listener of it mode: exclusive");
+}
+
+Service resolve_service(Reader& reader, RootDraft const& root, ServiceDraft& draft) {
+  Service service = std::move(draft.value);
+  Place const name_place = find_place(draft.places, "name").value_or(draft.place);
+  if (!draft.has_command)
+    reader.mistake(draft.place, "service: has no command; name the program to run");
+  service.name = draft.name.value_or(default_service_name(service.command));
+  if (!is_service_name(service.name)) {
+    reader.mistake(
+        name_place,
+        fmt::format("service.name: \"{}\" is not a name: 1 to 64 of A-Z a-z 0-9 - _ . beginning "
+                    "with a letter or digit",
+                    service.name));
+  }
+  resolve_orchestration(reader, root, draft, service);
+  std::vector<Listen> const listeners = effective_listeners(service);
+  check_port_variable(reader, draft, service, listeners);
+  check_fd_names(reader, draft, service, listeners);
+  check_probes(reader, draft, service, listeners);
+  check_exclusive_mix(reader, draft, service);
+  return service;
+}
+
+// ---- rules between services, between functions
+
+void check_service_names(Reader& reader, RootDraft const& root, Config const& config) {
+  std::set<std::string_view> names;
+  std::set<std::string_view> sockets;
+  for (std::size_t i = 0; i < config.services.size(); ++i) {
+    Service const& service = config.services[i];
+    ServiceDraft const& draft = root.services[i];
+    // Without name and command nothing is known that could be the same.
+    bool const is_known = draft.name || !service.command.empty();
+    if (is_known && !names.insert(service.name).second) {
+      bool const said = draft.name.has_value();
+      reader.mistake(
+          find_place(draft.places, "name").value_or(draft.place),
+          fmt::format("another service has the name \"{}\"{}", service.name,
+                      said ? "" : ", which is taken from its command; give each a name"));
+    }
+    StateHandoff const& state = service.orchestration.state_handoff;
+    if (state.enabled && state.socket_path && !sockets.insert(*state.socket_path).second) {
+      reader.mistake(
+          draft.place,
+          fmt::format(
+              "service \"{}\": another service has the same state_handoff.socket_path; leave it "
+              "out, or give each service its own orchestration",
+              service.name));
+    }
+  }
+}
+
+void resolve_functions(Reader& reader, RootDraft& root, Config& config) {
+  std::set<std::string> ids;
+  for (FunctionDraft& draft : root.functions) {
+    Function& function = draft.value;
+    if (!function.id.empty() && !ids.insert(function.id).second) {
+      reader.mistake(find_place(draft.places, "id").value_or(draft.place),
+                     fmt::format("functions: another function has the id \"{}\"", function.id));
+    }
+    if (function.min_instances > function.max_instances) {
+      auto const place = find_place(draft.places, "min_instances");
+      reader.mistake(place.value_or(draft.place),
+                     fmt::format("functions: min_instances is {}, above max_instances, {}",
+                                 function.min_instances, function.max_instances));
+    }
+    config.functions.push_back(std::move(function));
+  }
+}
+
+}  // namespace
+
+std::string default_service_name(Command const& command) {
+  constexpr std::array<std::string_view, 13> interpreters{
+      "python", "python3", "node", "deno", "bun", "ruby", "perl",
+      "php",    "bash",    "sh",   "java", "uv",  "env"};
+  constexpr std::array<std::string_view, 2> subcommands{"run", "exec"};
+  if (command.empty()) return "service";
+  auto const base = [](std::string_view path) { return path.substr(path.rfind('/') + 1); };
+  auto const is_interpreter = [&](std::string_view name) {
+    return std::ranges::find(interpreters, name) != interpreters.end() ||
+           name.starts_with("python3.");
+  };
+  std::string_view chosen = base(command[0]);
+  // Past the interpreter, its options and further interpreters (`env python3 -u x.py`).
+  for (std::size_t i = 1; i < command.size() && is_interpreter(base(chosen)); ++i) {
+    std::string_view const argument = command[i];
+    bool const skipped = argument.empty() || argument.starts_with('-') || argument.contains('=') ||
+                         argument.contains(' ') ||
+                         std::ranges::find(subcommands, argument) != subcommands.end();
+    if (!skipped) chosen = base(argument);
+  }
+  std::size_t const dot = chosen.rfind('.');
+  bool const is_version = chosen.starts_with("python3.");
+  if (dot != std::string_view::npos && dot > 0 && !is_version) chosen = chosen.substr(0, dot);
+  std::string name(chosen.substr(0, 64));
+  for (char& c : name) {
+    if (!is_service_name(std::string("a") + c)) c = '-';
+  }
+  name.erase(0, name.find_first_not_of("-_."));
+  return name.empty() ? "service" : name;
+}
+
+Config resolve(Reader& reader, RootDraft root) {
+  Config config = std::move(root.value);
+  if (config.version.empty()) config.version = "1.0";
+  auto const services_place = find_place(root.places, "services");
+  if (services_place && root.places.contains("service")) {
+    reader.mistake(*services_place,
+                   "services: there is a service: as well; put all of them under services:");
+  }
+  bool const has_some =
+      root.places.contains("service") || services_place || root.places.contains("functions");
+  bool const is_empty = root.services.empty() && root.functions.empty();
+  if (!has_some) {
+    reader.mistake({}, "there is nothing to run; add service: or functions:");
+  } else if (is_empty && !reader.has_mistakes()) {
+    reader.mistake({}, "there is nothing to run; the list is empty");
+  }
+  for (ServiceDraft& draft : root.services)
+    config.services.push_back(resolve_service(reader, root, draft));
+  check_service_names(reader, root, config);
+  resolve_functions(reader, root, config);
+  // Places of listeners and names are in the drafts, whose values have moved on.
+  check_addresses(reader, root, config);
+  for (std::size_t i = 0; i < root.services.size(); ++i) {
+    root.services[i].name = config.services[i].name;
+    root.services[i].value.after = config.services[i].after;
+  }
+  check_order(reader, root.services);
+  return config;
+}
+
+}  // namespace aether::config

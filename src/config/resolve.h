@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// What no single key shows: defaults that depend on other keys, and rules between keys. Pure.
+#pragma once
+#include "config/draft.h"
+
+namespace aether::config {
+
+/// The finished Config; worth nothing if the reader has mistakes after it.
+[[nodiscard]] Config resolve(Reader& reader, RootDraft root);
+
+/// "python3 -u agents/my_agent.py" is "my_agent"; "./bin/server --x" is "server".
+[[nodiscard]] std::string default_service_name(Command const& command);
+
+/// Mistakes for listeners that want the same address. Default metrics give way with a warning.
+void check_addresses(Reader& reader, RootDraft const& root, Config& config);
+
+/// Mistakes for names in `after` that are unknown or form a circle.
+void check_order(Reader& reader, std::vector<ServiceDraft> const& services);
+
+}  // namespace aether::config

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of the whole file, and its small sections: observability, api, store, jobs.
+#include <array>
+
+#include <fmt/format.h>
+
+#include "config/draft.h"
+
+namespace aether::config {
+namespace {
+
+constexpr std::array kLogLevels{
+    Choice{"debug", log::Level::Debug}, Choice{"info", log::Level::Info},
+    Choice{"warn", log::Level::Warn},   Choice{"error", log::Level::Error},
+    Choice{"off", log::Level::Off},
+};
+
+// 9090, ":9090", "127.0.0.1:9090" or none.
+void read_metrics_port(Reader& reader, Node const& node, Observability& observability) {
+  auto const text = reader.word(node);
+  if (!text) return;
+  observability.metrics_given = true;
+  observability.metrics_address.reset();
+  if (*text == "none") return;
+  auto const address = reader.accept(node, parse_address(*text));
+  if (!address) return;
+  if (address->transport != Transport::Tcp) {
+    reader.mistake(
+        node.place,
+        fmt::format("\"{}\" is not a TCP port; write \":9090\", 9090, \"127.0.0.1:9090\" or none",
+                    *text));
+    return;
+  }
+  observability.metrics_address = address->text();
+}
+
+constexpr std::array kObservabilityFields{
+    Field<Observability>{{"metrics_port", "address, number, or `none`", ":9090",
+                          "Where `/metrics` and `/health` are served to everyone: `\":9090\"`, "
+                          "`9090`, `\"127.0.0.1:9090\"`. When the key is not in the file and the "
+                          "port is taken, Aether says so and goes on."},
+                         read_metrics_port},
+    Field<Observability>{
+        {"log_level", "`debug`, `info`, `warn`, `error`, `off`", "info", "Of Aether's own log."},
+        store<&Observability::log_level, read_choice<kLogLevels>>},
+};
+
+std::optional<std::string> read_host(Reader& reader, Node const& node) {
+  auto text = reader.word(node);
+  if (!text) return std::nullopt;
+  bool const bare_v6 = text->contains(':') && !text->starts_with('[');
+  auto const address =
+      reader.accept(node, parse_address(bare_v6 ? fmt::format("[{}]:0", *text) : *text + ":0"));
+  if (!address) return std::nullopt;
+  if (address->transport == Transport::Tcp)
+    return address->host.empty() ? "0.0.0.0" : address->host;
+  reader.mistake(node.place,
+                 fmt::format("\"{}\" is not a host; write an IP address or localhost", *text));
+  return std::nullopt;
+}
+
+constexpr std::array kApiFields{
+    Field<Api>{{"host", "IP address", "127.0.0.1", ""}, store<&Api::host, read_host>},
+    Field<Api>{{"port", "port", "none", "0: any free one."},
+               store<&Api::port, read_number<0, 65535, std::uint16_t>>},
+};
+
+constexpr std::array kStoreTypes{
+    Choice{"sqlite", StoreType::Sqlite},
+    Choice{"postgres", StoreType::Postgres},
+    Choice{"memory", StoreType::Memory},
+};
+
+constexpr std::array kStoreFields{
+    Field<Store>{{"type", "`sqlite`, `postgres`, `memory`", "sqlite", ""},
+                 store<&Store::type, read_choice<kStoreTypes>>},
+    Field<Store>{{"path", "path or URL", "", "A file; for `postgres`, a `postgres://` URL."},
+                 store<&Store::path, read_word>},
+};
+
+void read_store(Reader& reader, Node const& node, RootDraft& root) {
+  Store& store = root.value.store;
+  std::size_t const before = reader.mistake_count();
+  read_map<Store>(reader, node, store, kStoreFields);
+  if (reader.mistake_count() != before) return;
+  bool const is_url =
+      store.path.starts_with("postgres://") || store.path.starts_with("postgresql://");
+  if (store.type == StoreType::Postgres && !is_url) {
+    reader.mistake(node.place, "type postgres needs a path that begins with postgres://");
+  } else if (store.type != StoreType::Postgres && is_url) {
+    reader.mistake(node.place, "a postgres:// path needs type: postgres");
+  } else if (store.type == StoreType::Memory && !store.path.empty()) {
+    reader.mistake(node.place, "type memory has no path");
+  }
+  reader.warn(node.place, "is read, but has no effect: jobs are not in this release");
+}
+
+constexpr std::array kJobsFields{
+    Field<Jobs>{{"concurrency", "number", "64", "Runs at once, 1 to 10000."},
+                store<&Jobs::concurrency, read_number<1, 10000>>},
+    Field<Jobs>{
+        {"lease", "duration", "30s", "A worker that is silent for this long has lost its run."},
+        store<&Jobs::lease, read_timeout>},
+};
+
+void read_jobs(Reader& reader, Node const& node, RootDraft& root) {
+  read_map<Jobs>(reader, node, root.value.jobs, kJobsFields);
+  reader.warn(node.place, "is read, but has no effect: jobs are not in this release");
+}
+
+void refuse_reserved(Reader& reader, Node const& node, RootDraft&) {
+  reader.mistake(node.place, "this section is reserved, and not in this release; remove it");
+}
+
+void read_version(Reader& reader, Node const& node, RootDraft& root) {
+  auto const version = reader.word(node);
+  if (!version) return;
+  for (std::string_view const known : {"1.0", "1", "v1", "v1.0"}) {
+    if (*version == known) {
+      root.value.version = *version;
+      return;
+    }
+  }
+  reader.mistake(
+      node.place,
+      fmt::format("\"{}\" is not a version that is known here; write \"1.0\"", *version));
+}
+
+using F = Field<RootDraft>;
+constexpr std::array kRootFields{
+    F{{"version", "text", "1.0", "`\"1.0\"`, `1.0`, `1` or `v1`: the only one there is."},
+      read_version},
+    F{{"service", "map", "", "One program to keep running; see `service`."},
+      [](Reader& reader, Node const& node, RootDraft& root) {
+        read_service(reader, node, root.services.emplace_back());
+      }},
+    F{{"services", "list of maps", "", "Several; instead of `service`."}, read_services},
+    F{{"orchestration", "map", "", "How revisions are swapped; see `orchestration`."},
+      [](Reader& reader, Node const& node, RootDraft& root) {
+        read_orchestration(reader, node, root.orchestration);
+      }},
+    F{{"handoff", "map", "", "How memory moves; see `handoff`."},
+      [](Reader& reader, Node const& node, RootDraft& root) {
+        read_handoff(reader, node, root.handoff);
+      }},
+    F{{"observability", "map", "", "See `observability`."},
+      [](Reader& reader, Node const& node, RootDraft& root) {
+        read_map<Observability>(reader, node, root.value.observability, kObservabilityFields);
+      }},
+    F{{"api", "map", "", "See `api`."},
+      [](Reader& reader, Node const& node, RootDraft& root) {
+        read_map<Api>(reader, node, root.value.api, kApiFields);
+      }},
+    F{{"orchestrator", "map", "", "Settings of functions; see `orchestrator`."}, read_orchestrator},
+    F{{"functions", "list of maps", "", "See `functions[]`."}, read_functions},
+    F{{"store", "map", "", "See `store`."}, read_store},
+    F{{"jobs", "map", "", "See `jobs`."}, read_jobs},
+    F{{"agents", "", "", "Reserved; not in this release."}, refuse_reserved},
+    F{{"tools", "", "", "Reserved; not in this release."}, refuse_reserved},
+};
+
+}  // namespace
+
+void read_root(Reader& reader, Node const& node, RootDraft& root) {
+  if (node.kind != Node::Kind::Map) {
+    reader.mistake(node.place,
+                   fmt::format("the file must be a map of sections, e.g. service:, and is {}",
+                               node.kind_text()));
+    return;
+  }
+  read_map_with_places<RootDraft>(reader, node, root, kRootFields);
+}
+
+std::vector<Section> root_sections() {
+  return {describe<RootDraft>(
+      "", "The sections of a file. At least `service`, `services` or `functions`.", kRootFields)};
+}
+
+std::vector<Section> all_sections() {
+  std::vector<Section> sections = root_sections();
+  std::vector<std::vector<Section>> const rooms{
+      service_sections(),
+      listen_sections(),
+      orchestration_sections(),
+      {describe<Observability>("observability", "", kObservabilityFields),
+       describe<Api>(
+           "api",
+           "Where `/v1` is served besides the control socket and, to this machine, `metrics_port`.",
+           kApiFields)},
+      function_sections(),
+      {describe<Store>("store",
+                       "Where jobs are kept. Read and checked; jobs are not in this release.",
+                       kStoreFields),
+       describe<Jobs>("jobs", "Read and checked; jobs are not in this release.", kJobsFields)},
+  };
+  for (auto const& room : rooms) sections.insert(sections.end(), room.begin(), room.end());
+  return sections;
+}
+
+void unknown_key(Reader& reader, Node::Entry const& entry,
+                 std::vector<std::string_view> const& known) {
+  std::string_view const key = std::string_view(entry.key).substr(0, 80);
+  std::string hint = did_you_mean(key, known);
+  if (hint.empty()) {
+    for (Section const& section : all_sections()) {
+      bool const has = std::ranges::find(section.rows, key, &Row::key) != section.rows.end();
+      if (!has) continue;
+      hint = section.path.empty() ? "; it belongs at the top of the file"
+                                  : fmt::format("; there is one in {}", section.path);
+      break;
+    }
+  }
+  reader.mistake(entry.place, fmt::format("unknown key \"{}\"{}", key, hint));
+}
+
+}  // namespace aether::config
