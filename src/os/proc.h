@@ -50,7 +50,7 @@ struct ProcessInfo {
 [[nodiscard]] std::string read_fd_link(pid_t pid, int fd);
 /// Resident bytes of this or another process, 0 if gone.
 [[nodiscard]] std::uint64_t read_rss_bytes(pid_t pid);
-/// Peak and present sum of descriptors of this process.
+/// How many descriptors this process has open.
 [[nodiscard]] std::size_t count_own_fds();
 
 /// What a process would do with a signal (SigCgt, SigIgn of man 5 proc_pid_status).

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/child_setup.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+#include "os/raw_syscall.h"
+
+// The child leaves these functions by execve: a sanitizer would wait for ever for them to return,
+// and keep their stack marked as used.
+#define AETHER_IN_CHILD __attribute__((no_sanitize("address", "thread", "undefined")))
+
+namespace aether::os {
+namespace {
+
+/// struct sigaction as the kernel has it; all zero is "default, no flags, empty mask".
+struct KernelSigaction {
+  void* handler = nullptr;
+  unsigned long flags = 0;
+  void* restorer = nullptr;
+  unsigned long mask = 0;
+};
+
+template <class Pointer>
+AETHER_IN_CHILD long address(Pointer* pointer) {
+  return reinterpret_cast<long>(pointer);
+}
+
+[[noreturn]] AETHER_IN_CHILD void give_up(ChildPlan& plan, SpawnStep step, long result) {
+  plan.failed_step = step;
+  plan.failed_errno = static_cast<int>(-result);
+  while (true) raw_syscall(SYS_exit_group, 127);
+}
+
+AETHER_IN_CHILD void reset_signals() {
+  constexpr int kSignals = 64;
+  KernelSigaction const by_default;
+  for (int signal = 1; signal <= kSignals;
+       ++signal)  // KILL and STOP refuse: nothing to reset there
+    raw_syscall(SYS_rt_sigaction, signal, address(&by_default), 0, sizeof(by_default.mask));
+}
+
+AETHER_IN_CHILD void empty_signal_mask() {
+  unsigned long const none = 0;
+  raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, address(&none), 0, sizeof(none));
+}
+
+AETHER_IN_CHILD void enter_cgroup(ChildPlan& plan) {
+  long procs = raw_syscall(SYS_openat, plan.cgroup, address("cgroup.procs"), O_WRONLY | O_CLOEXEC);
+  if (procs < 0) give_up(plan, SpawnStep::Cgroup, procs);
+  long result = raw_syscall(SYS_write, procs, address("0"), 1);  // 0 is the writer itself
+  if (result < 0) give_up(plan, SpawnStep::Cgroup, result);
+}
+
+AETHER_IN_CHILD void close_on_exec(ChildPlan const& plan, unsigned first, unsigned last) {
+  if (first > last) return;
+  if (raw_syscall(SYS_close_range, first, last, CLOSE_RANGE_CLOEXEC) == 0) return;
+  // Before Linux 5.11, or a sandbox that does not know the call.
+  unsigned end = static_cast<unsigned>(plan.descriptor_end);
+  for (unsigned fd = first; fd <= last && fd < end; ++fd)
+    raw_syscall(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
+}
+
+/// Gives every target its source. First all sources move above the highest target, so that no
+/// target overwrites a source that is still needed; then each goes to its place, where dup3 makes a
+/// descriptor that survives exec (dup2(n, n) would keep close-on-exec: the classic mistake).
+AETHER_IN_CHILD void place_descriptors(ChildPlan& plan) {
+  int const above = plan.fds[plan.fd_count - 1].target + 1;
+  for (std::size_t i = 0; i < plan.fd_count; ++i) {
+    long copy = raw_syscall(SYS_fcntl, plan.fds[i].source, F_DUPFD_CLOEXEC, above);
+    plan.failed_descriptor = plan.fds[i].source;
+    if (copy < 0) give_up(plan, SpawnStep::Descriptors, copy);
+    plan.scratch[i] = static_cast<int>(copy);
+  }
+  unsigned next = 0;
+  for (std::size_t i = 0; i < plan.fd_count; ++i) {
+    int target = plan.fds[i].target;
+    long result = raw_syscall(SYS_dup3, plan.scratch[i], target, 0);
+    plan.failed_descriptor = target;
+    if (result < 0) give_up(plan, SpawnStep::Descriptors, result);
+    if (target > 0) close_on_exec(plan, next, static_cast<unsigned>(target) - 1);
+    next = static_cast<unsigned>(target) + 1;
+  }
+  close_on_exec(plan, next, ~0U);
+}
+
+AETHER_IN_CHILD void set_limits(ChildPlan& plan) {
+  for (std::size_t i = 0; i < plan.limit_count; ++i) {
+    rlimit const limit{.rlim_cur = plan.limits[i].soft, .rlim_max = plan.limits[i].hard};
+    long result = raw_syscall(SYS_prlimit64, 0, plan.limits[i].resource, address(&limit), 0);
+    plan.failed_descriptor = plan.limits[i].resource;
+    if (result < 0) give_up(plan, SpawnStep::Limits, result);
+  }
+}
+
+AETHER_IN_CHILD void become_user(ChildPlan& plan) {
+  long result =
+      raw_syscall(SYS_setgroups, static_cast<long>(plan.group_count), address(plan.groups));
+  if (result < 0) give_up(plan, SpawnStep::Groups, result);
+  result = raw_syscall(SYS_setresgid, plan.gid, plan.gid, plan.gid);
+  if (result < 0) give_up(plan, SpawnStep::Group, result);
+  result = raw_syscall(SYS_setresuid, plan.uid, plan.uid, plan.uid);
+  if (result < 0) give_up(plan, SpawnStep::User, result);
+}
+
+AETHER_IN_CHILD void write_own_pid(char* digits) {
+  long pid = raw_syscall(SYS_getpid);
+  char reversed[20];
+  int count = 0;
+  for (; pid > 0; pid /= 10) reversed[count++] = static_cast<char>('0' + pid % 10);
+  while (count > 0) *digits++ = reversed[--count];
+  *digits = '\0';
+}
+
+}  // namespace
+
+AETHER_IN_CHILD void run_child(void* argument) {
+  ChildPlan& plan = *static_cast<ChildPlan*>(argument);
+  reset_signals();
+  if (plan.new_session) {
+    long result = raw_syscall(SYS_setsid);
+    if (result < 0) give_up(plan, SpawnStep::Session, result);
+  }
+  if (plan.cgroup >= 0) enter_cgroup(plan);
+  place_descriptors(plan);
+  set_limits(plan);  // while we still may raise them, and after the descriptors they might forbid
+  if (plan.change_user) become_user(plan);
+  if (plan.workdir != nullptr) {  // as the user: a folder it may not enter is found here
+    long result = raw_syscall(SYS_chdir, address(plan.workdir));
+    if (result < 0) give_up(plan, SpawnStep::Workdir, result);
+  }
+  if (plan.listen_pid_digits != nullptr) write_own_pid(plan.listen_pid_digits);
+  empty_signal_mask();
+  long result =
+      raw_syscall(SYS_execve, address(plan.path), address(plan.argv), address(plan.environment));
+  give_up(plan, SpawnStep::Execute, result);
+}
+
+}  // namespace aether::os
