@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Event: a flag that tasks can wait for. Loop thread only.
 #pragma once
+#include <cstdint>
 #include <memory>
 
 #include "async/task.h"
 #include "base/time.h"
 
 namespace aether::async {
+
+/// What a wait came to.
+enum class WaitOutcome : std::uint8_t { Set, TimedOut, Cancelled };
 
 /// Stays set until reset(). Any number of tasks may wait. If it is destroyed, its waiters are
 /// cancelled.
@@ -26,6 +30,8 @@ class Event {
   /// True when set, false when the time was over first.
   [[nodiscard]] Task<bool> wait_for(Duration duration);
   [[nodiscard]] Task<bool> wait_until(Instant deadline);
+  /// As wait_until, with the caller's cancellation as a value: for those who clean up.
+  [[nodiscard]] Task<WaitOutcome> wait_outcome(Instant deadline);
 
  private:
   struct State;

@@ -46,6 +46,8 @@ class TaskGroup {
 
  private:
   struct State;
+  static Task<std::vector<std::string>> wait_until_empty(std::shared_ptr<State> state,
+                                                         Instant deadline);
   std::shared_ptr<State> state_;
 };
 

@@ -10,6 +10,9 @@
 
 namespace aether::async {
 
+/// Now plus the duration; the end of time at most.
+[[nodiscard]] Instant deadline_in(Duration duration);
+
 [[nodiscard]] Task<void> sleep_for(Duration duration);
 /// At an instant that has passed it returns on a later turn of the loop.
 [[nodiscard]] Task<void> sleep_until(Instant instant);
