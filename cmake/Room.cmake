@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-# aether_room(NAME [ROOMS lower rooms...] [LIBRARIES libraries...])
+# aether_room(NAME [ROOMS lower rooms...] [LIBRARIES libraries...] [PROGRAM name])
 #
 # A room is a folder, a library and a namespace. Files are found by their ending:
 #   *.cc        the room itself
 #   *_test.cc   its unit tests, one binary <room>_test
 #   *_bench.cc  its micro-benchmarks, one binary <room>_bench
 #   *_fuzz.cc   one libFuzzer target each, <file name>
+#   main.cc     with PROGRAM: the executable of that name, in bin/ of the build folder
 include(GoogleTest)
 
 function(aether_room name)
-  cmake_parse_arguments(ROOM "" "" "ROOMS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ROOM "" "PROGRAM" "ROOMS;LIBRARIES" ${ARGN})
   file(GLOB_RECURSE all CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cc")
   set(sources ${all})
-  list(FILTER sources EXCLUDE REGEX "_(test|bench|fuzz)\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "(_(test|bench|fuzz)|/main)\\.cc$")
   set(tests ${all})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   set(benches ${all})
@@ -31,6 +32,11 @@ function(aether_room name)
   target_include_directories(aether_${name} ${scope} "${CMAKE_SOURCE_DIR}/src")
   target_link_libraries(aether_${name} ${scope} ${ROOM_ROOMS} ${ROOM_LIBRARIES})
 
+  if(ROOM_PROGRAM AND EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/main.cc")
+    add_executable(${ROOM_PROGRAM} main.cc)
+    target_link_libraries(${ROOM_PROGRAM} PRIVATE aether_${name})
+    set_target_properties(${ROOM_PROGRAM} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+  endif()
   if(AETHER_TESTS AND tests)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE aether_${name} GTest::gtest GTest::gmock GTest::gtest_main)
@@ -47,7 +53,7 @@ function(aether_room name)
       add_executable(${target} ${source})
       target_link_libraries(${target} PRIVATE aether_${name})
       target_link_options(${target} PRIVATE -fsanitize=fuzzer)
-      set_property(GLOBAL APPEND PROPERTY AETHER_FUZZ_TARGETS ${target})
+      set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/fuzz")
     endforeach()
   endif()
 endfunction()

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door. `make help` says what there is. PRESET=NAME takes another preset of CMakePresets.json.
+PRESET ?= dev
+BUILD := build/$(PRESET)
+JOBS ?= $(shell nproc)
+PYTHON := /usr/bin/python3
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test bench test-benchmark lint format docs soak clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+run: build ## Install what is missing, build, run the quickstart
+	@BIN=$(CURDIR)/bin/aether examples/quickstart/run
+
+build: ## Build bin/aether, bin/aeterna and bin/aetheris
+	@scripts/install-deps --run
+	@scripts/configure $(PRESET)
+	@ninja -C $(BUILD) -j $(JOBS) aether
+	@mkdir -p bin
+	@install -m 755 $(BUILD)/bin/aether bin/aether
+	@ln -sf aether bin/aeterna
+	@ln -sf aether bin/aetheris
+
+test: ## Build everything and run every test
+	@scripts/install-deps --test
+	@scripts/configure $(PRESET)
+	@ninja -C $(BUILD) -j $(JOBS)
+	@tests/run $(BUILD) -j $(JOBS) $(CTEST_ARGUMENTS)
+
+bench: build ## Run the benchmarks; prints a table, writes JSON
+	@scripts/install-deps --bench --test
+	@bench/run
+
+test-benchmark: bench ## The same as bench
+
+lint: ## Check format, style and clang-tidy on what has changed
+	@scripts/install-deps --run --lint
+	@scripts/lint
+
+format: ## Format every C++ file
+	@scripts/install-deps --lint
+	@git ls-files -co --exclude-standard -- '*.cc' '*.h' | xargs clang-format-19 -i
+
+docs: ## Write the generated pages of docs/ again
+	@scripts/install-deps --run
+	@scripts/configure $(PRESET)
+	@ninja -C $(BUILD) -j $(JOBS) generate_docs
+	@scripts/generate-docs $(BUILD)/bin/generate_docs
+
+clean: ## Remove everything that was built
+	rm -rf build bin
