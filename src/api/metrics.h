@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Metrics: observes services and writes the Prometheus page. The seeds' names and ours; the list is
+// in docs/operations.md. Loop thread only.
+#pragma once
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/events.h"
+#include "relay/observer.h"
+#include "relay/service.h"
+
+namespace aether::api {
+
+class Metrics final : public relay::Observer {
+ public:
+  explicit Metrics(EventFeed& feed);
+  ~Metrics() override;
+
+  void phase_ended(std::string_view service, std::string_view phase, Duration took) override;
+  void swap_ended(std::string_view service, relay::SwapReport const& report) override;
+  void restarted(std::string_view service, std::string_view reason) override;
+  void state_changed(std::string_view service, std::string_view state) override;
+  /// For aether_reaped_total.
+  void reaped(std::size_t count);
+
+  /// The page, in the text exposition format 0.0.4. Gauges are taken from `services` now.
+  [[nodiscard]] std::string page(std::vector<relay::ServiceStatus> const& services);
+
+ private:
+  struct Families;
+  std::unique_ptr<Families> families_;
+  EventFeed& feed_;
+};
+
+/// aeterna_process_state: 0 RUNNING, 1 SOAKING, 2 DRAINING, 3 PRE_CHECKING, 4 STARTING,
+/// 5 HANDSHAKING, 6 PENDING, 7 STOPPED, 8 FAILED.
+[[nodiscard]] int state_number(std::string_view state);
+
+}  // namespace aether::api

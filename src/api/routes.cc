@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/routes.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <utility>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "api/status_json.h"
+
+namespace aether::api {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::array kRoutes{
+    RouteInfo{"GET", "/health", "Whether every service serves: 200 or 503"},
+    RouteInfo{"GET", "/metrics", "Prometheus metrics"},
+    RouteInfo{"GET", "/v1/status", "Aether and its services"},
+    RouteInfo{"POST", "/v1/reload", "Swap every service to its new revision"},
+    RouteInfo{"POST", "/v1/stop", "Stop Aether and all services in order"},
+    RouteInfo{"GET", "/v1/events", "What happens, as server-sent events"},
+    RouteInfo{"GET", "/v1/services", "All services"},
+    RouteInfo{"GET", "/v1/services/{name}", "One service"},
+    RouteInfo{"POST", "/v1/services/{name}/reload", "Swap one service to its new revision"},
+    RouteInfo{"POST", "/v1/services/{name}/rollback", "Back to the revision before"},
+    RouteInfo{"GET", "/v1/services/{name}/swaps/{swap}", "The verdict of a swap, when it is out"},
+    RouteInfo{"GET", "/v1/services/{name}/logs", "Lines of output; follow=true goes on"},
+};
+
+/// Lines of a log that are given when the caller does not say how many.
+constexpr std::size_t kTailDefault = 100;
+
+std::vector<std::string> segments(std::string_view path) {
+  std::vector<std::string> parts;
+  while (!path.empty()) {
+    path.remove_prefix(1);
+    std::size_t const end = std::min(path.find('/'), path.size());
+    parts.emplace_back(path.substr(0, end));
+    path.remove_prefix(end);
+  }
+  return parts;
+}
+
+bool is_true(std::string const* value) {
+  return value != nullptr && (*value == "true" || *value == "1" || value->empty());
+}
+
+template <class Number>
+Number number_or(std::string const* text, Number otherwise, std::string_view name) {
+  if (text == nullptr) return otherwise;
+  Number number{};
+  auto const [end, failed] = std::from_chars(text->data(), text->data() + text->size(), number);
+  if (failed != std::errc{} || end != text->data() + text->size()) {
+    throw Error(ErrorCode::RequestInvalid, fmt::format("{} is not a number: {}", name, *text));
+  }
+  return number;
+}
+
+bool same_user(http::Peer const& peer) {
+  return peer.unix_socket && (peer.uid == 0 || peer.uid == ::geteuid());
+}
+
+/// Throws Forbidden for a sender that may not ask this.
+void authorize(http::Request const& request) {
+  if (request.path == "/health" || request.path == "/metrics") return;
+  if (same_user(request.peer)) return;
+  // A web page can make a browser on this machine send requests; those carry an Origin.
+  bool const program = request.peer.loopback && request.headers.find("Origin") == nullptr;
+  if (program) return;
+  throw Error(ErrorCode::Forbidden,
+              fmt::format("{} {} is for this machine's programs only; use the control socket",
+                          request.method, request.path));
+}
+
+http::Response problem(Error const& error) {
+  int const status = http_status(error.code());
+  http::Response response =
+      http::json_response(status, json::serialize(problem_json(error, status)));
+  response.headers.set("Content-Type", "application/problem+json");
+  return response;
+}
+
+http::Response ok(json::value const& body, int status = 200) {
+  return http::json_response(status, json::serialize(body));
+}
+
+/// The body of a reload: absent, or {reason, force}.
+ReloadCall reload_call(http::Request const& request, std::optional<std::string> service) {
+  ReloadCall call{.service = std::move(service)};
+  if (request.body.empty()) return call;
+  boost::system::error_code ec;
+  json::value const body = json::parse(request.body, ec);
+  if (ec || !body.is_object()) {
+    throw Error(ErrorCode::RequestInvalid,
+                R"(the body is not a JSON object like {"reason": "...", "force": false})");
+  }
+  json::object const& fields = body.as_object();
+  if (auto const* reason = fields.if_contains("reason"); reason && reason->is_string()) {
+    call.reason = reason->as_string();
+  }
+  if (auto const* force = fields.if_contains("force"); force && force->is_bool()) {
+    call.force = force->as_bool();
+  }
+  return call;
+}
+
+std::string log_text(std::string_view service, supervise::LogLine const& line) {
+  return json::serialize(log_line_json(service, line)) + "\n";
+}
+
+async::Task<void> follow_log(supervise::LogBook* book, std::uint64_t cursor,
+                             http::BodyWriter& writer) {
+  for (;;) {
+    supervise::LogBatch const batch = book->since(cursor);
+    std::string text;
+    if (batch.missed > 0) {
+      json::object const note{{"missed", batch.missed}};
+      text = json::serialize(note) + "\n";
+    }
+    for (supervise::LogLine const& line : batch.lines) text += log_text(book->service(), line);
+    cursor = batch.next;
+    if (!text.empty()) co_await writer.write(std::move(text));
+    if (book->closed()) co_return;
+    co_await book->changed(cursor);
+  }
+}
+
+async::Task<void> follow_events(EventFeed* feed, std::uint64_t last, http::BodyWriter& writer) {
+  co_await writer.write(": aether events\n\n");
+  for (;;) {
+    std::string text;
+    for (FeedEvent const& event : feed->after(last)) {
+      text += fmt::format("id: {}\nevent: {}\ndata: {}\n\n", event.id, event.type, event.json);
+      last = event.id;
+    }
+    if (!text.empty()) co_await writer.write(std::move(text));
+    co_await feed->changed(last);
+  }
+}
+
+}  // namespace
+
+std::span<RouteInfo const> routes() {
+  return kRoutes;
+}
+
+Routes::Routes(ControlPlane& control, Metrics& metrics, EventFeed& feed)
+    : control_(control), metrics_(metrics), feed_(feed) {}
+
+async::Task<http::Response> Routes::answer(http::Request request) {
+  std::optional<Error> fault;
+  try {
+    authorize(request);
+    co_return co_await dispatch(std::move(request));
+  } catch (Error const& error) {
+    fault = error;
+  }
+  co_return problem(*fault);
+}
+
+async::Task<http::Response> Routes::dispatch(http::Request request) {
+  std::vector<std::string> const path = segments(request.path);
+  bool const get = request.method == "GET" || request.method == "HEAD";
+  bool const post = request.method == "POST";
+  if (get && request.path == "/health") co_return health();
+  if (get && request.path == "/metrics") co_return metrics_page();
+  if (get && request.path == "/v1/status") co_return status();
+  if (get && request.path == "/v1/services") co_return service_list();
+  if (get && request.path == "/v1/events") co_return events(request);
+  if (post && request.path == "/v1/stop") co_return stop();
+  if (post && request.path == "/v1/reload") {
+    co_return co_await reload(std::move(request), std::nullopt);
+  }
+  bool const of_service = path.size() >= 3 && path[0] == "v1" && path[1] == "services";
+  if (of_service && get && path.size() == 3) co_return service(path[2]);
+  if (of_service && get && path.size() == 4 && path[3] == "logs") co_return logs(request, path[2]);
+  if (of_service && post && path.size() == 4 && path[3] == "reload") {
+    co_return co_await reload(std::move(request), path[2]);
+  }
+  if (of_service && post && path.size() == 4 && path[3] == "rollback") {
+    co_return co_await rollback(std::move(request), path[2]);
+  }
+  if (of_service && get && path.size() == 5 && path[3] == "swaps") {
+    std::vector<SwapTicket> tickets{
+        {path[2], SwapId{number_or<std::uint64_t>(&path[4], 0, "the swap's number")}}};
+    co_return co_await swap_answer(std::move(tickets), true);
+  }
+  throw Error(ErrorCode::NotFound, fmt::format("no route {} {}", request.method, request.path));
+}
+
+http::Response Routes::health() const {
+  json::array problems;
+  for (relay::ServiceStatus const& one : control_.services()) {
+    if (one.pid != 0 && one.state != "STARTING" && one.state != "PENDING") continue;
+    problems.push_back(json::object{
+        {"service", one.name}, {"state", one.state}, {"problem", one.problem.value_or("")}});
+  }
+  bool const good = problems.empty();
+  json::object body{{"status", good ? "ok" : "unavailable"}};
+  if (!good) body["services"] = std::move(problems);
+  return ok(body, good ? 200 : 503);
+}
+
+http::Response Routes::metrics_page() {
+  http::Response response = http::text_response(200, metrics_.page(control_.services()));
+  response.headers.set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
+  return response;
+}
+
+http::Response Routes::status() const {
+  return ok(status_json(control_.info(), control_.services()));
+}
+
+http::Response Routes::service(std::string name) const {
+  for (relay::ServiceStatus const& one : control_.services()) {
+    if (one.name == name) return ok(service_json(one));
+  }
+  throw Error(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", name));
+}
+
+http::Response Routes::service_list() const {
+  json::array all;
+  for (relay::ServiceStatus const& one : control_.services()) all.push_back(service_json(one));
+  return ok(json::object{{"services", std::move(all)}});
+}
+
+async::Task<http::Response> Routes::reload(http::Request request,
+                                           std::optional<std::string> service) {
+  bool const wait = is_true(request.query_value("wait"));
+  ReloadCall call = reload_call(request, std::move(service));
+  std::vector<SwapTicket> tickets = or_throw(control_.reload(std::move(call)));
+  co_return co_await swap_answer(std::move(tickets), wait);
+}
+
+async::Task<http::Response> Routes::rollback(http::Request request, std::string service) {
+  bool const wait = is_true(request.query_value("wait"));
+  std::vector<SwapTicket> tickets{or_throw(control_.rollback(service, "rollback asked for"))};
+  co_return co_await swap_answer(std::move(tickets), wait);
+}
+
+async::Task<http::Response> Routes::swap_answer(std::vector<SwapTicket> tickets, bool wait) {
+  json::array swaps;
+  for (SwapTicket const& ticket : tickets) {
+    if (!wait) {
+      swaps.push_back(json::object{{"service", ticket.service}, {"swap", ticket.swap.value}});
+      continue;
+    }
+    relay::SwapReport const report = co_await control_.verdict(ticket);
+    swaps.push_back(swap_json(ticket.service, report));
+  }
+  co_return ok(json::object{{"swaps", std::move(swaps)}}, wait ? 200 : 202);
+}
+
+http::Response Routes::logs(http::Request const& request, std::string service) {
+  supervise::LogBook* const book = or_throw(control_.log_book(service));
+  auto const tail = number_or<std::size_t>(request.query_value("tail"), kTailDefault, "tail");
+  http::Response response;
+  response.headers.set("Content-Type", "application/x-ndjson");
+  std::vector<supervise::LogLine> const lines = book->tail(tail);
+  if (!is_true(request.query_value("follow"))) {
+    for (supervise::LogLine const& line : lines) response.body += log_text(service, line);
+    return response;
+  }
+  std::uint64_t const from = lines.empty() ? book->next_sequence() : lines.front().sequence;
+  response.endless = true;
+  response.stream = [book, from](http::BodyWriter& writer) {
+    return follow_log(book, from, writer);
+  };
+  return response;
+}
+
+http::Response Routes::events(http::Request const& request) {
+  std::string const seen(request.headers.get("Last-Event-ID"));
+  std::uint64_t const last =
+      seen.empty() ? feed_.last_id() : number_or<std::uint64_t>(&seen, 0, "Last-Event-ID");
+  http::Response response;
+  response.headers.set("Content-Type", "text/event-stream");
+  response.headers.set("Cache-Control", "no-cache");
+  response.endless = true;
+  response.stream = [feed = &feed_, last](http::BodyWriter& writer) {
+    return follow_events(feed, last, writer);
+  };
+  return response;
+}
+
+http::Response Routes::stop() {
+  control_.request_stop();
+  return ok(json::object{{"stopping", true}}, 202);
+}
+
+}  // namespace aether::api

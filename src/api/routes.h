@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Routes: what a request to Aether means, and whether its sender may ask it. Knows no sockets.
+//
+// Who may do what: over the control socket the same user and root may do everything; over TCP
+// everybody may read /metrics and /health, and programs on this machine (loopback peers that are
+// not a web page: no Origin header) may do the rest.
+#pragma once
+#include <span>
+#include <string_view>
+
+#include "api/control_plane.h"
+#include "api/events.h"
+#include "api/metrics.h"
+#include "async/task.h"
+#include "base/time.h"
+#include "http/message.h"
+
+namespace aether::api {
+
+/// One line of the table of routes; {name} stands for a path segment.
+struct RouteInfo {
+  std::string_view method;
+  std::string_view path;
+  std::string_view summary;
+};
+/// Every route, as docs/openapi.yaml lists them.
+[[nodiscard]] std::span<RouteInfo const> routes();
+
+/// Answers requests. Everything it is given outlives it. Loop thread only.
+class Routes {
+ public:
+  Routes(ControlPlane& control, Metrics& metrics, EventFeed& feed);
+  /// An http::Handler. Faults become problem+json answers.
+  [[nodiscard]] async::Task<http::Response> answer(http::Request request);
+
+ private:
+  [[nodiscard]] async::Task<http::Response> dispatch(http::Request request);
+  [[nodiscard]] http::Response health() const;
+  [[nodiscard]] http::Response metrics_page();
+  [[nodiscard]] http::Response status() const;
+  [[nodiscard]] http::Response service(std::string name) const;
+  [[nodiscard]] http::Response service_list() const;
+  [[nodiscard]] async::Task<http::Response> reload(http::Request request,
+                                                   std::optional<std::string> service);
+  [[nodiscard]] async::Task<http::Response> rollback(http::Request request, std::string service);
+  [[nodiscard]] async::Task<http::Response> swap_answer(std::vector<SwapTicket> tickets, bool wait);
+  [[nodiscard]] http::Response logs(http::Request const& request, std::string service);
+  [[nodiscard]] http::Response events(http::Request const& request);
+  [[nodiscard]] http::Response stop();
+
+  ControlPlane& control_;
+  Metrics& metrics_;
+  EventFeed& feed_;
+};
+
+}  // namespace aether::api

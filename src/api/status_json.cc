@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/status_json.h"
+
+#include <chrono>
+#include <string>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+namespace aether::api {
+namespace {
+
+namespace json = boost::json;
+
+double milliseconds(Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+template <class T>
+json::value optional_ms(std::optional<T> const& duration) {
+  return duration ? json::value(milliseconds(*duration)) : json::value(nullptr);
+}
+
+json::value pid_or_null(pid_t pid) {
+  return pid == 0 ? json::value(nullptr) : json::value(pid);
+}
+
+json::array instances_json(std::vector<relay::InstanceStatus> const& instances) {
+  json::array all;
+  for (relay::InstanceStatus const& one : instances) {
+    all.push_back(json::object{{"revision", one.revision.value},
+                               {"instance", one.instance.value},
+                               {"pid", one.pid},
+                               {"state", one.state},
+                               {"status_text", one.status_text},
+                               {"since", format_rfc3339(one.since)},
+                               {"memory_bytes", one.memory_bytes}});
+  }
+  return all;
+}
+
+json::array listeners_json(std::vector<relay::ListenerStatus> const& listeners) {
+  json::array all;
+  for (relay::ListenerStatus const& one : listeners) {
+    all.push_back(json::object{{"name", one.name},
+                               {"address", one.address},
+                               {"mode", one.mode},
+                               {"steered_revision", one.steered.value},
+                               {"queued", one.queued},
+                               {"overflows", one.overflows}});
+  }
+  return all;
+}
+
+/// The seed's `last_handover`.
+json::value last_handover_json(relay::ServiceStatus const& status) {
+  if (!status.last_swap) return nullptr;
+  relay::SwapReport const& swap = *status.last_swap;
+  return json::object{{"status", relay::verdict_name(swap.verdict)},
+                      {"timestamp", format_rfc3339(swap.began)},
+                      {"size_bytes", swap.handoff ? swap.handoff->bytes : 0}};
+}
+
+}  // namespace
+
+json::object swap_json(std::string_view service, relay::SwapReport const& report) {
+  json::array phases;
+  double total = 0;
+  for (relay::PhaseTime const& phase : report.phases) {
+    total += milliseconds(phase.took);
+    phases.push_back(json::object{{"name", phase.name}, {"ms", milliseconds(phase.took)}});
+  }
+  json::value handoff = nullptr;
+  if (report.handoff) {
+    handoff = json::object{{"bytes", report.handoff->bytes},
+                           {"mechanism", report.handoff->mechanism},
+                           {"quiesce_ms", optional_ms(report.handoff->quiesce_took)},
+                           {"export_ms", optional_ms(report.handoff->export_took)}};
+  }
+  return {{"service", service},
+          {"swap", report.id.value},
+          {"verdict", relay::verdict_name(report.verdict)},
+          {"why", report.why},
+          {"from_revision", report.old.value},
+          {"revision", report.next.value},
+          {"old_pid", pid_or_null(report.old_pid)},
+          {"pid", pid_or_null(report.next_pid)},
+          {"reason", report.reason},
+          {"began", format_rfc3339(report.began)},
+          {"phases", std::move(phases)},
+          {"total_ms", total},
+          {"blackout_ms", optional_ms(report.blackout)},
+          {"handoff", std::move(handoff)}};
+}
+
+json::object service_json(relay::ServiceStatus const& status) {
+  json::value swap = nullptr;
+  if (status.last_swap) swap = swap_json(status.name, *status.last_swap);
+  json::array command;
+  for (std::string const& word : status.command) command.emplace_back(word);
+  return {{"name", status.name},
+          {"state", status.state},
+          {"phase", status.phase},
+          {"revision", status.revision.value},
+          {"pid", pid_or_null(status.pid)},
+          {"old_pid", pid_or_null(status.old_pid)},
+          {"restarts", status.restarts},
+          {"problem", status.problem ? json::value(*status.problem) : json::value(nullptr)},
+          {"command", std::move(command)},
+          {"instances", instances_json(status.instances)},
+          {"listeners", listeners_json(status.listeners)},
+          {"last_swap", std::move(swap)}};
+}
+
+json::object status_json(AetherInfo const& info,
+                         std::vector<relay::ServiceStatus> const& services) {
+  json::object all{{"version", info.version},
+                   {"pid", info.pid},
+                   {"config", info.config_path},
+                   {"uptime", humanize(info.uptime)},
+                   {"uptime_seconds", to_seconds(info.uptime)}};
+  if (!services.empty()) {
+    relay::ServiceStatus const& main = services.front();
+    all["fsm_state"] = main.state;
+    all["current_pid"] = pid_or_null(main.pid);
+    all["old_pid"] = pid_or_null(main.old_pid);
+    all["last_handover"] = last_handover_json(main);
+  }
+  json::array list;
+  for (relay::ServiceStatus const& service : services) list.push_back(service_json(service));
+  all["services"] = std::move(list);
+  return all;
+}
+
+json::object log_line_json(std::string_view service, supervise::LogLine const& line) {
+  return {{"sequence", line.sequence},
+          {"time", format_rfc3339(line.time)},
+          {"service", service},
+          {"revision", line.revision.value},
+          {"instance", line.instance.value},
+          {"stream", supervise::log_stream_name(line.stream)},
+          {"text", line.text}};
+}
+
+json::object problem_json(Error const& error, int status) {
+  ErrorInfo const& known = info(error.code());
+  return {{"type", fmt::format("urn:aether:error:{}", known.name)},
+          {"title", known.meaning},
+          {"status", status},
+          {"code", known.name},
+          {"detail", error.message()},
+          {"cure", known.cure}};
+}
+
+int http_status(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::SwapRunning:
+    case ErrorCode::AlreadyRunning:
+    case ErrorCode::SwapSuperseded:
+      return 409;
+    case ErrorCode::ServiceUnknown:
+    case ErrorCode::NotFound:
+      return 404;
+    case ErrorCode::Forbidden:
+      return 403;
+    case ErrorCode::RequestInvalid:
+    case ErrorCode::UsageInvalid:
+      return 400;
+    case ErrorCode::ConfigNotFound:
+    case ErrorCode::ConfigInvalid:
+    case ErrorCode::Unsupported:
+      return 422;
+    case ErrorCode::LimitReached:
+    case ErrorCode::NotRunning:
+      return 503;
+    default:
+      return 500;
+  }
+}
+
+}  // namespace aether::api
