@@ -9,7 +9,6 @@
 namespace aether::relay {
 
 struct HealthWatch::Watch {
-  boost::asio::any_io_executor executor;
   Clock const& clock;
   Duration interval;
   supervise::ProbeSpec probe;
@@ -18,15 +17,15 @@ struct HealthWatch::Watch {
   async::Event stopped;
 };
 
-HealthWatch::HealthWatch(boost::asio::any_io_executor executor, Clock const& clock)
-    : executor_(std::move(executor)), clock_(clock) {}
+HealthWatch::HealthWatch(Clock const& clock)
+    : clock_(clock) {}
 
 void HealthWatch::start(async::TaskGroup& tasks, config::HealthCheck const& check,
                         supervise::ProbeSpec probe, std::function<void(std::string)> sick) {
   stop();
   probe.what = check.probe;
   probe.timeout = check.timeout;
-  watch_ = std::make_shared<Watch>(executor_, clock_, check.interval, std::move(probe),
+  watch_ = std::make_shared<Watch>(clock_, check.interval, std::move(probe),
                                    Judge(JudgePolicy{.probe_failures_max = check.threshold}),
                                    std::move(sick));
   tasks.spawn("health check", run(watch_));
@@ -45,7 +44,7 @@ async::Task<void> HealthWatch::run(std::shared_ptr<Watch> watch) {
 async::Task<void> HealthWatch::ask(std::shared_ptr<Watch> watch) {
   for (;;) {
     supervise::ProbeResult const result =
-        co_await supervise::probe(watch->executor, watch->clock, watch->probe);
+        co_await supervise::probe(watch->clock, watch->probe);
     auto const verdict = watch->judge.observe(
         ProbeOutcome{.healthy = result.healthy, .reason = result.reason}, watch->clock.now());
     if (verdict) {

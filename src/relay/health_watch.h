@@ -17,7 +17,7 @@ namespace aether::relay {
 /// Owned by the service, whose task group runs the watch. Loop thread.
 class HealthWatch {
  public:
-  HealthWatch(boost::asio::any_io_executor executor, Clock const& clock);
+  explicit HealthWatch(Clock const& clock);
 
   /// Begins to ask; `sick` is called at most once, with the rule and the figures. A watch that runs
   /// is ended first.
@@ -30,7 +30,6 @@ class HealthWatch {
   static async::Task<void> run(std::shared_ptr<Watch> watch);
   static async::Task<void> ask(std::shared_ptr<Watch> watch);
 
-  boost::asio::any_io_executor executor_;
   Clock const& clock_;
   std::shared_ptr<Watch> watch_;
 };

@@ -14,37 +14,13 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "relay/service_impl.h"
+#include "relay/swap_policy.h"
 
 namespace aether::relay {
 namespace {
 
 /// For this service's own tasks to end once they are cancelled; they wait for nothing outside.
 constexpr Duration kTasksEnd = std::chrono::seconds(5);
-
-SwapPolicy policy_of(config::Service const& spec) {
-  config::Orchestration const& orchestration = spec.orchestration;
-  std::vector<config::Listen> const listeners = config::effective_listeners(spec);
-  bool const exclusive = orchestration.mode == config::Mode::Run ||
-                         std::ranges::any_of(listeners, [](config::Listen const& listen) {
-                           return listen.mode == config::ListenMode::Exclusive;
-                         });
-  Duration hooks = std::chrono::seconds(1);
-  for (config::Hook const& hook : orchestration.pre_flight) hooks += hook.timeout;
-  return {
-      .overlap = exclusive ? SwapPolicy::Overlap::No : SwapPolicy::Overlap::Yes,
-      .on_handoff_failure =
-          orchestration.state_handoff.on_handoff_failure == config::OnHandoffFailure::Continue
-              ? SwapPolicy::OnHandoffFailure::Continue
-              : SwapPolicy::OnHandoffFailure::Abort,
-      .preflight_limit = hooks,
-      .launch_limit = spec.ready_timeout,
-      .warmup = orchestration.warmup_delay,
-      .handoff_limit = spec.handoff.timeout,
-      .soak = orchestration.mode == config::Mode::Immediate ? Duration::zero()
-                                                            : orchestration.soak_time,
-      .drain_limit = orchestration.drain_timeout,
-  };
-}
 
 /// A program that dies while Aether holds its port often tried to bind the port itself.
 std::string with_hint(std::string why, supervise::event::Exited const& exited, bool has_listeners) {
@@ -88,11 +64,11 @@ Service::Impl::Impl(config::Service spec, ServiceDeps deps)
     : name_(spec.name),
       deps_(std::move(deps)),
       tasks_(deps_.executor, fmt::format("service {}", spec.name)),
-      logs_(deps_.executor, spec.name, deps_.clock),
+      logs_(spec.name, deps_.clock),
       restart_policy_(spec.restart,
                       static_cast<std::uint64_t>(deps_.clock.now().time_since_epoch().count())),
-      health_(deps_.executor, deps_.clock),
-      policy_(policy_of(spec)) {
+      health_(deps_.clock),
+      policy_(swap_policy(spec)) {
   serving_ = RevisionId{++revisions_};
   swap_ = Idle{serving_};
   specs_.emplace(serving_, std::move(spec));
@@ -387,7 +363,7 @@ ServiceStatus Service::Impl::status() const {
          .since = std::chrono::time_point_cast<WallTime::duration>(deps_.clock.wall() - lived),
          .memory_bytes = instance->resident_bytes()});
   }
-  std::ranges::stable_partition(status.instances, [this](InstanceStatus const& instance) {
+  std::ranges::partition(status.instances, [this](InstanceStatus const& instance) {
     return instance.revision == serving_;
   });
   if (current_) {

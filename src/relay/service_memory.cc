@@ -43,7 +43,7 @@ Status Service::Impl::open_state_socket() {
 
 Result<InstanceId> Service::Impl::identify(PeerIdentity const& peer) const {
   for (auto const& [id, instance] : instances_) {
-    bool const named = peer.instance.empty() || peer.instance == fmt::to_string(id);
+    bool const named = peer.instance.empty() || peer.instance == fmt::format("{}", id);
     if (named && instance->owns(peer.pid)) return id;
   }
   return fail(ErrorCode::Forbidden,

@@ -12,6 +12,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "relay/service_impl.h"
+#include "relay/swap_policy.h"
 #include "supervise/hook.h"
 
 namespace aether::relay {
@@ -118,7 +119,7 @@ void Service::Impl::begin(SwapId id, ReloadRequest request) {
   current_ = std::move(swap);
   restart_policy_.clear();
   ++restart_round_;  // A restart that was planned is void: this swap starts the service.
-  policy_ = policy_of(specs_.at(next));
+  policy_ = swap_policy(specs_.at(next));
   log::info("{}: swap {} to revision {} begins ({})", name_, id, next, current_->report.reason);
   post(event::ReloadRequested{.next = next, .old_alive = alive(serving_)});
 }
@@ -218,7 +219,7 @@ async::Task<void> Service::Impl::preflight(SwapId swap, RevisionId next) {
     hook_run.revision = next;
     hook_run.logs = &logs_;
     supervise::HookResult const result =
-        co_await supervise::run_hook(deps_.executor, deps_.clock, std::move(hook_run));
+        co_await supervise::run_hook(deps_.clock, std::move(hook_run));
     Status const status = supervise::hook_status(hook.name, result);
     if (status) continue;
     if (hook.block_on_fail) {
@@ -393,7 +394,7 @@ async::Task<void> Service::Impl::run_hooks(std::vector<config::Hook> hooks, Revi
     run.revision = revision;
     run.logs = &logs_;
     supervise::HookResult const result =
-        co_await supervise::run_hook(deps_.executor, deps_.clock, std::move(run));
+        co_await supervise::run_hook(deps_.clock, std::move(run));
     if (auto status = supervise::hook_status(hook.name, result); !status) {
       log::warn("{}: {}", name_, status.error().message());
     }

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/swap_policy.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+namespace aether::relay {
+
+SwapPolicy swap_policy(config::Service const& spec) {
+  config::Orchestration const& orchestration = spec.orchestration;
+  std::vector<config::Listen> const listeners = config::effective_listeners(spec);
+  bool const exclusive = orchestration.mode == config::Mode::Run ||
+                         std::ranges::any_of(listeners, [](config::Listen const& listen) {
+                           return listen.mode == config::ListenMode::Exclusive;
+                         });
+  Duration hooks = std::chrono::seconds(1);
+  for (config::Hook const& hook : orchestration.pre_flight) hooks += hook.timeout;
+  return {
+      .overlap = exclusive ? SwapPolicy::Overlap::No : SwapPolicy::Overlap::Yes,
+      .on_handoff_failure =
+          orchestration.state_handoff.on_handoff_failure == config::OnHandoffFailure::Continue
+              ? SwapPolicy::OnHandoffFailure::Continue
+              : SwapPolicy::OnHandoffFailure::Abort,
+      .preflight_limit = hooks,
+      .launch_limit = spec.ready_timeout,
+      .warmup = orchestration.warmup_delay,
+      .handoff_limit = spec.handoff.timeout,
+      .soak = orchestration.mode == config::Mode::Immediate ? Duration::zero()
+                                                            : orchestration.soak_time,
+      .drain_limit = orchestration.drain_timeout,
+  };
+}
+
+}  // namespace aether::relay
