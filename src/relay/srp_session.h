@@ -87,6 +87,15 @@ struct SrpHandlers {
   std::function<void(InstanceId)> on_closed;  ///< Only for sessions that had said HELLO.
 };
 
+/// The thread that maps and checks large states; made when there is one for the first time.
+class LazyThread {
+ public:
+  [[nodiscard]] async::ThreadPool& get();
+
+ private:
+  std::unique_ptr<async::ThreadPool> pool_;
+};
+
 /// One child's connection. The long calls are for one at a time; each ends at its limit. Held by
 /// the server until it closes, and by whoever works with it (the calls keep it alive themselves).
 class SrpSession : public std::enable_shared_from_this<SrpSession> {
@@ -99,8 +108,8 @@ class SrpSession : public std::enable_shared_from_this<SrpSession> {
 
   /// EXPORT: the child quiesces and gives its memory, which is checked and acknowledged. Afterwards
   /// it stays quiesced until release() or resume(). HandoffFailed: the child said why, and works
-  /// on by itself. Timeout and others: call resume(). ProtocolViolation, ChecksumMismatch: the
-  /// session is closed, and the child works on by itself.
+  /// on by itself. ChecksumMismatch: it was told, and works on by itself. Timeout: call resume().
+  /// ProtocolViolation, Unreachable: the session is closed, and the child works on by itself.
   [[nodiscard]] async::Task<Result<Exported>> export_state(Mechanism mechanism, Duration limit);
   /// Answers LOAD, and waits until the child has verified and decoded its memory. Without a state:
   /// tells it that there is none, which needs no answer.
@@ -124,31 +133,32 @@ class SrpSession : public std::enable_shared_from_this<SrpSession> {
   struct Exchange;  ///< Marks an exchange as running while it lives.
   struct Writing;   ///< Holds the right to write while it lives.
 
-  SrpSession(os::UniqueFd socket, SrpHandlers const& handlers, async::ThreadPool& checksums);
+  SrpSession(os::UniqueFd socket, SrpHandlers const& handlers, std::shared_ptr<LazyThread> thread);
+  // srp_session.cc: the connection.
   async::Task<Status> serve(PeerIdentity peer);
-  async::Task<Status> receive_hello(PeerIdentity peer);
-  async::Task<Result<std::optional<Incoming>>> receive_frame();
+  async::Task<Status> greet(PeerIdentity peer);
+  async::Task<Result<std::optional<Incoming>>> receive();
   async::Task<Status> dispatch(Incoming incoming);
+  async::Task<Status> pass_to_exchange(Incoming incoming);
   async::Task<Status> answer_listen(std::string payload);
-
-  async::Task<Status> send(std::string bytes, int fd = -1);
-  async::Task<Status> send_json(FrameType type, std::string json, int fd = -1);
-  async::Task<Status> send_state(State state, Mechanism mechanism);
-  async::Task<Status> send_frames(State state);
+  async::Task<void> say_goodbye(Error error);
+  async::Task<Status> send(FrameType type, std::string json, int fd = -1);
   async::Task<Status> write_all(std::string_view bytes, int fd);
 
+  // srp_exchange.cc: the handoff's three exchanges.
   async::Task<Result<Exported>> exchange_export(Mechanism mechanism, Duration limit);
-  async::Task<Status> exchange_deliver(State state, Mechanism mechanism);
+  async::Task<Status> exchange_deliver(std::optional<State> state, Mechanism mechanism);
   async::Task<Status> exchange_resume(std::optional<State> state, Mechanism mechanism);
   async::Task<Result<Incoming>> next_answer();
-  async::Task<Result<State>> collect_state(Incoming first);
-  async::Task<Result<State>> adopt_state(Incoming incoming);
+  async::Task<Result<State>> collect_frames(Incoming first);
+  async::Task<Result<State>> adopt_memfd(Incoming incoming);
+  async::Task<Status> send_state(State state, Mechanism mechanism);
+  async::Task<Status> send_frames(State state);
   async::Task<Status> await_state_ack(State state);
-  async::Task<Status> await_resume_ack();
 
   os::UniqueFd socket_;
   SrpHandlers const& handlers_;
-  async::ThreadPool& checksums_;
+  std::shared_ptr<LazyThread> thread_;
   InstanceId instance_;
   HelloInfo hello_;
   FrameDecoder decoder_;
@@ -156,6 +166,8 @@ class SrpSession : public std::enable_shared_from_this<SrpSession> {
   async::Channel<Incoming> answers_;
   async::Event closed_;
   async::Event may_write_;
+  async::Event resumed_;
+  std::uint32_t sent_crc32_ = 0;  ///< Of the state that was sent last in CRC-32 frames.
   bool exchanging_ = false;
   bool greeted_ = false;
   bool load_asked_ = false;
@@ -181,12 +193,11 @@ class SrpServer {
   static async::Task<void> accept_all(SrpServer* server);
   static async::Task<void> run(SrpServer* server, std::shared_ptr<SrpSession> session,
                                PeerIdentity peer);
-  async::ThreadPool& checksums();
 
   std::string path_;
   SrpHandlers handlers_;
   os::UniqueFd listener_;
-  std::unique_ptr<async::ThreadPool> checksums_;
+  std::shared_ptr<LazyThread> thread_;
   std::vector<std::shared_ptr<SrpSession>> sessions_;
   async::TaskGroup tasks_;
 };

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -18,6 +19,7 @@ inline constexpr std::uint64_t kPipeStateMax = std::uint64_t{1} << 30;
 /// What the bytes are. Aether never looks into them; the receiving SDK decodes.
 enum class StateFormat : std::uint8_t { Json, Bytes, Pickle, Protobuf };
 [[nodiscard]] std::string_view format_name(StateFormat format);
+[[nodiscard]] std::optional<StateFormat> parse_format(std::string_view name);
 
 /// Bytes in a sealed memfd: nobody can change them, so that they were checked once is enough for
 /// all who read them later. Cheap to copy (the memory is shared). Safe to read from any thread.
@@ -25,8 +27,7 @@ class State {
  public:
   /// A state that Aether itself writes down (from frames, or in tests): one copy, then sealed.
   [[nodiscard]] static Result<State> from_pieces(StateFormat format,
-                                                 std::vector<std::string_view> const& pieces,
-                                                 std::uint32_t crc32c);
+                                                 std::vector<std::string_view> const& pieces);
   [[nodiscard]] static Result<State> from_bytes(StateFormat format, std::string_view bytes);
   /// A peer's memfd of exactly `size` bytes. Sealed here if the peer did not. Computes the CRC-32C
   /// of all of it: blocks for tens of milliseconds per GiB, so call it off the loop.
@@ -38,7 +39,7 @@ class State {
   [[nodiscard]] std::uint32_t crc32c() const { return crc32c_; }
   /// Borrowed: lives as long as any copy of this state.
   [[nodiscard]] int fd() const { return memory_->fd(); }
-  [[nodiscard]] Result<os::Mapping> map() const;
+  [[nodiscard]] Result<os::Mapping> map() const { return os::Mapping::map_read(fd(), size()); }
 
  private:
   State(StateFormat format, std::shared_ptr<os::Memfd const> memory, std::uint32_t crc32c)
