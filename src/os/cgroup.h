@@ -48,8 +48,11 @@ class Cgroup {
   Status remove();
 
  private:
-  Cgroup(std::string path, UniqueFd fd, UniqueFd events);
+  Cgroup(std::string path, std::string name, UniqueFd fd, UniqueFd events);
+  Status kill_one_by_one() const;
+
   std::string path_;
+  std::string name_;  ///< as /proc/PID/cgroup has it
   UniqueFd fd_;
   UniqueFd events_;
 };

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -158,6 +159,12 @@ std::string read_fd_link(pid_t pid, int fd) {
   std::string path = fmt::format("/proc/{}/fd/{}", pid, fd);
   ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
   return length > 0 ? std::string(target.data(), static_cast<std::size_t>(length)) : std::string();
+}
+
+std::optional<std::uint64_t> read_network_namespace(pid_t pid) {
+  struct stat status{};
+  if (::stat(fmt::format("/proc/{}/ns/net", pid).c_str(), &status) != 0) return std::nullopt;
+  return static_cast<std::uint64_t>(status.st_ino);
 }
 
 std::uint64_t read_rss_bytes(pid_t pid) {

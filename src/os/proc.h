@@ -48,6 +48,8 @@ struct ProcessInfo {
 [[nodiscard]] std::vector<int> list_fds(pid_t pid);
 /// Target of /proc/PID/fd/FD: "socket:[123]", "/dev/null"; empty if we may not look.
 [[nodiscard]] std::string read_fd_link(pid_t pid, int fd);
+/// The inode of the process's network namespace, nullopt if it is gone or we may not look.
+[[nodiscard]] std::optional<std::uint64_t> read_network_namespace(pid_t pid);
 /// Resident bytes of this or another process, 0 if gone.
 [[nodiscard]] std::uint64_t read_rss_bytes(pid_t pid);
 /// How many descriptors this process has open.

@@ -15,11 +15,13 @@
 
 namespace aether::os {
 
-/// The marks of one instance. Empty ones are not looked at.
+/// The marks of one instance. Empty ones are not looked at. End a tree before its root is reaped:
+/// only then is the session's number certainly not a stranger's.
 struct TreeMarks {
-  pid_t root = 0;           ///< the spawned process, as long as it has not been reaped; 0: none
-  pid_t session = 0;        ///< SpawnSpec::new_session makes it the root's pid; 0: none
-  std::string environment;  ///< "AETHER_INSTANCE_ID=…", exactly
+  pid_t root = 0;     ///< the spawned process, as long as it has not been reaped; 0: none
+  pid_t session = 0;  ///< with SpawnSpec::new_session the root's pid; looked at only while the
+                      ///< session's leader is our own child, running or not yet reaped; 0: none
+  std::string environment;  ///< "AETHER_INSTANCE_ID=…": the value must be unique on the machine
   Cgroup const* cgroup =
       nullptr;  ///< borrowed; when given it alone decides: nobody leaves it by accident
 };
