@@ -16,8 +16,8 @@ namespace {
 /// What an outer manager (systemd, another supervisor, another Aether) said to us, and to us only.
 bool is_ours_alone(std::string_view name) {
   static constexpr std::array<std::string_view, 11> kNames = {
-      "NOTIFY_SOCKET", "MAINPID",      "FDSTORE",    "INVOCATION_ID", "JOURNAL_STREAM",   "NGINX",
-      "GUNICORN_FD",   "GUNICORN_PID", "UNICORN_FD", "MANAGERPID",    "SYSTEMD_EXEC_PID", "PORT"};
+      "NOTIFY_SOCKET", "MAINPID",      "FDSTORE",    "INVOCATION_ID", "JOURNAL_STREAM",  "NGINX",
+      "GUNICORN_FD",   "GUNICORN_PID", "UNICORN_FD", "MANAGERPID",    "SYSTEMD_EXEC_PID"};
   static constexpr std::array<std::string_view, 7> kPrefixes = {
       "LISTEN_",       "WATCHDOG_", "EINHORN_", "SERVER_STARTER_",
       "PUMA_INHERIT_", "AETERNA_",  "AETHER_"};

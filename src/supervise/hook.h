@@ -12,6 +12,7 @@
 #include "base/time.h"
 #include "config/config.h"
 #include "os/process.h"
+#include "supervise/known_children.h"
 #include "supervise/log_book.h"
 
 namespace aether::supervise {
@@ -29,6 +30,8 @@ struct HookSpec {
   std::optional<std::string> user;
   RevisionId revision;      ///< For its lines in the log.
   LogBook* logs = nullptr;  ///< Borrowed, outlives the call. None: the output is kept only here.
+  KnownChildren* known =
+      nullptr;  ///< Borrowed, outlives the call. Needed if somebody reaps orphans.
 };
 [[nodiscard]] HookSpec hook_spec(config::Hook const& hook);
 

@@ -25,6 +25,7 @@
 #include "os/process.h"
 #include "supervise/environment.h"
 #include "supervise/instance_machine.h"
+#include "supervise/known_children.h"
 #include "supervise/log_book.h"
 
 namespace aether::supervise {
@@ -64,6 +65,7 @@ struct InstanceWorld {
   async::Executor executor;
   Clock const& clock;
   LogBook& logs;
+  KnownChildren* known = nullptr;            ///< Needed if somebody reaps orphans.
   std::vector<std::string> own_environment;  ///< Aether's own, "NAME=value"; see own_environment().
 };
 
@@ -107,11 +109,9 @@ class Instance {
   [[nodiscard]] std::vector<pid_t> tree() const;
   /// Whether a process is of this tree: for SO_PEERCRED checks. Reads /proc or the cgroup.
   [[nodiscard]] bool owns(pid_t pid) const;
-  /// Whether this instance reaps the pid itself: for os::reap_orphans' is_known.
-  [[nodiscard]] bool awaits(pid_t pid) const;
   /// Resident bytes of the whole tree.
   [[nodiscard]] std::uint64_t resident_bytes() const;
-  [[nodiscard]] InstanceCounters const& counters() const;
+  [[nodiscard]] InstanceCounters counters() const;
 
   /// The SDK said hello (or whatever else counts as its readiness).
   void mark_ready_by_sdk();
@@ -134,7 +134,7 @@ class Instance {
   [[nodiscard]] async::Task<void> close();
 
  private:
-  struct Body;
+  class Body;
   explicit Instance(std::unique_ptr<Body> body);
   std::unique_ptr<Body> body_;
 };

@@ -231,8 +231,9 @@ void InstanceMachine::kill(EndCause cause, InstanceActions& actions) {
 }
 
 void InstanceMachine::extend(Duration by, Instant now) {
-  bool const timed = phase_ == Phase::Starting || phase_ == Phase::Stopping;
-  if (!timed || !deadline_ || is<config::ReadyDelay>(policy_.ready)) return;
+  // A delay is no timeout: asking for more time does not make it longer.
+  bool const starting = phase_ == Phase::Starting && !is<config::ReadyDelay>(policy_.ready);
+  if ((!starting && phase_ != Phase::Stopping) || !deadline_) return;
   deadline_ = std::max(*deadline_, std::min(now + by, *extension_limit_));
 }
 

@@ -10,6 +10,7 @@
 #include "async/task.h"
 #include "base/time.h"
 #include "config/config.h"
+#include "supervise/known_children.h"
 
 namespace aether::supervise {
 
@@ -24,6 +25,8 @@ struct ProbeSpec {
   std::vector<std::string> environment;
   std::optional<std::string> workdir;
   std::optional<std::string> user;
+  KnownChildren* known =
+      nullptr;  ///< Borrowed, outlives the call. Needed if somebody reaps orphans.
 };
 
 struct ProbeResult {

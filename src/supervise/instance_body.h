@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of Instance: the shell around InstanceMachine. Only instance*.cc include this.
+#pragma once
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "async/event.h"
+#include "async/task_group.h"
+#include "supervise/instance.h"
+#include "supervise/limits.h"
+#include "supervise/log_pump.h"
+#include "supervise/notify_socket.h"
+#include "supervise/probe.h"
+#include "supervise/tree.h"
+
+namespace aether::supervise {
+
+class Instance::Body {
+ public:
+  /// All that exists once the program has been executed.
+  struct Parts {
+    LaunchSpec spec;
+    InstanceWorld world;
+    Events events;
+    Tree tree;
+    NotifySocket notify;
+    LimitSet limits;
+    os::UniqueFd stdout_pipe;
+    os::UniqueFd stderr_pipe;
+    std::vector<std::string> environment;  ///< For command probes.
+  };
+  static Result<Parts> start(LaunchSpec spec, InstanceWorld world, Events events);
+  explicit Body(Parts parts);
+  ~Body();
+
+  void begin();
+  /// Lets the machine decide, and performs what it says. May be called from within itself: what
+  /// happens while an action is performed is looked at after the others.
+  void happen(InstanceInput input);
+  [[nodiscard]] async::Task<void> close();
+  [[nodiscard]] async::Task<void> ended();
+  [[nodiscard]] std::uint64_t log_bytes() const { return stdout_.bytes() + stderr_.bytes(); }
+
+  Parts parts_;
+  InstanceMachine machine_;
+  Instant started_;
+
+ private:
+  void perform(InstanceAction const& action);
+  void on(perform::Tell const& tell);
+  void on(perform::SignalMain signal);
+  void on(perform::SignalTree signal);
+  void on(perform::KillTree);
+  void on(perform::AdoptMain adopt);
+  void on(perform::AwaitTree);
+
+  /// Takes what is said on the notify socket. False: no more waits there.
+  bool hear(std::size_t messages_max);
+  void main_ended(os::Child& child);
+  [[nodiscard]] bool accepts_everywhere() const;
+  [[nodiscard]] ProbeSpec readiness_probe() const;
+  [[nodiscard]] bool probes_own_listener() const;
+  void append_line(LogStream stream, SplitLine line);
+
+  // The tasks. Each ends by itself when there is nothing left to watch.
+  async::Task<void> watch_main(os::Child* child);
+  async::Task<void> watch_notify();
+  async::Task<void> watch_ready();
+  async::Task<void> watch_time();
+  async::Task<void> watch_tree();
+  async::Task<void> deliver();
+
+  LogPump stdout_;
+  LogPump stderr_;
+  std::deque<InstanceInput> inputs_;
+  bool performing_ = false;
+  std::deque<InstanceEvent> outbox_;
+  async::Event outbox_grown_;
+  async::Event moved_;  ///< The machine has moved: its due time may have changed.
+  async::Event tree_ended_;
+  bool closing_ = false;
+  bool closed_ = false;
+  async::TaskGroup tasks_;
+};
+
+}  // namespace aether::supervise

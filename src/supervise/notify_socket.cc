@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervise/notify_socket.h"
+
+#include <unistd.h>
+
+#include <span>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "os/unix_socket.h"
+
+namespace aether::supervise {
+namespace {
+
+/// Descriptors taken with one datagram; the kernel closes nothing for us beyond (os says so).
+constexpr std::size_t kFdsPerDatagramMax = os::kFdsPerMessageMax;
+
+}  // namespace
+
+Result<NotifySocket> NotifySocket::open(std::string path, std::optional<uid_t> speaker) {
+  TRY_ASSIGN(os::UniqueFd socket, os::listen_unix(path, os::UnixKind::Datagram, 0600));
+  NotifySocket notify(std::move(path), std::move(socket), speaker);
+  TRY(os::pass_credentials(notify.fd()));
+  if (speaker && *speaker != ::geteuid() &&
+      ::lchown(notify.path().c_str(), *speaker, static_cast<gid_t>(-1)) != 0)
+    return fail(system_error("chown", notify.path()));
+  return notify;
+}
+
+NotifySocket::NotifySocket(std::string path, os::UniqueFd socket, std::optional<uid_t> speaker)
+    : path_(std::move(path)), socket_(std::move(socket)), speaker_(speaker) {}
+
+NotifySocket::NotifySocket(NotifySocket&& other) noexcept
+    : path_(std::exchange(other.path_, {})),
+      socket_(std::move(other.socket_)),
+      speaker_(other.speaker_),
+      buffer_(std::move(other.buffer_)),
+      counts_(other.counts_) {}
+
+NotifySocket::~NotifySocket() {
+  if (!path_.empty()) ::unlink(path_.c_str());
+}
+
+bool NotifySocket::may_speak(std::optional<uid_t> sender) const {
+  return sender && (*sender == 0 || *sender == ::geteuid() || sender == speaker_);
+}
+
+bool NotifySocket::drain(std::size_t messages_max,
+                         std::function<void(NotifyMessage const&)> const& sink) {
+  buffer_.resize(kNotifyBytesMax);
+  for (std::size_t taken = 0; taken < messages_max; ++taken) {
+    auto received =
+        os::receive_with_fds(socket_.get(), std::span<char>(buffer_), kFdsPerDatagramMax);
+    if (!received) {
+      log::warn("reading {}: {}", path_, received.error().describe());
+      break;
+    }
+    if (!*received) {
+      buffer_ = {};  // Most children speak twice in their lives: 64 KiB each would be a waste.
+      return false;
+    }
+    os::Received const& datagram = **received;
+    std::optional<uid_t> const sender =
+        datagram.sender ? std::optional(datagram.sender->uid) : std::nullopt;
+    if (datagram.bytes_truncated || !may_speak(sender)) {
+      ++counts_.dropped;
+      continue;
+    }
+    ++counts_.messages;
+    NotifyMessage const message = parse_notify_message({buffer_.data(), datagram.bytes});
+    if (message.fd_store && !datagram.fds.empty()) {
+      if (counts_.fds_refused == 0)
+        log::warn("{}: FDSTORE=1: descriptors are not stored in this release; closed", path_);
+      counts_.fds_refused += datagram.fds.size();
+    }
+    sink(message);
+  }
+  return true;
+}
+
+}  // namespace aether::supervise

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// NotifySocket: the datagram socket that one instance talks to (NOTIFY_SOCKET). One socket an
+// instance, so that a word is always the right instance's, even if its sender is dead already.
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "os/unique_fd.h"
+#include "supervise/notify_message.h"
+
+namespace aether::supervise {
+
+class NotifySocket {
+ public:
+  struct Counts {
+    std::uint64_t messages = 0;
+    std::uint64_t dropped = 0;      ///< Too long, or from a user that may not speak here.
+    std::uint64_t fds_refused = 0;  ///< Came with FDSTORE=1: not kept in this release.
+  };
+  /// Binds `path` (at most 107 bytes; AddressInvalid). `speaker` is the user the child runs as, if
+  /// not ours: the file becomes its.
+  static Result<NotifySocket> open(std::string path, std::optional<uid_t> speaker);
+  NotifySocket(NotifySocket&& other) noexcept;
+  NotifySocket& operator=(NotifySocket&&) = delete;
+  ~NotifySocket();  ///< Unlinks the path.
+
+  [[nodiscard]] int fd() const { return socket_.get(); }
+  [[nodiscard]] std::string const& path() const { return path_; }
+  [[nodiscard]] Counts const& counts() const { return counts_; }
+
+  /// Takes what waits, at most `messages_max`, in order; never blocks. Descriptors that came along
+  /// are closed when `sink` has returned from all before them: that is what BARRIER=1 asks for.
+  /// False: there was nothing (more) to take.
+  bool drain(std::size_t messages_max, std::function<void(NotifyMessage const&)> const& sink);
+
+ private:
+  NotifySocket(std::string path, os::UniqueFd socket, std::optional<uid_t> speaker);
+  [[nodiscard]] bool may_speak(std::optional<uid_t> sender) const;
+
+  std::string path_;
+  os::UniqueFd socket_;
+  std::optional<uid_t> speaker_;
+  std::vector<char> buffer_;
+  Counts counts_;
+};
+
+}  // namespace aether::supervise

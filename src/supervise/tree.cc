@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervise/tree.h"
+
+#include <signal.h>
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "os/proc.h"
+
+namespace aether::supervise {
+namespace {
+
+/// Main processes that one instance may have had: a program that re-executes itself for ever must
+/// not grow our list for ever.
+constexpr std::size_t kMainsMax = 64;
+
+}  // namespace
+
+Result<Tree> Tree::start(os::SpawnSpec spec, std::string const& name, std::string mark,
+                         KnownChildren* known) {
+  std::optional<os::Cgroup> cgroup;
+  if (auto created = os::Cgroup::create(name)) {
+    cgroup = std::move(*created);
+    spec.cgroup = cgroup->fd();
+  }
+  spec.new_session = true;
+  TRY_ASSIGN(os::Child child, os::spawn(spec));
+  return Tree(std::move(child), std::move(cgroup), std::move(mark), known);
+}
+
+Tree::Tree(os::Child child, std::optional<os::Cgroup> cgroup, std::string mark,
+           KnownChildren* known)
+    : cgroup_(std::move(cgroup)), mark_(std::move(mark)), known_(known) {
+  root_ = session_ = child.pid();
+  mains_.push_back({.child = std::move(child), .known = {known, root_}});
+}
+
+Tree::Tree(Tree&& other) noexcept
+    : mains_(std::move(other.mains_)),
+      cgroup_(std::move(other.cgroup_)),
+      mark_(std::move(other.mark_)),
+      known_(other.known_),
+      root_(other.root_),
+      session_(other.session_),
+      owner_(std::exchange(other.owner_, false)) {}
+
+Tree::~Tree() {
+  if (owner_) kill_all();
+}
+
+Result<os::Child*> Tree::adopt_main(pid_t pid) {
+  auto const refuse = [&](std::string_view why) {
+    return fail(ErrorCode::NotFound, fmt::format("MAINPID={} was not followed: {}", pid, why));
+  };
+  if (mains_.size() >= kMainsMax) return refuse("there were too many main processes before");
+  TRY_ASSIGN(os::Child child, os::Child::adopt(pid));
+  // Asked after the pidfd is open, so that the number cannot have changed hands in between.
+  if (!owns(pid)) return refuse("that process is not of this program's process tree");
+  mains_.push_back({.child = std::move(child), .known = {known_, pid}});
+  return &mains_.back().child;
+}
+
+std::optional<os::ExitStatus> Tree::reap(os::Child& child) {
+  auto const main = std::ranges::find_if(mains_, [&](Main& m) { return &m.child == &child; });
+  if (main == mains_.end()) return std::nullopt;
+  if (child.pid() == session_) {
+    // As long as the leader is a zombie the number is ours. Who else is in the session keeps it so.
+    std::vector<pid_t> const alive = members();
+    bool const others = std::ranges::any_of(alive, [&](pid_t pid) {
+      auto const process = os::read_process(pid);
+      return pid != session_ && process && process->session == session_;
+    });
+    if (!others) session_ = 0;
+  }
+  auto const status = child.try_reap();
+  if (child.pid() == root_) root_ = 0;
+  main->known = {};
+  main->reaped = true;
+  return status ? *status : std::nullopt;
+}
+
+os::TreeMarks Tree::marks() const {
+  return {.root = root_,
+          .session = session_,
+          .environment = mark_,
+          .cgroup = cgroup_ ? &*cgroup_ : nullptr};
+}
+
+std::vector<pid_t> Tree::members() const {
+  auto found = os::tree_members(marks());
+  if (found) return std::move(*found);
+  log::warn("looking for the processes of {}: {}", mark_, found.error().describe());
+  return {};
+}
+
+bool Tree::owns(pid_t pid) const {
+  return os::belongs_to(pid, marks());
+}
+
+void Tree::signal_all(int signal) const {
+  if (auto const sent = os::signal_tree(marks(), signal); !sent)
+    log::warn("signalling the processes of {}: {}", mark_, sent.error().describe());
+}
+
+void Tree::kill_all() const {
+  if (cgroup_) {
+    if (cgroup_->kill()) return;
+  }
+  signal_all(SIGKILL);
+}
+
+}  // namespace aether::supervise

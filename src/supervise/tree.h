@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tree: a spawned process with everything it starts, found by cgroup where there is one, else by
+// session, line of parents and a mark in the environment. Ends with its owner.
+#pragma once
+#include <sys/types.h>
+
+#include <list>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "os/cgroup.h"
+#include "os/process.h"
+#include "os/process_tree.h"
+#include "supervise/known_children.h"
+
+namespace aether::supervise {
+
+class Tree {
+ public:
+  /// Spawns in a session of its own. `name` names its cgroup; `mark` is an entry of the child's
+  /// environment that no other tree on the machine has. `known` may be null.
+  static Result<Tree> start(os::SpawnSpec spec, std::string const& name, std::string mark,
+                            KnownChildren* known);
+  Tree(Tree&& other) noexcept;
+  Tree& operator=(Tree&&) = delete;
+  /// Kills what still lives: once, without waiting.
+  ~Tree();
+
+  /// The process whose end is the end of the program.
+  [[nodiscard]] os::Child& main() { return mains_.back().child; }
+  [[nodiscard]] os::Child const& main() const { return mains_.back().child; }
+  /// Makes another process of the tree the main one. NotFound if it is not of this tree.
+  Result<os::Child*> adopt_main(pid_t pid);
+  /// Reaps one of this tree's main processes, past or present, after its pidfd has become readable.
+  /// Nothing if its status cannot be known (an adopted process whose parent took it).
+  std::optional<os::ExitStatus> reap(os::Child& child);
+
+  /// Live processes.
+  [[nodiscard]] std::vector<pid_t> members() const;
+  [[nodiscard]] bool owns(pid_t pid) const;
+  void signal_all(int signal) const;
+  /// SIGKILL to all that live now. Repeat until members() is empty: a tree may fork meanwhile.
+  void kill_all() const;
+  [[nodiscard]] os::Cgroup const* cgroup() const { return cgroup_ ? &*cgroup_ : nullptr; }
+
+ private:
+  struct Main {
+    os::Child child;
+    KnownChildren::Entry known;
+    bool reaped = false;
+  };
+  Tree(os::Child child, std::optional<os::Cgroup> cgroup, std::string mark, KnownChildren* known);
+  [[nodiscard]] os::TreeMarks marks() const;
+
+  std::list<Main> mains_;  ///< The spawned one first, the present one last. Addresses are stable.
+  std::optional<os::Cgroup> cgroup_;
+  std::string mark_;
+  KnownChildren* known_;
+  pid_t root_ = 0;     ///< Until it is reaped: after that the number may be a stranger's.
+  pid_t session_ = 0;  ///< As long as somebody lives in it, for the same reason.
+  bool owner_ = true;
+};
+
+}  // namespace aether::supervise
