@@ -57,12 +57,12 @@ Status make_private_folder(std::string const& path) {
   std::error_code ec;
   fs::create_directories(fs::path(path).parent_path(), ec);
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail(system_error("mkdir", path));
-  struct stat info {};
+  struct stat info{};
   if (::lstat(path.c_str(), &info) != 0) return fail(system_error("lstat", path));
   if (!S_ISDIR(info.st_mode) || info.st_uid != ::geteuid()) {
-    return fail(ErrorCode::Forbidden,
-                fmt::format("{} is not a folder of this user; remove it, or set AETHER_RUNTIME_DIR",
-                            path));
+    return fail(
+        ErrorCode::Forbidden,
+        fmt::format("{} is not a folder of this user; remove it, or set AETHER_RUNTIME_DIR", path));
   }
   if (::chmod(path.c_str(), 0700) != 0) return fail(system_error("chmod", path));
   return {};
@@ -100,9 +100,9 @@ Result<std::string> find_control_socket(std::optional<std::string> const& config
                             "FILE",
                             runtime_root()));
   }
-  return fail(ErrorCode::UsageInvalid,
-              fmt::format("several Aethers run; name one with -c FILE ({})",
-                          fmt::join(living, ", ")));
+  return fail(
+      ErrorCode::UsageInvalid,
+      fmt::format("several Aethers run; name one with -c FILE ({})", fmt::join(living, ", ")));
 }
 
 }  // namespace aether::daemon

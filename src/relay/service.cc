@@ -128,6 +128,7 @@ Result<supervise::Instance*> Service::Impl::launch(RevisionId revision) {
   supervise::InstanceWorld world{.executor = deps_.executor,
                                  .clock = deps_.clock,
                                  .logs = logs_,
+                                 .known = &deps_.known,
                                  .own_environment = supervise::own_environment()};
   TRY_ASSIGN(
       InstancePtr instance,

@@ -23,6 +23,7 @@
 #include "relay/swap_report.h"
 
 namespace aether::supervise {
+class KnownChildren;
 class LogBook;
 }
 
@@ -33,6 +34,8 @@ struct ServiceDeps {
   boost::asio::any_io_executor executor;
   Clock const& clock;
   Observer& observer;
+  /// Whose exit statuses are waited for, for whoever reaps orphans.
+  supervise::KnownChildren& known;
   /// Where sockets of this service are made; exists, is private to the user.
   std::string runtime_dir;
   /// Gives each instance of this Aether its number.

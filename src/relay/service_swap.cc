@@ -218,6 +218,7 @@ async::Task<void> Service::Impl::preflight(SwapId swap, RevisionId next) {
     hook_run.user = spec.user;
     hook_run.revision = next;
     hook_run.logs = &logs_;
+    hook_run.known = &deps_.known;
     supervise::HookResult const result =
         co_await supervise::run_hook(deps_.clock, std::move(hook_run));
     Status const status = supervise::hook_status(hook.name, result);
@@ -393,8 +394,8 @@ async::Task<void> Service::Impl::run_hooks(std::vector<config::Hook> hooks, Revi
     run.environment = environment;
     run.revision = revision;
     run.logs = &logs_;
-    supervise::HookResult const result =
-        co_await supervise::run_hook(deps_.clock, std::move(run));
+    run.known = &deps_.known;
+    supervise::HookResult const result = co_await supervise::run_hook(deps_.clock, std::move(run));
     if (auto status = supervise::hook_status(hook.name, result); !status) {
       log::warn("{}: {}", name_, status.error().message());
     }

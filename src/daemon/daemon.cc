@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/daemon.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ranges>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "async/wait_fd.h"
+#include "base/address.h"
+#include "base/log.h"
+#include "config/loader.h"
+#include "daemon/release.h"
+#include "os/reap.h"
+#include "os/unix_socket.h"
+
+namespace aether::daemon {
+namespace {
+
+/// For API requests in flight when Aether stops.
+constexpr Duration kApiEnd = std::chrono::seconds(1);
+/// For the daemon's own tasks once they are cancelled; they wait for nothing outside.
+constexpr Duration kTasksEnd = std::chrono::seconds(5);
+
+}  // namespace
+
+Daemon::Daemon(config::Config config, DaemonOptions options, Clock const& clock)
+    : config_(std::move(config)),
+      options_(std::move(options)),
+      clock_(clock),
+      began_(clock.now()),
+      names_(runtime_names(config_.path)),
+      loop_(clock),
+      metrics_(feed_),
+      routes_(*this, metrics_, feed_),
+      tasks_(loop_.executor(), "daemon") {}
+
+Daemon::~Daemon() = default;
+
+// ---- Preparing ----------------------------------------------------------------------------------
+
+Status Daemon::prepare() {
+  TRY(check_release(config_));
+  TRY(make_private_folder(names_.folder));
+  if (os::is_listening(names_.control_socket)) {
+    return fail(ErrorCode::AlreadyRunning,
+                fmt::format("an Aether is already running for {} (control socket {})", config_.path,
+                            names_.control_socket));
+  }
+  TRY_ASSIGN(os::SignalFd signals, os::SignalFd::open({SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGUSR1,
+                                                       SIGUSR2, SIGWINCH, SIGCHLD}));
+  signals_ = std::make_unique<os::SignalFd>(std::move(signals));
+  os::ignore_sigpipe();
+  if (auto subreaper = os::become_subreaper(); !subreaper) {
+    log::warn("orphans of services cannot be reaped here: {}", subreaper.error().message());
+  }
+  for (config::Service const& spec : config_.services) {
+    if (auto added = add_service(spec); !added) return fail(std::move(added).error());
+  }
+  return open_api();
+}
+
+Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
+  relay::ServiceDeps deps{.executor = loop_.executor(),
+                          .clock = clock_,
+                          .observer = metrics_,
+                          .known = known_,
+                          .runtime_dir = names_.folder,
+                          .next_instance = [this] { return InstanceId{++instances_}; },
+                          .echo = options_.echo};
+  auto entry = std::make_unique<Entry>();
+  entry->spec = spec;
+  entry->service = std::make_unique<relay::Service>(spec, std::move(deps));
+  TRY(entry->service->open_listeners());
+  Entry* const added = entries_.emplace_back(std::move(entry)).get();
+  added->service->on_ended([this, added] {
+    added->down = true;
+    bool const all_down =
+        std::ranges::all_of(entries_, [](auto const& one) { return one->down || one->removed; });
+    if (!all_down) return;
+    exit_code_ = entries_.front()->service->exit_code().value_or(0);
+    log::info("every service has ended: Aether ends too, with code {}", exit_code_);
+    request_stop();
+  });
+  return added;
+}
+
+Status Daemon::open_api() {
+  auto const handler = [this](http::Request request) { return routes_.answer(std::move(request)); };
+  control_server_ = std::make_unique<http::Server>(loop_.executor(), http::Limits{}, handler);
+  TRY(control_server_->listen_unix(names_.control_socket));
+  public_server_ = std::make_unique<http::Server>(loop_.executor(), http::Limits{}, handler);
+  config::Observability const& observability = config_.observability;
+  if (observability.metrics_address) {
+    TRY_ASSIGN(Address const address, parse_address(*observability.metrics_address));
+    Status const open = public_server_->listen_tcp(address.host, address.port);
+    if (!open && observability.metrics_given) return open;
+    if (!open) {
+      log::warn("no metrics page: {} (choose another with observability.metrics_port)",
+                open.error().message());
+    }
+  }
+  if (config_.api.port) {
+    TRY(public_server_->listen_tcp(config_.api.host, *config_.api.port));
+  }
+  return {};
+}
+
+// ---- Running ------------------------------------------------------------------------------------
+
+int Daemon::run() {
+  async::Task<void> main = main_task();
+  loop_.run_task(std::move(main));
+  return exit_code_;
+}
+
+async::Task<void> Daemon::main_task() {
+  tasks_.spawn("signals", read_signals());
+  tasks_.spawn("start", start_all());
+  co_await stop_asked_.wait();
+  co_await stop_all();
+}
+
+async::Task<void> Daemon::start_all() {
+  for (auto const& entry : entries_) {
+    tasks_.spawn(fmt::format("start {}", entry->service->name()), start_service(entry.get()));
+  }
+  for (auto const& entry : entries_) co_await entry->settled->wait();
+  outer_.tell("READY=1");
+  if (options_.started) options_.started(*this);
+}
+
+async::Task<void> Daemon::start_service(Entry* entry) {
+  for (std::string const& name : entry->spec.after) {
+    Entry* const first = find(name);
+    if (first != nullptr) co_await first->settled->wait();
+  }
+  if (stopping_) co_return;
+  Status const started = co_await entry->service->start();
+  if (!started && !stopping_) log::error("{}", started.error().describe());
+  entry->settled->set();
+}
+
+async::Task<void> Daemon::stop_all() {
+  stopping_ = true;
+  outer_.tell("STOPPING=1");
+  // Those that others need go last.
+  for (auto const& entry : std::views::reverse(entries_)) {
+    if (!entry->removed) co_await entry->service->stop();
+    entry->settled->set();
+  }
+  co_await control_server_->stop(kApiEnd);
+  co_await public_server_->stop(kApiEnd);
+  reap();
+  co_await tasks_.stop(kTasksEnd);
+  ::unlink(names_.control_socket.c_str());
+}
+
+void Daemon::request_stop() {
+  if (!stop_asked_.is_set()) log::info("stopping");
+  stop_asked_.set();
+}
+
+// ---- Signals ------------------------------------------------------------------------------------
+
+async::Task<void> Daemon::read_signals() {
+  for (;;) {
+    co_await async::readable(signals_->fd());
+    for (;;) {
+      auto const signal = signals_->read();
+      if (!signal || !*signal) break;
+      on_signal(**signal);
+    }
+  }
+}
+
+void Daemon::on_signal(os::SignalInfo const& signal) {
+  switch (signal.signal) {
+    case SIGCHLD:
+      reap();
+      break;
+    case SIGHUP:
+      reload_by_signal();
+      break;
+    case SIGTERM:
+    case SIGINT:
+    case SIGQUIT:
+      if (stop_asked_.is_set()) {
+        log::warn("stopping at once, as asked a second time");
+        for (auto const& entry : entries_) entry->service->hurry();
+      }
+      request_stop();
+      break;
+    default:
+      forward(signal.signal);
+      break;
+  }
+}
+
+void Daemon::forward(int signal) {
+  if (entries_.empty()) return;
+  relay::Service& main = *entries_.front()->service;
+  if (auto sent = main.signal(signal); !sent) {
+    log::debug("signal {} was not passed on: {}", signal, sent.error().message());
+  }
+}
+
+void Daemon::reap() {
+  auto const reaped = os::reap_orphans([this](pid_t pid) { return known_.contains(pid); });
+  if (!reaped) {
+    log::error("{}", reaped.error().describe());
+    return;
+  }
+  if (!reaped->empty()) metrics_.reaped(reaped->size());
+}
+
+// ---- Reloading ----------------------------------------------------------------------------------
+
+Daemon::Entry* Daemon::find(std::string_view service) {
+  auto const found = std::ranges::find_if(entries_, [&](auto const& entry) {
+    return !entry->removed && entry->service->name() == service;
+  });
+  return found == entries_.end() ? nullptr : found->get();
+}
+
+Result<config::Config> Daemon::load_again() const {
+  TRY_ASSIGN(config::Config next, config::load(config_.path));
+  TRY(check_release(next));
+  return next;
+}
+
+Result<std::vector<api::SwapTicket>> Daemon::reload(api::ReloadCall call) {
+  if (stopping_) return fail(ErrorCode::NotRunning, "Aether is stopping");
+  TRY_ASSIGN(config::Config const next, load_again());
+  if (call.service && find(*call.service) == nullptr) {
+    return fail(ErrorCode::ServiceUnknown,
+                fmt::format("there is no service {}; there is: {}", *call.service,
+                            fmt::join(std::views::transform(
+                                          entries_,
+                                          [](auto const& entry) { return entry->service->name(); }),
+                                      ", ")));
+  }
+  std::vector<api::SwapTicket> tickets;
+  std::optional<Error> refused;
+  for (config::Service const& spec : next.services) {
+    if (call.service && spec.name != *call.service) continue;
+    Entry* const entry = find(spec.name);
+    if (entry == nullptr) continue;
+    auto begun = entry->service->reload({.reason = call.reason, .force = call.force, .spec = spec});
+    if (!begun) {
+      refused = std::move(begun).error();
+      continue;
+    }
+    entry->spec = spec;
+    entry->down = false;
+    tickets.push_back({spec.name, *begun});
+  }
+  if (!call.service) apply_services(next);
+  if (refused && tickets.empty()) return fail(std::move(*refused));
+  if (refused) log::error("reload: {}", refused->describe());
+  return tickets;
+}
+
+void Daemon::reload_by_signal() {
+  outer_.tell_reloading();
+  auto const next = load_again();
+  if (!next) {
+    log::error("reload refused, the old configuration stays: {}", next.error().describe());
+    outer_.tell("READY=1");
+    return;
+  }
+  for (config::Service const& spec : next->services) {
+    Entry* const entry = find(spec.name);
+    if (entry == nullptr) continue;
+    entry->spec = spec;
+    entry->down = false;
+    entry->service->reload_later({.reason = "SIGHUP", .spec = spec});
+  }
+  apply_services(*next);
+  outer_.tell("READY=1");
+}
+
+void Daemon::apply_services(config::Config const& next) {
+  for (auto const& entry : entries_) {
+    bool const stays = std::ranges::any_of(next.services, [&](config::Service const& spec) {
+      return spec.name == entry->service->name();
+    });
+    if (stays || entry->removed) continue;
+    log::info("{} is no longer in the configuration", entry->service->name());
+    entry->removed = true;
+    tasks_.spawn("remove service", remove_service(entry.get()));
+  }
+  for (config::Service const& spec : next.services) {
+    if (find(spec.name) != nullptr) continue;
+    auto added = add_service(spec);
+    if (!added) {
+      log::error("new service {}: {}", spec.name, added.error().describe());
+      continue;
+    }
+    tasks_.spawn(fmt::format("start {}", spec.name), start_service(*added));
+  }
+}
+
+async::Task<void> Daemon::remove_service(Entry* entry) {
+  co_await entry->service->stop();
+}
+
+// ---- ControlPlane -------------------------------------------------------------------------------
+
+api::AetherInfo Daemon::info() const {
+  return {.version = options_.version,
+          .pid = ::getpid(),
+          .config_path = config_.path,
+          .uptime = clock_.now() - began_};
+}
+
+std::vector<relay::ServiceStatus> Daemon::services() const {
+  std::vector<relay::ServiceStatus> all;
+  for (auto const& entry : entries_) {
+    if (!entry->removed) all.push_back(entry->service->status());
+  }
+  return all;
+}
+
+Result<api::SwapTicket> Daemon::rollback(std::string_view service, std::string reason) {
+  Entry* const entry = find(service);
+  if (entry == nullptr) {
+    return fail(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", service));
+  }
+  TRY_ASSIGN(SwapId const swap, entry->service->rollback(std::move(reason)));
+  return api::SwapTicket{std::string(service), swap};
+}
+
+async::Task<relay::SwapReport> Daemon::verdict(api::SwapTicket ticket) {
+  Entry* const entry = find(ticket.service);
+  if (entry == nullptr) {
+    throw Error(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", ticket.service));
+  }
+  co_return co_await entry->service->verdict(ticket.swap);
+}
+
+Result<supervise::LogBook*> Daemon::log_book(std::string_view service) {
+  Entry* const entry = find(service);
+  if (entry == nullptr) {
+    return fail(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", service));
+  }
+  return &entry->service->log_book();
+}
+
+}  // namespace aether::daemon

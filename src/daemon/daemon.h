@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// Daemon: builds the parts from a configuration and runs them: services in their order, the API,
+// the duties of PID 1. One per process; everything on one loop.
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/control_plane.h"
+#include "api/events.h"
+#include "api/metrics.h"
+#include "api/routes.h"
+#include "async/event.h"
+#include "async/loop.h"
+#include "async/task_group.h"
+#include "base/time.h"
+#include "config/config.h"
+#include "daemon/outer_manager.h"
+#include "daemon/runtime_dir.h"
+#include "http/server.h"
+#include "os/signals.h"
+#include "relay/service.h"
+#include "supervise/known_children.h"
+
+namespace aether::daemon {
+
+struct DaemonOptions {
+  std::string version;
+  /// Shows a line of a program's output on the terminal; empty: not shown.
+  std::function<void(std::string_view service, RevisionId, std::string_view line)> echo;
+  /// Called once everything that can start has started.
+  std::function<void(api::ControlPlane const&)> started;
+};
+
+class Daemon final : public api::ControlPlane {
+ public:
+  Daemon(config::Config config, DaemonOptions options, Clock const& clock);
+  ~Daemon() override;
+
+  /// Opens the listeners, sockets and API: all that can be refused. Call os::block_all_early first.
+  [[nodiscard]] Status prepare();
+  /// Runs until a stop was asked for and everything has ended, or the last service went down by
+  /// itself. Returns the exit code: 0 after a stop, else that of the first service.
+  [[nodiscard]] int run();
+
+  // api::ControlPlane
+  [[nodiscard]] api::AetherInfo info() const override;
+  [[nodiscard]] std::vector<relay::ServiceStatus> services() const override;
+  [[nodiscard]] Result<std::vector<api::SwapTicket>> reload(api::ReloadCall call) override;
+  [[nodiscard]] Result<api::SwapTicket> rollback(std::string_view service,
+                                                 std::string reason) override;
+  [[nodiscard]] async::Task<relay::SwapReport> verdict(api::SwapTicket ticket) override;
+  [[nodiscard]] Result<supervise::LogBook*> log_book(std::string_view service) override;
+  void request_stop() override;
+
+ private:
+  /// A service and the event that says that it had its chance to start.
+  struct Entry {
+    std::unique_ptr<relay::Service> service;
+    config::Service spec;
+    std::unique_ptr<async::Event> settled = std::make_unique<async::Event>();
+    bool removed = false;  ///< No longer in the configuration; kept for whoever reads its log.
+    bool down = false;
+  };
+
+  [[nodiscard]] Status open_api();
+  [[nodiscard]] Result<Entry*> add_service(config::Service const& spec);
+  [[nodiscard]] Entry* find(std::string_view service);
+  [[nodiscard]] Result<config::Config> load_again() const;
+  void reload_by_signal();
+  void apply_services(config::Config const& next);
+  void on_signal(os::SignalInfo const& signal);
+  void forward(int signal);
+  void reap();
+  async::Task<void> read_signals();
+  async::Task<void> start_all();
+  async::Task<void> start_service(Entry* entry);
+  async::Task<void> remove_service(Entry* entry);
+  async::Task<void> main_task();
+  async::Task<void> stop_all();
+
+  config::Config config_;
+  DaemonOptions options_;
+  Clock const& clock_;
+  Instant began_;
+  RuntimeNames names_;
+  OuterManager outer_;
+  async::Loop loop_;
+  supervise::KnownChildren known_;
+  api::EventFeed feed_;
+  api::Metrics metrics_;
+  api::Routes routes_;
+  async::TaskGroup tasks_;
+  std::vector<std::unique_ptr<Entry>> entries_;  ///< In the file's order.
+  std::unique_ptr<http::Server> control_server_;
+  std::unique_ptr<http::Server> public_server_;
+  std::unique_ptr<os::SignalFd> signals_;
+  async::Event stop_asked_;
+  std::uint64_t instances_ = 0;
+  bool stopping_ = false;
+  int exit_code_ = 0;
+};
+
+}  // namespace aether::daemon
