@@ -109,7 +109,8 @@ class ListenerGroup {
   /// retire_lane() of rescue.h. No moment exists in which a new connection could go to another
   /// lane than the steered one. No-op if there is no lane. RequestInvalid if it is steered to.
   Status retire(RevisionId revision);
-  /// Whether the kernel would move all that waits in this lane to the steered one at retire().
+  /// Whether the kernel would move all that waits in this lane to the steered one at retire():
+  /// net.ipv4.tcp_migrate_req is 1 and there are no other lanes.
   [[nodiscard]] bool moves_by_itself(RevisionId revision) const;
   /// A duplicate of the revision's lane, for Rescue. Owned by the caller.
   [[nodiscard]] Result<os::UniqueFd> duplicate_lane(RevisionId revision) const;
@@ -126,5 +127,9 @@ class ListenerGroup {
   explicit ListenerGroup(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
+
+/// net.ipv4.tcp_migrate_req of our network namespace: whether the kernel moves what waits in a
+/// listener that is closed to the others of its group. An error if the kernel (< 5.14) has none.
+[[nodiscard]] Result<bool> tcp_migrate_req();
 
 }  // namespace aether::steer
