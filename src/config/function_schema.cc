@@ -47,24 +47,28 @@ void ignore_old_key(Reader& reader, Node const& node, Orchestrator&) {
   if (reader.word(node)) reader.warn(node.place, "has no effect; it is accepted for older files");
 }
 
-using O = Field<Orchestrator>;
+using OrchestratorField = Field<Orchestrator>;
 constexpr std::array kOrchestratorFields{
-    O{{"shm_buffer_size", "bytes", "4194304", "64 KiB to 1 GiB."},
-      store<&Orchestrator::shm_buffer_size, read_shm_buffer>},
-    O{{"warm_pool_size", "number", "10", "Instances kept ahead, 1 to 1000."},
-      store<&Orchestrator::warm_pool_size, read_number<1, 1000>>},
-    O{{"restore_timeout_ms", "milliseconds", "15", "1 to 100; enforced."},
-      store<&Orchestrator::restore_timeout_ms, read_number<1, 100>>},
-    O{{"snapshot_dir", "absolute path", "/dev/shm/aetherless", "Where images of instances lie."},
-      store<&Orchestrator::snapshot_dir, read_absolute_path>},
-    O{{"ebpf", "map", "", "See `orchestrator.ebpf`."},
-      [](Reader& reader, Node const& node, Orchestrator& orchestrator) {
-        read_map<Ebpf>(reader, node, orchestrator.ebpf, kEbpfFields);
-      }},
-    O{{"host", "text", "", "Accepted for older files, without effect."}, ignore_old_key},
-    O{{"port", "text", "", "Accepted for older files, without effect."}, ignore_old_key},
-    O{{"shutdown_timeout_ms", "text", "", "Accepted for older files, without effect."},
-      ignore_old_key},
+    OrchestratorField{{"shm_buffer_size", "bytes", "4194304", "64 KiB to 1 GiB."},
+                      store<&Orchestrator::shm_buffer_size, read_shm_buffer>},
+    OrchestratorField{{"warm_pool_size", "number", "10", "Instances kept ahead, 1 to 1000."},
+                      store<&Orchestrator::warm_pool_size, read_number<1, 1000>>},
+    OrchestratorField{{"restore_timeout_ms", "milliseconds", "15", "1 to 100; enforced."},
+                      store<&Orchestrator::restore_timeout_ms, read_number<1, 100>>},
+    OrchestratorField{
+        {"snapshot_dir", "absolute path", "/dev/shm/aetherless", "Where images of instances lie."},
+        store<&Orchestrator::snapshot_dir, read_absolute_path>},
+    OrchestratorField{{"ebpf", "map", "", "See `orchestrator.ebpf`."},
+                      [](Reader& reader, Node const& node, Orchestrator& orchestrator) {
+                        read_map<Ebpf>(reader, node, orchestrator.ebpf, kEbpfFields);
+                      }},
+    OrchestratorField{{"host", "text", "", "Accepted for older files, without effect."},
+                      ignore_old_key},
+    OrchestratorField{{"port", "text", "", "Accepted for older files, without effect."},
+                      ignore_old_key},
+    OrchestratorField{
+        {"shutdown_timeout_ms", "text", "", "Accepted for older files, without effect."},
+        ignore_old_key},
 };
 
 // ---- functions
@@ -100,45 +104,47 @@ std::optional<std::vector<std::string>> read_warmup(Reader& reader, Node const& 
 }
 
 template <auto Member, auto Read>
-void store_value(Reader& reader, Node const& node, FunctionDraft& draft) {
+void store_function(Reader& reader, Node const& node, FunctionDraft& draft) {
   store<Member, Read>(reader, node, draft.value);
 }
 
-using F = Field<FunctionDraft>;
+using FunctionField = Field<FunctionDraft>;
 constexpr std::array kFunctionFields{
-    F{{"id", "text", "(required)", "1 to 64 of `A-Za-z0-9-_`, unique."},
-      store_value<&Function::id, read_id>},
-    F{{"memory_limit_mb", "MB", "(required)", "1 to 16384."},
-      store_value<&Function::memory_limit_mb, read_number<1, 16384>>},
-    F{{"trigger_port", "port", "(required)", "1 to 65535, unique."},
-      store_value<&Function::trigger_port, read_number<1, 65535, std::uint16_t>>},
-    F{{"handler_path", "path", "(required)",
-       "A program that serves HTTP. A relative one is taken from this file's folder."},
-      store_value<&Function::handler_path, read_path>},
-    F{{"timeout_ms", "milliseconds", "30000", "Of a request, 1 to 900000."},
-      store_value<&Function::timeout_ms, read_number<1, 900000>>},
-    F{{"environment", "map, or list of `K=V`", "", "Variables for the handler."},
-      store_value<&Function::environment, read_variables>},
-    F{{"route", "`gateway`, `direct`", "gateway",
-       "Through Aether, or straight to the handler's listener."},
-      store_value<&Function::route, read_choice<kRoutes>>},
-    F{{"concurrency", "number", "1", "Requests at once in one instance, 1 to 1000."},
-      store_value<&Function::concurrency, read_number<1, 1000>>},
-    F{{"min_instances", "number", "0", "0 to 1000."},
-      store_value<&Function::min_instances, read_number<0, 1000>>},
-    F{{"max_instances", "number", "10", "1 to 1000, not below `min_instances`."},
-      store_value<&Function::max_instances, read_number<1, 1000>>},
-    F{{"idle_timeout", "duration", "60s", "An instance without requests is parked after this."},
-      store_value<&Function::idle_timeout, read_duration>},
-    F{{"warmup", "list of paths", "", "Asked once before the template is frozen."},
-      store_value<&Function::warmup, read_warmup>},
-    F{{"launch", "`auto`, `clone`, `image`, `spawn`", "auto", "How an instance comes to be."},
-      store_value<&Function::launch, read_choice<kLaunches>>},
-    F{{"sandbox", "`none`, `basic`, `strict`", "basic",
-       "System calls and files that the handler may use."},
-      store_value<&Function::sandbox, read_choice<kSandboxes>>},
-    F{{"ipc", "`http`, `ring`", "http", "How requests reach the handler."},
-      store_value<&Function::ipc, read_choice<kIpcs>>},
+    FunctionField{{"id", "text", "(required)", "1 to 64 of `A-Za-z0-9-_`, unique."},
+                  store_function<&Function::id, read_id>},
+    FunctionField{{"memory_limit_mb", "MB", "(required)", "1 to 16384."},
+                  store_function<&Function::memory_limit_mb, read_number<1, 16384>>},
+    FunctionField{{"trigger_port", "port", "(required)", "1 to 65535, unique."},
+                  store_function<&Function::trigger_port, read_number<1, 65535, std::uint16_t>>},
+    FunctionField{{"handler_path", "path", "(required)",
+                   "A program that serves HTTP. A relative one is taken from this file's folder."},
+                  store_function<&Function::handler_path, read_path>},
+    FunctionField{{"timeout_ms", "milliseconds", "30000", "Of a request, 1 to 900000."},
+                  store_function<&Function::timeout_ms, read_number<1, 900000>>},
+    FunctionField{{"environment", "map, or list of `K=V`", "", "Variables for the handler."},
+                  store_function<&Function::environment, read_variables>},
+    FunctionField{{"route", "`gateway`, `direct`", "gateway",
+                   "Through Aether, or straight to the handler's listener."},
+                  store_function<&Function::route, read_choice<kRoutes>>},
+    FunctionField{{"concurrency", "number", "1", "Requests at once in one instance, 1 to 1000."},
+                  store_function<&Function::concurrency, read_number<1, 1000>>},
+    FunctionField{{"min_instances", "number", "0", "0 to 1000."},
+                  store_function<&Function::min_instances, read_number<0, 1000>>},
+    FunctionField{{"max_instances", "number", "10", "1 to 1000, not below `min_instances`."},
+                  store_function<&Function::max_instances, read_number<1, 1000>>},
+    FunctionField{
+        {"idle_timeout", "duration", "60s", "An instance without requests is parked after this."},
+        store_function<&Function::idle_timeout, read_duration>},
+    FunctionField{{"warmup", "list of paths", "", "Asked once before the template is frozen."},
+                  store_function<&Function::warmup, read_warmup>},
+    FunctionField{
+        {"launch", "`auto`, `clone`, `image`, `spawn`", "auto", "How an instance comes to be."},
+        store_function<&Function::launch, read_choice<kLaunches>>},
+    FunctionField{{"sandbox", "`none`, `basic`, `strict`", "basic",
+                   "System calls and files that the handler may use."},
+                  store_function<&Function::sandbox, read_choice<kSandboxes>>},
+    FunctionField{{"ipc", "`http`, `ring`", "http", "How requests reach the handler."},
+                  store_function<&Function::ipc, read_choice<kIpcs>>},
 };
 
 }  // namespace

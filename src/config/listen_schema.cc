@@ -17,7 +17,7 @@ struct ListenDraft {
   std::optional<ListenMode> steer;
 };
 
-constexpr std::array kModes{
+constexpr std::array kListenModes{
     Choice{"steered", ListenMode::Steered},
     Choice{"shared", ListenMode::Shared},
     Choice{"exclusive", ListenMode::Exclusive},
@@ -54,36 +54,42 @@ std::optional<unsigned> read_file_mode(Reader& reader, Node const& node) {
 }
 
 template <auto Member, auto Read>
-void store_value(Reader& reader, Node const& node, ListenDraft& draft) {
+void store_listen(Reader& reader, Node const& node, ListenDraft& draft) {
   store<Member, Read>(reader, node, draft.value);
 }
 
-using F = Field<ListenDraft>;
+using ListenField = Field<ListenDraft>;
 constexpr std::array kListenFields{
-    F{{"address", "address", "(required)",
-       "`:8080`, `127.0.0.1:8080`, `[::1]:8080`, `udp://:53`, `unix:/path`, `unix:@name`, "
-       "`unix-dgram:/path`, `unix-seqpacket:/path`. Port 0: any free one, kept."},
-      store_value<&Listen::address, read_address>},
-    F{{"name", "text", "the port",
-       "For `LISTEN_FDNAMES` and `{fd:NAME}`; unique in the service. Default: the port; of a unix "
-       "socket, its path's last part or its name."},
-      store_value<&Listen::name, read_listener_name>},
-    F{{"mode", "`steered`, `shared`, `exclusive`", "steered",
-       "`steered`: a listener for each revision; nothing is lost in a swap. `shared`: one that all "
-       "inherit; the default and only one for `unix:@name`. `exclusive`: one owner at a time; the "
-       "old one stops first, connections wait."},
-      store<&ListenDraft::mode, read_choice<kModes>>},
-    F{{"backlog", "number", "4096",
-       "Connections that may wait in the kernel, 1 to 65535 (and `net.core.somaxconn`)."},
-      store_value<&Listen::backlog, read_number<1, 65535>>},
-    F{{"unix_mode", "octal", "by umask", "File mode of a unix socket's path, e.g. `0660`."},
-      store_value<&Listen::unix_mode, read_file_mode>},
-    F{{"v6_only", "bool", "false", "An IPv6 listener that does not take IPv4."},
-      store_value<&Listen::v6_only, read_bool>},
-    F{{"steer", "`bpf`", "",
-       "For programs that bind their own port. Parsed; not in this release: `aether up` refuses "
-       "it."},
-      store<&ListenDraft::steer, read_choice<kSteers>>},
+    ListenField{
+        {"address", "address", "(required)",
+         "`:8080`, `127.0.0.1:8080`, `[::1]:8080`, `udp://:53`, `unix:/path`, `unix:@name`, "
+         "`unix-dgram:/path`, `unix-seqpacket:/path`. Port 0: any free one, kept."},
+        store_listen<&Listen::address, read_address>},
+    ListenField{{"name", "text", "the port",
+                 "For `LISTEN_FDNAMES` and `{fd:NAME}`; unique in the service. Default: the port; "
+                 "of a unix "
+                 "socket, its path's last part or its name."},
+                store_listen<&Listen::name, read_listener_name>},
+    ListenField{{"mode", "`steered`, `shared`, `exclusive`", "steered",
+                 "`steered`: a listener for each revision; nothing is lost in a swap. `shared`: "
+                 "one that all "
+                 "inherit; the default and only one for `unix:@name`. `exclusive`: one owner at a "
+                 "time; the "
+                 "old one stops first, connections wait."},
+                store<&ListenDraft::mode, read_choice<kListenModes>>},
+    ListenField{{"backlog", "number", "4096",
+                 "Connections that may wait in the kernel, 1 to 65535 (and `net.core.somaxconn`)."},
+                store_listen<&Listen::backlog, read_number<1, 65535>>},
+    ListenField{
+        {"unix_mode", "octal", "by umask", "File mode of a unix socket's path, e.g. `0660`."},
+        store_listen<&Listen::unix_mode, read_file_mode>},
+    ListenField{{"v6_only", "bool", "false", "An IPv6 listener that does not take IPv4."},
+                store_listen<&Listen::v6_only, read_bool>},
+    ListenField{
+        {"steer", "`bpf`", "",
+         "For programs that bind their own port. Parsed; not in this release: `aether up` refuses "
+         "it."},
+        store<&ListenDraft::steer, read_choice<kSteers>>},
 };
 
 // The port, or the last part of the path: what a person would call it.
@@ -97,7 +103,7 @@ std::string default_name(Address const& address, std::size_t index) {
 }
 
 // What only the whole listener shows.
-void judge(Reader& reader, Node const& node, Address const& address, ListenDraft& draft) {
+void judge_listener(Reader& reader, Node const& node, Address const& address, ListenDraft& draft) {
   Listen& listen = draft.value;
   if (draft.mode && draft.steer && *draft.mode != *draft.steer) {
     reader.mistake(node.place, "mode and steer contradict each other");
@@ -116,10 +122,10 @@ void judge(Reader& reader, Node const& node, Address const& address, ListenDraft
   }
 }
 
-void read_one(Reader& reader, Node const& node, ServiceDraft& service) {
+void read_one_listener(Reader& reader, Node const& node, ServiceDraft& service) {
   ListenDraft draft;
   if (node.kind == Node::Kind::Scalar) {
-    store_value<&Listen::address, read_address>(reader, node, draft);
+    store_listen<&Listen::address, read_address>(reader, node, draft);
   } else {
     if (!reader.expect(node, Node::Kind::Map, "an address, e.g. \":8080\", or a map with one"))
       return;
@@ -130,7 +136,7 @@ void read_one(Reader& reader, Node const& node, ServiceDraft& service) {
   if (draft.value.address.empty()) return;
   auto const address = parse_address(draft.value.address);
   if (!address) return;
-  judge(reader, node, *address, draft);
+  judge_listener(reader, node, *address, draft);
   auto& listeners = *service.value.listen;
   if (draft.value.name.empty()) draft.value.name = default_name(*address, listeners.size());
   auto const same = std::ranges::find(listeners, draft.value.name, &Listen::name);
@@ -150,7 +156,7 @@ void read_listen(Reader& reader, Node const& node, ServiceDraft& service) {
   service.value.listen.emplace();
   if (node.kind == Node::Kind::Scalar && node.text == "none") return;
   if (node.kind != Node::Kind::List) {
-    read_one(reader, node, service);
+    read_one_listener(reader, node, service);
     return;
   }
   auto const items = reader.items(node, kListenersMax, "a list of listeners");
@@ -158,7 +164,7 @@ void read_listen(Reader& reader, Node const& node, ServiceDraft& service) {
     reader.mistake(node.place, "is empty; write none if there is to be no listener");
   for (std::size_t i = 0; i < items.size(); ++i) {
     Reader::Scope const scope(reader, fmt::format("[{}]", i));
-    read_one(reader, *items[i], service);
+    read_one_listener(reader, *items[i], service);
   }
 }
 

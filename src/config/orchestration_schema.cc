@@ -99,22 +99,24 @@ void store_state(Reader& reader, Node const& node, OrchestrationDraft& draft) {
   store<Member, Read>(reader, node, draft.value.state_handoff);
 }
 template <auto Member, auto Read>
-void store_value(Reader& reader, Node const& node, OrchestrationDraft& draft) {
+void store_orchestration(Reader& reader, Node const& node, OrchestrationDraft& draft) {
   store<Member, Read>(reader, node, draft.value);
 }
 
-using F = Field<OrchestrationDraft>;
+using SwapField = Field<OrchestrationDraft>;
 constexpr std::array kCanaryFields{
-    F{{"enabled", "bool", "true",
-       "`false`: no soak, unless `orchestration.soak_time` asks for one."},
-      store<&OrchestrationDraft::canary_enabled, read_bool>},
-    F{{"soak_time", "duration", "30s", "The same as `orchestration.soak_time`."},
-      store<&OrchestrationDraft::canary_soak_time, read_duration>},
-    F{{"weight", "percent", "100",
-       "Of new connections for the new revision, 1 to 100. Less than 100 is not in this release: "
-       "`aether up` refuses it."},
-      store_canary<&Canary::weight, read_number<1, 100>>},
-    F{{"health_check", "map", "", "See `orchestration.canary.health_check`."}, read_health_check},
+    SwapField{{"enabled", "bool", "true",
+               "`false`: no soak, unless `orchestration.soak_time` asks for one."},
+              store<&OrchestrationDraft::canary_enabled, read_bool>},
+    SwapField{{"soak_time", "duration", "30s", "The same as `orchestration.soak_time`."},
+              store<&OrchestrationDraft::canary_soak_time, read_duration>},
+    SwapField{
+        {"weight", "percent", "100",
+         "Of new connections for the new revision, 1 to 100. Less than 100 is not in this release: "
+         "`aether up` refuses it."},
+        store_canary<&Canary::weight, read_number<1, 100>>},
+    SwapField{{"health_check", "map", "", "See `orchestration.canary.health_check`."},
+              read_health_check},
 };
 
 constexpr std::array kOnHandoffFailure{
@@ -132,20 +134,22 @@ std::optional<std::string> read_socket_path(Reader& reader, Node const& node) {
 }
 
 constexpr std::array kStateFields{
-    F{{"enabled", "bool", "true", "Whether memory is handed over at all."},
-      store<&OrchestrationDraft::handoff_enabled, read_bool>},
-    F{{"socket_path", "absolute path", "chosen by Aether",
-       "Where `AETERNA_STATE_SOCK` points. One service only."},
-      store_state<&StateHandoff::socket_path, read_socket_path>},
-    F{{"timeout", "duration", "5s", "The same as `handoff.timeout`."},
-      store<&OrchestrationDraft::handoff_timeout, read_timeout>},
-    F{{"connections", "bool", "false",
-       "Hand over open connections as well. Not in this release: `aether up` refuses `true`."},
-      store_state<&StateHandoff::connections, read_bool>},
-    F{{"on_handoff_failure", "`abort`, `continue`", "abort",
-       "`abort`: roll back, nothing is forgotten. `continue`: go on with a revision that remembers "
-       "nothing."},
-      store_state<&StateHandoff::on_handoff_failure, read_choice<kOnHandoffFailure>>},
+    SwapField{{"enabled", "bool", "true", "Whether memory is handed over at all."},
+              store<&OrchestrationDraft::handoff_enabled, read_bool>},
+    SwapField{{"socket_path", "absolute path", "chosen by Aether",
+               "Where `AETERNA_STATE_SOCK` points. One service only."},
+              store_state<&StateHandoff::socket_path, read_socket_path>},
+    SwapField{{"timeout", "duration", "5s", "The same as `handoff.timeout`."},
+              store<&OrchestrationDraft::handoff_timeout, read_timeout>},
+    SwapField{
+        {"connections", "bool", "false",
+         "Hand over open connections as well. Not in this release: `aether up` refuses `true`."},
+        store_state<&StateHandoff::connections, read_bool>},
+    SwapField{{"on_handoff_failure", "`abort`, `continue`", "abort",
+               "`abort`: roll back, nothing is forgotten. `continue`: go on with a revision that "
+               "remembers "
+               "nothing."},
+              store_state<&StateHandoff::on_handoff_failure, read_choice<kOnHandoffFailure>>},
 };
 
 void read_state_handoff(Reader& reader, Node const& node, OrchestrationDraft& draft) {
@@ -158,25 +162,25 @@ void read_state_handoff(Reader& reader, Node const& node, OrchestrationDraft& dr
 }
 
 constexpr std::array kStartupFields{
-    F{{"warmup_delay", "duration", "0s",
-       "From ready to the handoff; the old revision serves meanwhile."},
-      store_value<&Orchestration::warmup_delay, read_duration>},
+    SwapField{{"warmup_delay", "duration", "0s",
+               "From ready to the handoff; the old revision serves meanwhile."},
+              store_orchestration<&Orchestration::warmup_delay, read_duration>},
 };
 constexpr std::array kDrainFields{
-    F{{"timeout", "duration", "30s",
-       "For the old revision's requests in flight; then it is stopped."},
-      store_value<&Orchestration::drain_timeout, read_duration>},
+    SwapField{{"timeout", "duration", "30s",
+               "For the old revision's requests in flight; then it is stopped."},
+              store_orchestration<&Orchestration::drain_timeout, read_duration>},
 };
 constexpr std::array kPostFields{
-    F{{"on_success", "list of hooks", "", "After the old revision has ended."},
-      read_hooks<&Orchestration::on_success>},
-    F{{"on_failure", "list of hooks", "", "After a rollback."},
-      read_hooks<&Orchestration::on_failure>},
+    SwapField{{"on_success", "list of hooks", "", "After the old revision has ended."},
+              read_hooks<&Orchestration::on_success>},
+    SwapField{{"on_failure", "list of hooks", "", "After a rollback."},
+              read_hooks<&Orchestration::on_failure>},
 };
 
 // ---- the section
 
-constexpr std::array kModes{
+constexpr std::array kSwapModes{
     Choice{"hot-relay", Mode::HotRelay},
     Choice{"immediate", Mode::Immediate},
     Choice{"canary", Mode::Canary},
@@ -190,32 +194,37 @@ void read_part(Reader& reader, Node const& node, OrchestrationDraft& draft) {
 }
 
 constexpr std::array kOrchestrationFields{
-    F{{"mode", "`hot-relay`, `immediate`, `canary`, `run`", "hot-relay",
-       "`hot-relay`: the new revision is made ready beside the old one, takes over, soaks. "
-       "`canary`: the same, with `canary.enabled`. `immediate`: no soak. `run`: the old one stops "
-       "before the new one starts."},
-      store<&OrchestrationDraft::mode, read_choice<kModes>>},
-    F{{"strategy", "as `mode`", "", "Another name of `mode`."},
-      store<&OrchestrationDraft::strategy, read_choice<kModes>>},
-    F{{"soak_time", "duration", "30s, or 0s",
-       "How long the old revision stands by after the cutover, ready to take back. 30s when the "
-       "file names a `mode`, a `strategy` or an enabled `canary`; else 0s."},
-      store<&OrchestrationDraft::soak_time, read_duration>},
-    F{{"canary", "map", "", "See `orchestration.canary`."},
-      [](Reader& reader, Node const& node, OrchestrationDraft& draft) {
-        draft.canary_enabled = true;
-        read_map<OrchestrationDraft>(reader, node, draft, kCanaryFields);
-      }},
-    F{{"state_handoff", "bool, or map", "false",
-       "Memory goes from the old revision to the new one; see `orchestration.state_handoff`. A "
-       "`handoff` section turns it on, too."},
-      read_state_handoff},
-    F{{"pre_flight", "list of hooks", "",
-       "Before a swap begins; see `orchestration.pre_flight[]`. The first failure stops it."},
-      read_hooks<&Orchestration::pre_flight>},
-    F{{"startup", "map", "", "See `orchestration.startup`."}, read_part<kStartupFields>},
-    F{{"drain", "map", "", "See `orchestration.drain`."}, read_part<kDrainFields>},
-    F{{"post_process", "map", "", "See `orchestration.post_process`."}, read_part<kPostFields>},
+    SwapField{{"mode", "`hot-relay`, `immediate`, `canary`, `run`", "hot-relay",
+               "`hot-relay`: the new revision is made ready beside the old one, takes over, soaks. "
+               "`canary`: the same, with `canary.enabled`. `immediate`: no soak. `run`: the old "
+               "one stops "
+               "before the new one starts."},
+              store<&OrchestrationDraft::mode, read_choice<kSwapModes>>},
+    SwapField{{"strategy", "as `mode`", "", "Another name of `mode`."},
+              store<&OrchestrationDraft::strategy, read_choice<kSwapModes>>},
+    SwapField{
+        {"soak_time", "duration", "30s, or 0s",
+         "How long the old revision stands by after the cutover, ready to take back. 30s when the "
+         "file names a `mode`, a `strategy` or an enabled `canary`; else 0s."},
+        store<&OrchestrationDraft::soak_time, read_duration>},
+    SwapField{{"canary", "map", "", "See `orchestration.canary`."},
+              [](Reader& reader, Node const& node, OrchestrationDraft& draft) {
+                draft.canary_enabled = true;
+                read_map<OrchestrationDraft>(reader, node, draft, kCanaryFields);
+              }},
+    SwapField{
+        {"state_handoff", "bool, or map", "false",
+         "Memory goes from the old revision to the new one; see `orchestration.state_handoff`. A "
+         "`handoff` section turns it on, too."},
+        read_state_handoff},
+    SwapField{
+        {"pre_flight", "list of hooks", "",
+         "Before a swap begins; see `orchestration.pre_flight[]`. The first failure stops it."},
+        read_hooks<&Orchestration::pre_flight>},
+    SwapField{{"startup", "map", "", "See `orchestration.startup`."}, read_part<kStartupFields>},
+    SwapField{{"drain", "map", "", "See `orchestration.drain`."}, read_part<kDrainFields>},
+    SwapField{{"post_process", "map", "", "See `orchestration.post_process`."},
+              read_part<kPostFields>},
 };
 
 constexpr std::array kMechanisms{

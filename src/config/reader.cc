@@ -6,7 +6,6 @@
 #include <filesystem>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "base/bytes.h"
 #include "config/limits.h"
@@ -77,9 +76,13 @@ Result<std::string> expand(std::string_view text, Environment const& environment
   return result;
 }
 
+// "services[2].env[0]": a part that is an index needs no dot.
 std::string Reader::scoped(std::string message) const {
-  if (scope_.empty()) return message;
-  return fmt::format("{}: {}", fmt::join(scope_, "."), message);
+  std::string where;
+  for (std::string const& part : scope_) {
+    where += (where.empty() || part.starts_with('[') ? "" : ".") + part;
+  }
+  return where.empty() ? message : where + ": " + message;
 }
 
 void Reader::mistake(Place place, std::string message) {

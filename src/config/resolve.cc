@@ -123,8 +123,8 @@ bool has_tcp_listener(std::vector<Listen> const& listeners) {
   });
 }
 
-void check_probes(Reader& reader, ServiceDraft const& draft, Service const& service,
-                  std::vector<Listen> const& listeners) {
+void check_probes(Reader& reader, RootDraft const& root, ServiceDraft const& draft,
+                  Service const& service, std::vector<Listen> const& listeners) {
   constexpr std::string_view message =
       "a path alone asks the service's first TCP listener, and it has none; write "
       "http://HOST:PORT/PATH";
@@ -136,10 +136,11 @@ void check_probes(Reader& reader, ServiceDraft const& draft, Service const& serv
   }
   auto const& health = service.orchestration.canary.health_check;
   auto const* probe = health ? std::get_if<ProbeHttp>(&health->probe) : nullptr;
-  if (probe && probe->url.starts_with('/')) {
-    reader.mistake(draft.place,
-                   fmt::format("service \"{}\": health_check.http_get: {}", service.name, message));
-  }
+  if (!probe || !probe->url.starts_with('/')) return;
+  auto const& orchestration = draft.orchestration ? draft.orchestration : root.orchestration;
+  reader.mistake(find_place(orchestration->places, "canary").value_or(draft.place),
+                 fmt::format("orchestration.canary.health_check.http_get: service \"{}\": {}",
+                             service.name, message));
 }
 
 // Every {fd:NAME} in the command names a listener.
@@ -211,7 +212,7 @@ Service resolve_service(Reader& reader, RootDraft const& root, ServiceDraft& dra
   std::vector<Listen> const listeners = effective_listeners(service);
   check_port_variable(reader, draft, service, listeners);
   check_fd_names(reader, draft, service, listeners);
-  check_probes(reader, draft, service, listeners);
+  check_probes(reader, root, draft, service, listeners);
   check_exclusive_mix(reader, draft, service);
   return service;
 }
@@ -300,21 +301,19 @@ Config resolve(Reader& reader, RootDraft root) {
   Config config = std::move(root.value);
   if (config.version.empty()) config.version = "1.0";
   auto const services_place = find_place(root.places, "services");
-  if (services_place && root.places.contains("service")) {
+  bool const is_mixed = services_place && root.places.contains("service");
+  if (is_mixed) {
     reader.mistake(*services_place,
                    "services: there is a service: as well; put all of them under services:");
   }
-  bool const has_some =
-      root.places.contains("service") || services_place || root.places.contains("functions");
+  // A misspelt section has been told already.
   bool const is_empty = root.services.empty() && root.functions.empty();
-  if (!has_some) {
-    reader.mistake({}, "there is nothing to run; add service: or functions:");
-  } else if (is_empty && !reader.has_mistakes()) {
-    reader.mistake({}, "there is nothing to run; the list is empty");
+  if (is_empty && !reader.has_mistakes()) {
+    reader.mistake({}, "there is nothing to run; add a service: or functions:");
   }
   for (ServiceDraft& draft : root.services)
     config.services.push_back(resolve_service(reader, root, draft));
-  check_service_names(reader, root, config);
+  if (!is_mixed) check_service_names(reader, root, config);
   resolve_functions(reader, root, config);
   // Places of listeners and names are in the drafts, whose values have moved on.
   check_addresses(reader, root, config);

@@ -126,37 +126,39 @@ void read_version(Reader& reader, Node const& node, RootDraft& root) {
       fmt::format("\"{}\" is not a version that is known here; write \"1.0\"", *version));
 }
 
-using F = Field<RootDraft>;
+using RootField = Field<RootDraft>;
 constexpr std::array kRootFields{
-    F{{"version", "text", "1.0", "`\"1.0\"`, `1.0`, `1` or `v1`: the only one there is."},
-      read_version},
-    F{{"service", "map", "", "One program to keep running; see `service`."},
-      [](Reader& reader, Node const& node, RootDraft& root) {
-        read_service(reader, node, root.services.emplace_back());
-      }},
-    F{{"services", "list of maps", "", "Several; instead of `service`."}, read_services},
-    F{{"orchestration", "map", "", "How revisions are swapped; see `orchestration`."},
-      [](Reader& reader, Node const& node, RootDraft& root) {
-        read_orchestration(reader, node, root.orchestration);
-      }},
-    F{{"handoff", "map", "", "How memory moves; see `handoff`."},
-      [](Reader& reader, Node const& node, RootDraft& root) {
-        read_handoff(reader, node, root.handoff);
-      }},
-    F{{"observability", "map", "", "See `observability`."},
-      [](Reader& reader, Node const& node, RootDraft& root) {
-        read_map<Observability>(reader, node, root.value.observability, kObservabilityFields);
-      }},
-    F{{"api", "map", "", "See `api`."},
-      [](Reader& reader, Node const& node, RootDraft& root) {
-        read_map<Api>(reader, node, root.value.api, kApiFields);
-      }},
-    F{{"orchestrator", "map", "", "Settings of functions; see `orchestrator`."}, read_orchestrator},
-    F{{"functions", "list of maps", "", "See `functions[]`."}, read_functions},
-    F{{"store", "map", "", "See `store`."}, read_store},
-    F{{"jobs", "map", "", "See `jobs`."}, read_jobs},
-    F{{"agents", "", "", "Reserved; not in this release."}, refuse_reserved},
-    F{{"tools", "", "", "Reserved; not in this release."}, refuse_reserved},
+    RootField{{"version", "text", "1.0", "`\"1.0\"`, `1.0`, `1` or `v1`: the only one there is."},
+              read_version},
+    RootField{{"service", "map", "", "One program to keep running; see `service`."},
+              [](Reader& reader, Node const& node, RootDraft& root) {
+                read_service(reader, node, root.services.emplace_back());
+              }},
+    RootField{{"services", "list of maps", "", "Several; instead of `service`."}, read_services},
+    RootField{{"orchestration", "map", "", "How revisions are swapped; see `orchestration`."},
+              [](Reader& reader, Node const& node, RootDraft& root) {
+                read_orchestration(reader, node, root.orchestration);
+              }},
+    RootField{{"handoff", "map", "", "How memory moves; see `handoff`."},
+              [](Reader& reader, Node const& node, RootDraft& root) {
+                read_handoff(reader, node, root.handoff);
+              }},
+    RootField{{"observability", "map", "", "See `observability`."},
+              [](Reader& reader, Node const& node, RootDraft& root) {
+                read_map<Observability>(reader, node, root.value.observability,
+                                        kObservabilityFields);
+              }},
+    RootField{{"api", "map", "", "See `api`."},
+              [](Reader& reader, Node const& node, RootDraft& root) {
+                read_map<Api>(reader, node, root.value.api, kApiFields);
+              }},
+    RootField{{"orchestrator", "map", "", "Settings of functions; see `orchestrator`."},
+              read_orchestrator},
+    RootField{{"functions", "list of maps", "", "See `functions[]`."}, read_functions},
+    RootField{{"store", "map", "", "See `store`."}, read_store},
+    RootField{{"jobs", "map", "", "See `jobs`."}, read_jobs},
+    RootField{{"agents", "", "", "Reserved; not in this release."}, refuse_reserved},
+    RootField{{"tools", "", "", "Reserved; not in this release."}, refuse_reserved},
 };
 
 }  // namespace

@@ -230,65 +230,76 @@ void read_after(Reader& reader, Node const& node, ServiceDraft& draft) {
 
 // Reads a value into a member of the service itself.
 template <auto Member, auto Read>
-void store_value(Reader& reader, Node const& node, ServiceDraft& draft) {
+void store_service(Reader& reader, Node const& node, ServiceDraft& draft) {
   store<Member, Read>(reader, node, draft.value);
 }
 
-using F = Field<ServiceDraft>;
+using ServiceField = Field<ServiceDraft>;
 constexpr std::array kServiceFields{
-    F{{"name", "text", "from the command",
-       "1 to 64 of `A-Za-z0-9-_.`, unique. Default: the program's or script's name without its "
-       "ending: `python3 my_agent.py` is `my_agent`."},
-      [](Reader& reader, Node const& node, ServiceDraft& draft) {
-        draft.name = reader.word(node);
-      }},
-    F{{"command", "list", "(required)",
-       "The program and its arguments. `{fd:NAME}` in an argument becomes the number of the "
-       "listener NAME."},
-      store_value<&Service::command, read_command>},
-    F{{"env", "list of `K=V`, or map", "",
-       "Added to Aether's own environment. `PORT` without `listen` makes a listener on that port."},
-      store_value<&Service::env, read_variables>},
-    F{{"listen", "address, map, list of them, or `none`", "",
-       "Listeners that belong to the service and outlive its processes; see `service.listen`. "
-       "`none`: never make one."},
-      read_listen},
-    F{{"restart", "policy, or map", "on-failure", "See `service.restart`."},
-      store_value<&Service::restart, read_restart>},
-    F{{"workdir", "path", "Aether's own", "A relative one is taken from this file's folder."},
-      store_value<&Service::workdir, read_path>},
-    F{{"user", "text", "Aether's own",
-       "`NAME`, `NAME:GROUP` or numbers. Needs the right to change users."},
-      store_value<&Service::user, read_user>},
-    F{{"limits", "map", "", "See `service.limits`."}, store_value<&Service::limits, read_limits>},
-    F{{"ready", "word, or map", "auto", "How it shows that it can serve; see `service.ready`."},
-      read_ready},
-    F{{"stop_signal", "signal", "SIGTERM", "What asks it to stop: `SIGTERM`, `TERM` or `15`."},
-      store_value<&Service::stop_signal, read_signal>},
-    F{{"stop_timeout", "duration", "10s", "After this, SIGKILL to the whole tree."},
-      store_value<&Service::stop_timeout, read_timeout>},
-    F{{"after", "list of names", "", "Services that must be ready before this one is started."},
-      read_after},
-    F{{"compat", "list of `nginx`, `einhorn`, `server_starter`", "",
-       "Tells the listeners in these programs' own variables, too."},
-      read_compat},
-    F{{"watchdog", "duration", "none",
-       "`WATCHDOG=1` must come at least this often (`WATCHDOG_USEC`)."},
-      store_value<&Service::watchdog, read_timeout>},
-    F{{"orchestration", "map", "the file's",
-       "As the section of that name, for this service alone. Takes its place as a whole."},
-      [](Reader& reader, Node const& node, ServiceDraft& draft) {
-        read_orchestration(reader, node, draft.orchestration);
-      }},
-    F{{"handoff", "map", "the file's", "As the section of that name, for this service alone."},
-      [](Reader& reader, Node const& node, ServiceDraft& draft) {
-        read_handoff(reader, node, draft.handoff);
-      }},
-    F{{"binary_path", "path", "", "Accepted for older files, without effect."},
-      [](Reader& reader, Node const& node, ServiceDraft&) {
-        if (reader.word(node))
-          reader.warn(node.place, "has no effect; the program is what command names");
-      }},
+    ServiceField{
+        {"name", "text", "from the command",
+         "1 to 64 of `A-Za-z0-9-_.`, unique. Default: the program's or script's name without its "
+         "ending: `python3 my_agent.py` is `my_agent`."},
+        [](Reader& reader, Node const& node, ServiceDraft& draft) {
+          draft.name = reader.word(node);
+        }},
+    ServiceField{
+        {"command", "list", "(required)",
+         "The program and its arguments. `{fd:NAME}` in an argument becomes the number of the "
+         "listener NAME."},
+        store_service<&Service::command, read_command>},
+    ServiceField{{"env", "list of `K=V`, or map", "",
+                  "Added to Aether's own environment. `PORT` without `listen` makes a listener on "
+                  "that port."},
+                 store_service<&Service::env, read_variables>},
+    ServiceField{
+        {"listen", "address, map, list of them, or `none`", "",
+         "Listeners that belong to the service and outlive its processes; see `service.listen`. "
+         "`none`: never make one."},
+        read_listen},
+    ServiceField{{"restart", "policy, or map", "on-failure", "See `service.restart`."},
+                 store_service<&Service::restart, read_restart>},
+    ServiceField{
+        {"workdir", "path", "Aether's own", "A relative one is taken from this file's folder."},
+        store_service<&Service::workdir, read_path>},
+    ServiceField{{"user", "text", "Aether's own",
+                  "`NAME`, `NAME:GROUP` or numbers. Needs the right to change users."},
+                 store_service<&Service::user, read_user>},
+    ServiceField{{"limits", "map", "", "See `service.limits`."},
+                 store_service<&Service::limits, read_limits>},
+    ServiceField{
+        {"ready", "word, or map", "auto", "How it shows that it can serve; see `service.ready`."},
+        read_ready},
+    ServiceField{
+        {"stop_signal", "signal", "SIGTERM", "What asks it to stop: `SIGTERM`, `TERM` or `15`."},
+        store_service<&Service::stop_signal, read_signal>},
+    ServiceField{{"stop_timeout", "duration", "10s", "After this, SIGKILL to the whole tree."},
+                 store_service<&Service::stop_timeout, read_timeout>},
+    ServiceField{
+        {"after", "list of names", "", "Services that must be ready before this one is started."},
+        read_after},
+    ServiceField{{"compat", "list of `nginx`, `einhorn`, `server_starter`", "",
+                  "Tells the listeners in these programs' own variables, too."},
+                 read_compat},
+    ServiceField{{"watchdog", "duration", "none",
+                  "`WATCHDOG=1` must come at least this often (`WATCHDOG_USEC`)."},
+                 store_service<&Service::watchdog, read_timeout>},
+    ServiceField{
+        {"orchestration", "map", "the file's",
+         "As the section of that name, for this service alone. Takes its place as a whole."},
+        [](Reader& reader, Node const& node, ServiceDraft& draft) {
+          read_orchestration(reader, node, draft.orchestration);
+        }},
+    ServiceField{
+        {"handoff", "map", "the file's", "As the section of that name, for this service alone."},
+        [](Reader& reader, Node const& node, ServiceDraft& draft) {
+          read_handoff(reader, node, draft.handoff);
+        }},
+    ServiceField{{"binary_path", "path", "", "Accepted for older files, without effect."},
+                 [](Reader& reader, Node const& node, ServiceDraft&) {
+                   if (reader.word(node))
+                     reader.warn(node.place, "has no effect; the program is what command names");
+                 }},
 };
 
 }  // namespace
