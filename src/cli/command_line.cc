@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/command_line.h"
+
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/terminal.h"
+#include "config/loader.h"
+
+namespace aether::cli {
+namespace {
+
+/// The chosen command, ready to run.
+using Command = std::function<Result<int>()>;
+
+struct Parser {
+  Globals globals;
+  Command chosen;
+  CLI::App app;
+
+  explicit Parser(std::string program) {
+    globals.program = std::move(program);
+    app.name(globals.program);
+    app.description(
+        "Keeps connections, memory and work alive while the processes that serve them are "
+        "replaced.\nExample: " +
+        globals.program + " up -f -c " + globals.default_files().front());
+    app.set_version_flag("--version", fmt::format("{} {}", globals.program, version()));
+    app.add_option("-c,--config", globals.config, "Configuration file");
+    app.add_flag("-v,--verbose", globals.verbose, "Log what happens in detail");
+    std::map<std::string, Output> const outputs{{"text", Output::Text}, {"json", Output::Json}};
+    app.add_option("-o,--output", globals.output, "text or json")
+        ->transform(CLI::CheckedTransformer(outputs));
+    app.require_subcommand(1);
+    // -c, -v and -o stand before or after the command.
+    app.fallthrough();
+    add_running();
+    add_swapping();
+    add_looking();
+    add_tools();
+  }
+
+  CLI::App* command(std::string name, std::string description, std::string example) {
+    CLI::App* const sub = app.add_subcommand(std::move(name), std::move(description));
+    sub->footer("Example: " + globals.program + " " + example);
+    return sub;
+  }
+
+  void add_running() {
+    auto options = std::make_shared<UpOptions>();
+    CLI::App* const up_command =
+        command("up", "Start Aether and its services", "up -f -c aeterna.yaml");
+    up_command->add_flag("-f,--foreground", options->foreground,
+                         "Stay; do not go to the background");
+    up_command->callback(
+        [this, options] { choose([this, options] { return up(globals, *options); }); });
+
+    CLI::App* const start =
+        command("start", "Start in the foreground: for containers", "start -c aeterna.yaml");
+    start->callback([this] { choose([this] { return up(globals, {.foreground = true}); }); });
+
+    CLI::App* const down_command =
+        command("down", "Stop the running Aether and its services", "down");
+    down_command->callback([this] { choose([this] { return down(globals); }); });
+  }
+
+  void add_swapping() {
+    auto options = std::make_shared<ReloadOptions>();
+    CLI::App* const reload_command =
+        command("reload", "Swap services to their new revision; waits for the verdict",
+                "reload agent-core");
+    reload_command->add_option("service", options->service, "Only this service");
+    reload_command->add_option("--reason", options->reason, "For the record");
+    reload_command->add_flag("--force", options->force, "Supersede a swap that runs");
+    reload_command->add_flag("!--no-wait", options->wait, "Do not wait for the verdict");
+    reload_command->callback(
+        [this, options] { choose([this, options] { return reload(globals, *options); }); });
+
+    auto service = std::make_shared<std::string>();
+    CLI::App* const rollback_command =
+        command("rollback", "Back to the revision before", "rollback agent-core");
+    rollback_command->add_option("service", *service, "The service; needed if there are several");
+    rollback_command->callback(
+        [this, service] { choose([this, service] { return rollback(globals, *service); }); });
+  }
+
+  void add_looking() {
+    auto service = std::make_shared<std::string>();
+    CLI::App* const status_command =
+        command("status", "What runs, and how it stands", "status -o json");
+    status_command->add_option("service", *service, "Only this service");
+    status_command->callback(
+        [this, service] { choose([this, service] { return status(globals, *service); }); });
+
+    CLI::App* const list_command = command("list", "The services, a line each", "list");
+    list_command->callback([this] { choose([this] { return list(globals); }); });
+
+    auto options = std::make_shared<LogsOptions>();
+    CLI::App* const logs_command = command("logs", "What the programs wrote", "logs -f agent-core");
+    logs_command->add_option("service", options->service,
+                             "The service; needed if there are several");
+    logs_command->add_flag("-f,--follow", options->follow, "Go on until interrupted");
+    logs_command->add_option("-n,--lines", options->lines, "How many of the last lines")
+        ->capture_default_str();
+    logs_command->callback(
+        [this, options] { choose([this, options] { return logs(globals, *options); }); });
+  }
+
+  void add_tools() {
+    auto file = std::make_shared<std::string>();
+    CLI::App* const validate_command =
+        command("validate", "Check a configuration file", "validate aeterna.yaml");
+    validate_command->add_option("file", *file, "The file; else the one of -c");
+    validate_command->callback(
+        [this, file] { choose([this, file] { return validate(globals, *file); }); });
+
+    CLI::App* const doctor_command =
+        command("doctor", "What this machine offers, and what is missing for what", "doctor");
+    doctor_command->callback([this] { choose([this] { return doctor(globals); }); });
+
+    auto words = std::make_shared<std::vector<std::string>>();
+    CLI::App* const exec_command =
+        command("exec", "Set LISTEN_PID and execute a command: for wrappers like sh -c",
+                "exec -- gunicorn app:app");
+    exec_command->add_option("command", *words, "The command and its arguments")->required();
+    exec_command->callback(
+        [this, words] { choose([this, words] { return exec(globals, *words); }); });
+
+    auto shell = std::make_shared<std::string>();
+    CLI::App* const completion_command =
+        command("completion", "Print the completion script of a shell", "completion bash");
+    completion_command->add_option("shell", *shell, "bash, zsh or fish")
+        ->required()
+        ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+    completion_command->callback([this, shell] { choose([shell] { return completion(*shell); }); });
+
+    auto kind = std::make_shared<std::string>();
+    CLI::App* const words_command = app.add_subcommand("words", "Words for completion scripts");
+    words_command->group("");
+    words_command->add_option("kind", *kind)->required();
+    words_command->callback([this, kind] { choose([this, kind] { return words(*kind); }); });
+
+    CLI::App* const reference =
+        app.add_subcommand("config-reference", "docs/configuration.md, from the schema");
+    reference->group("");
+    reference->callback([this] {
+      choose([]() -> Result<int> {
+        std::fputs(config::reference_markdown().c_str(), stdout);
+        return kDone;
+      });
+    });
+  }
+
+  /// What completion scripts ask: the commands, or the services that run.
+  Result<int> words(std::string const& kind) {
+    if (kind == "services") return service_names(globals);
+    for (CLI::App const* const sub : app.get_subcommands({})) {
+      if (!sub->get_group().empty()) fmt::print("{}\n", sub->get_name());
+    }
+    return kDone;
+  }
+
+  void choose(Command command) { chosen = std::move(command); }
+};
+
+std::string program_name(char const* argv0) {
+  std::string const name = argv0 == nullptr ? "aether" : argv0;
+  std::string base = name.substr(name.rfind('/') + 1);
+  return base == "aeterna" || base == "aetheris" ? base : "aether";
+}
+
+int explain(Error const& error) {
+  Paint const paint = paint_for(stderr);
+  fmt::print(stderr, "{}error{}: {}\n", paint.red, paint.reset, error.describe());
+  fmt::print(stderr, "  {}\n", info(error.code()).cure);
+  return error.code() == ErrorCode::UsageInvalid ? kUsage : kFailed;
+}
+
+}  // namespace
+
+int run(int argc, char** argv) {
+  Parser parser(program_name(argc > 0 ? argv[0] : nullptr));
+  try {
+    parser.app.parse(argc, argv);
+  } catch (CLI::ParseError const& error) {
+    // --help and --version arrive here too, with code 0.
+    return parser.app.exit(error) == 0 ? kDone : kUsage;
+  }
+  if (parser.globals.verbose) log::set_level(log::Level::Debug);
+  if (char const* faults = std::getenv("AETHER_FAULT"); faults != nullptr) {
+    if (auto configured = fault::configure(faults); !configured) return explain(configured.error());
+  }
+  try {
+    Result<int> const done = parser.chosen();
+    return done ? *done : explain(done.error());
+  } catch (Error const& error) {
+    return explain(error);
+  }
+}
+
+}  // namespace aether::cli

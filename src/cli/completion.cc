@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// completion: small scripts that ask the program itself for words, so that they never go stale.
+#include <cstdio>
+
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+
+namespace aether::cli {
+namespace {
+
+constexpr char const* kBash = R"(# bash completion: source <(aether completion bash)
+_aether() {
+  local program="${COMP_WORDS[0]}" word="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}"
+  case "$previous" in
+    -c|--config|validate) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    -o|--output) COMPREPLY=($(compgen -W "text json" -- "$word")); return ;;
+    completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$word")); return ;;
+    reload|rollback|status|logs)
+      COMPREPLY=($(compgen -W "$("$program" words services 2>/dev/null)" -- "$word"));
+return;
+;
+esac COMPREPLY = ($(compgen - W "$(" $program
+                                " words commands 2>/dev/null) -c -v -o --help --version" --"$word"))
+}
+complete -F _aether aether aeterna aetheris
+)";
+
+constexpr char const* kZsh = R"(#compdef aether aeterna aetheris
+# zsh completion: source <(aether completion zsh)
+_aether() {
+  local program="${words[1]}"
+  case "${words[CURRENT-1]}" in
+    -c|--config|validate) _files; return ;;
+    -o|--output) compadd text json; return ;;
+    completion) compadd bash zsh fish; return ;;
+    reload|rollback|status|logs) compadd -- ${(f)"$("$program" words services 2>/dev/null)"}; return ;;
+  esac
+  compadd -- ${(f)"$("$program" words commands 2>/dev/null)"} -c -v -o --help --version
+}
+compdef _aether aether aeterna aetheris
+)";
+
+constexpr char const* kFish = R"(# fish completion: aether completion fish | source
+for program in aether aeterna aetheris
+  complete -c $program -f -n __fish_use_subcommand -a "($program words commands 2>/dev/null)"
+  complete -c $program -f -n "__fish_seen_subcommand_from reload rollback status logs" \
+    -a "($program words services 2>/dev/null)"
+  complete -c $program -s c -l config -r -d "Configuration file"
+  complete -c $program -s o -l output -x -a "text json"
+  complete -c $program -s v -l verbose
+end
+)";
+
+}  // namespace
+
+Result<int> completion(std::string const& shell) {
+  char const* const script = shell == "zsh" ? kZsh : shell == "fish" ? kFish : kBash;
+  std::fputs(script, stdout);
+  return kDone;
+}
+
+}  // namespace aether::cli

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/control_client.h"
+
+#include <array>
+#include <utility>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "async/loop.h"
+#include "daemon/runtime_dir.h"
+#include "http/client.h"
+
+namespace aether::cli {
+namespace {
+
+namespace json = boost::json;
+
+ErrorCode code_of(std::string_view name) {
+  constexpr std::array kCodes{
+#define AETHER_ERROR(code, text, origin, retry, meaning, cure) ErrorCode::code,
+#include "base/error_codes.def"
+#undef AETHER_ERROR
+  };
+  for (ErrorCode const code : kCodes) {
+    if (info(code).name == name) return code;
+  }
+  return ErrorCode::Internal;
+}
+
+Result<json::value> answer_of(http::Response const& response) {
+  boost::system::error_code ec;
+  json::value body = json::parse(response.body, ec);
+  if (ec) {
+    return fail(ErrorCode::ProtocolViolation,
+                fmt::format("the answer is not JSON (status {})", response.status));
+  }
+  if (response.status < 400) return body;
+  json::object const empty;
+  json::object const& problem = body.is_object() ? body.as_object() : empty;
+  auto const text = [&](std::string_view key) -> std::string {
+    auto const* value = problem.if_contains(key);
+    return value != nullptr && value->is_string() ? std::string(value->as_string()) : "";
+  };
+  // A health page that says "unavailable" is an answer, not a fault.
+  if (!problem.contains("code")) return body;
+  return fail(code_of(text("code")), text("detail"));
+}
+
+http::Request request_of(std::string_view method, std::string target, std::string body) {
+  http::Request request;
+  request.method = method;
+  request.target = std::move(target);
+  request.body = std::move(body);
+  if (!request.body.empty()) request.headers.set("Content-Type", "application/json");
+  return request;
+}
+
+async::Task<void> pass_on(std::function<void(std::string_view)> const* on_piece,
+                          std::string piece) {
+  (*on_piece)(piece);
+  co_return;
+}
+
+}  // namespace
+
+Result<ControlClient> ControlClient::find(Globals const& globals) {
+  TRY_ASSIGN(std::string socket,
+             daemon::find_control_socket(globals.config, globals.default_files()));
+  return ControlClient(std::move(socket));
+}
+
+Result<json::value> ControlClient::call(std::string_view method, std::string target,
+                                        std::string body, Duration deadline) const {
+  SystemClock const clock;
+  async::Loop loop(clock);
+  try {
+    http::Request request = request_of(method, std::move(target), std::move(body));
+    auto fetching = http::fetch(http::Endpoint::unix_socket(socket_), std::move(request), deadline);
+    return answer_of(loop.run_task(std::move(fetching)));
+  } catch (Error const& error) {
+    return fail(error);
+  }
+}
+
+Status ControlClient::follow(std::string target,
+                             std::function<void(std::string_view)> on_piece) const {
+  SystemClock const clock;
+  async::Loop loop(clock);
+  try {
+    http::Request request = request_of("GET", std::move(target), {});
+    http::ChunkSink const sink = [&on_piece](std::string piece) {
+      return pass_on(&on_piece, std::move(piece));
+    };
+    auto fetching = http::fetch_stream(http::Endpoint::unix_socket(socket_), std::move(request),
+                                       kAnswerLimit, sink);
+    http::Response const response = loop.run_task(std::move(fetching));
+    if (response.status < 400) return {};
+    auto answer = answer_of(response);
+    return answer ? Status{} : fail(std::move(answer).error());
+  } catch (Error const& error) {
+    return fail(error);
+  }
+}
+
+Result<std::string> ControlClient::service_or_only(std::string const& named) const {
+  if (!named.empty()) return named;
+  TRY_ASSIGN(json::value const answer, call("GET", "/v1/services"));
+  json::array const& services = answer.at("services").as_array();
+  if (services.size() == 1) return std::string(services.front().at("name").as_string());
+  std::string names;
+  for (json::value const& one : services) {
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", one.at("name").as_string().c_str());
+  }
+  return fail(ErrorCode::UsageInvalid, fmt::format("name one of the services: {}", names));
+}
+
+}  // namespace aether::cli

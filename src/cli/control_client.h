@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// ControlClient: the command line's side of the control socket.
+#pragma once
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include <boost/json/fwd.hpp>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "cli/globals.h"
+
+namespace aether::cli {
+
+/// Answers that Aether gives at once.
+inline constexpr Duration kAnswerLimit = std::chrono::seconds(10);
+/// Verdicts: every phase of a swap has its own deadline, this one only ends a wait for nothing.
+inline constexpr Duration kVerdictLimit = std::chrono::hours(24);
+
+class ControlClient {
+ public:
+  /// Finds the running Aether that `globals` mean. NotRunning, or UsageInvalid if it is unclear.
+  [[nodiscard]] static Result<ControlClient> find(Globals const& globals);
+
+  /// Asks, and returns the JSON answer. A problem+json answer is returned as its Error.
+  [[nodiscard]] Result<boost::json::value> call(std::string_view method, std::string target,
+                                                std::string body = {},
+                                                Duration deadline = kAnswerLimit) const;
+  /// Passes on each piece of an endless answer until it ends.
+  [[nodiscard]] Status follow(std::string target,
+                              std::function<void(std::string_view)> on_piece) const;
+  /// The named service, or the only one there is. UsageInvalid if it is unclear which.
+  [[nodiscard]] Result<std::string> service_or_only(std::string const& named) const;
+  [[nodiscard]] std::string const& socket() const { return socket_; }
+
+ private:
+  explicit ControlClient(std::string socket) : socket_(std::move(socket)) {}
+  std::string socket_;
+};
+
+}  // namespace aether::cli

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// doctor: tries each thing that Aether uses of this machine, and says what is missing for what.
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "base/checksum.h"
+#include "cli/commands.h"
+#include "cli/terminal.h"
+#include "os/cgroup.h"
+#include "os/child.h"
+#include "os/file.h"
+#include "os/memfd.h"
+#include "steer/listener.h"
+#include "steer/rescue.h"
+
+namespace aether::cli {
+namespace {
+
+namespace json = boost::json;
+
+enum class Grade : unsigned char { Good, Lacking, Missing };
+
+struct Finding {
+  std::string what;
+  Grade grade;
+  std::string found;
+};
+
+Finding kernel() {
+  utsname name{};
+  ::uname(&name);
+  int major = 0;
+  int minor = 0;
+  // NOLINTNEXTLINE(cert-err34-c): the kernel's own number; 0.0 is graded as missing
+  (void)std::sscanf(name.release, "%d.%d", &major, &minor);
+  bool const enough = major > 5 || (major == 5 && minor >= 15);
+  return {"Linux 5.15 or newer", enough ? Grade::Good : Grade::Missing, name.release};
+}
+
+Finding steering() {
+  steer::ListenSpec spec{.name = "doctor",
+                         .address = {.host = "127.0.0.1", .port = 0, .path = {}},
+                         .mode = steer::ListenMode::Steered};
+  auto group = steer::ListenerGroup::open(spec);
+  Status steered = group ? Status{} : fail(group.error());
+  for (std::uint64_t const revision : {1U, 2U}) {
+    if (!steered) break;
+    if (auto lane = group->lane_fd(RevisionId{revision}); !lane) steered = fail(lane.error());
+  }
+  if (steered) steered = group->steer_to(RevisionId{2});
+  return {"steering of new connections (SO_ATTACH_REUSEPORT_CBPF)",
+          steered ? Grade::Good : Grade::Missing,
+          steered ? "works, and needs no privilege" : steered.error().message()};
+}
+
+Finding migration() {
+  auto const on = steer::tcp_migrate_req();
+  if (on && *on) return {"net.ipv4.tcp_migrate_req", Grade::Good, "1: the kernel moves queues"};
+  return {"net.ipv4.tcp_migrate_req", Grade::Lacking,
+          "0: what waits for a revision that dies is relayed by Aether instead of moved by the "
+          "kernel (sysctl -w net.ipv4.tcp_migrate_req=1)"};
+}
+
+Finding trees() {
+  auto const cgroup = os::Cgroup::create(fmt::format("aether-doctor-{}", ::getpid()));
+  if (cgroup) return {"process trees by cgroup v2", Grade::Good, cgroup->path()};
+  return {"process trees by cgroup v2", Grade::Lacking,
+          fmt::format("{}; they are found by session, parents and environment instead",
+                      cgroup.error().message())};
+}
+
+Finding pidfds() {
+  auto const self = os::Child::adopt(::getpid());
+  return {"pidfd", self ? Grade::Good : Grade::Missing, self ? "works" : self.error().message()};
+}
+
+Finding memory() {
+  auto memfd = os::Memfd::create("doctor", 4096);
+  Status const sealed = memfd ? memfd->seal() : fail(memfd.error());
+  return {"sealed memory (memfd)", sealed ? Grade::Good : Grade::Missing,
+          sealed ? "works" : sealed.error().message()};
+}
+
+Finding files() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  bool const enough = limit.rlim_cur >= 1024;
+  return {"open files", enough ? Grade::Good : Grade::Lacking,
+          fmt::format("{} (ulimit -n)", limit.rlim_cur)};
+}
+
+Finding backlog() {
+  auto const text = os::read_file("/proc/sys/net/core/somaxconn", 64);
+  std::string const value = text ? text->substr(0, text->find('\n')) : "unknown";
+  bool const enough = text && std::atoi(value.c_str()) >= 1024;
+  return {"accept queue (net.core.somaxconn)", enough ? Grade::Good : Grade::Lacking, value};
+}
+
+Finding init() {
+  bool const first = ::getpid() == 1;
+  return {"orphans", Grade::Good, first ? "reaped as PID 1" : "reaped as a subreaper"};
+}
+
+std::string_view grade_name(Grade grade) {
+  switch (grade) {
+    case Grade::Good:
+      return "ok";
+    case Grade::Lacking:
+      return "lacking";
+    case Grade::Missing:
+      return "missing";
+  }
+  return "unknown";
+}
+
+void print(Finding const& finding) {
+  Paint const paint = paint_for(stdout);
+  std::string_view const colour = finding.grade == Grade::Good      ? paint.green
+                                  : finding.grade == Grade::Lacking ? paint.yellow
+                                                                    : paint.red;
+  fmt::print("{}{:<8}{} {}: {}\n", colour, grade_name(finding.grade), paint.reset, finding.what,
+             finding.found);
+}
+
+}  // namespace
+
+Result<int> doctor(Globals const& globals) {
+  std::vector<Finding> const findings{
+      kernel(),    steering(),
+      migration(), pidfds(),
+      trees(),     memory(),
+      files(),     backlog(),
+      init(),      Finding{"CRC-32C", Grade::Good, std::string(crc32c_implementation())}};
+  bool complete = true;
+  json::array list;
+  for (Finding const& finding : findings) {
+    complete = complete && finding.grade != Grade::Missing;
+    list.push_back(json::object{
+        {"what", finding.what}, {"grade", grade_name(finding.grade)}, {"found", finding.found}});
+    if (globals.output == Output::Text) print(finding);
+  }
+  if (globals.output == Output::Json) fmt::print("{}\n", json::serialize(list));
+  return complete ? kDone : kFailed;
+}
+
+}  // namespace aether::cli

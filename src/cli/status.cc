@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// status, list: what runs.
+#include <cstdio>
+#include <string>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "base/bytes.h"
+#include "cli/commands.h"
+#include "cli/control_client.h"
+#include "cli/terminal.h"
+
+namespace aether::cli {
+namespace {
+
+namespace json = boost::json;
+
+std::string_view text(json::object const& object, std::string_view key) {
+  return object.at(key).as_string();
+}
+
+std::uint64_t number(json::object const& object, std::string_view key) {
+  return object.at(key).to_number<std::uint64_t>();
+}
+
+std::string addresses(json::object const& service) {
+  std::string all;
+  for (json::value const& listener : service.at("listeners").as_array()) {
+    all += fmt::format("{}{}", all.empty() ? "" : " ", text(listener.as_object(), "address"));
+  }
+  return all.empty() ? "-" : all;
+}
+
+void print_swap(json::object const& swap) {
+  fmt::print("    last swap: {} (revision {} → {}, {})\n", text(swap, "verdict"),
+             number(swap, "from_revision"), number(swap, "revision"), text(swap, "began"));
+  std::string_view const why = text(swap, "why");
+  if (!why.empty()) fmt::print("      {}\n", why);
+}
+
+void print_service(json::object const& service) {
+  Paint const paint = paint_for(stdout);
+  bool const runs = !service.at("pid").is_null();
+  fmt::print("{}●{} {:<20} {:<12} revision {}  PID {}  {}\n", runs ? paint.green : paint.red,
+             paint.reset, text(service, "name"), text(service, "state"),
+             number(service, "revision"), json::serialize(service.at("pid")), addresses(service));
+  for (json::value const& value : service.at("instances").as_array()) {
+    json::object const& instance = value.as_object();
+    fmt::print("    revision {}: PID {}, {}, {}, since {}{}{}\n", number(instance, "revision"),
+               number(instance, "pid"), text(instance, "state"),
+               humanize_bytes(number(instance, "memory_bytes")), text(instance, "since"),
+               text(instance, "status_text").empty() ? "" : ": ", text(instance, "status_text"));
+  }
+  for (json::value const& value : service.at("listeners").as_array()) {
+    json::object const& listener = value.as_object();
+    fmt::print("    {} ({}): {} waiting, {} dropped\n", text(listener, "address"),
+               text(listener, "mode"), number(listener, "queued"), number(listener, "overflows"));
+  }
+  if (number(service, "restarts") > 0)
+    fmt::print("    restarts: {}\n", number(service, "restarts"));
+  if (service.at("problem").is_string()) {
+    fmt::print("    {}problem{}: {}\n", paint.red, paint.reset, text(service, "problem"));
+  }
+  if (service.at("last_swap").is_object()) print_swap(service.at("last_swap").as_object());
+}
+
+}  // namespace
+
+Result<int> status(Globals const& globals, std::string const& service) {
+  TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
+  TRY_ASSIGN(json::value const answer, client.call("GET", "/v1/status"));
+  bool found = service.empty();
+  if (globals.output == Output::Json && service.empty()) {
+    fmt::print("{}\n", json::serialize(answer));
+    return kDone;
+  }
+  for (json::value const& value : answer.at("services").as_array()) {
+    json::object const& one = value.as_object();
+    if (!service.empty() && text(one, "name") != service) continue;
+    found = true;
+    if (globals.output == Output::Json) {
+      fmt::print("{}\n", json::serialize(one));
+    } else {
+      print_service(one);
+    }
+  }
+  if (!found)
+    return fail(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", service));
+  return kDone;
+}
+
+Result<int> service_names(Globals const& globals) {
+  TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
+  TRY_ASSIGN(json::value const answer, client.call("GET", "/v1/services"));
+  for (json::value const& value : answer.at("services").as_array()) {
+    fmt::print("{}\n", text(value.as_object(), "name"));
+  }
+  return kDone;
+}
+
+Result<int> list(Globals const& globals) {
+  TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
+  TRY_ASSIGN(json::value const answer, client.call("GET", "/v1/services"));
+  if (globals.output == Output::Json) {
+    fmt::print("{}\n", json::serialize(answer));
+    return kDone;
+  }
+  fmt::print("{:<24} {:<12} {:>8} {:>8}  {}\n", "SERVICE", "STATE", "REVISION", "PID", "LISTEN");
+  for (json::value const& value : answer.at("services").as_array()) {
+    json::object const& one = value.as_object();
+    fmt::print("{:<24} {:<12} {:>8} {:>8}  {}\n", text(one, "name"), text(one, "state"),
+               number(one, "revision"), json::serialize(one.at("pid")), addresses(one));
+  }
+  return kDone;
+}
+
+}  // namespace aether::cli

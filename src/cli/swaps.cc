@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// reload, rollback: ask, wait for the verdict, tell it.
+#include <cstdio>
+#include <utility>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "base/bytes.h"
+#include "cli/commands.h"
+#include "cli/control_client.h"
+#include "cli/terminal.h"
+#include "http/url.h"
+
+namespace aether::cli {
+namespace {
+
+namespace json = boost::json;
+
+std::string ms(json::value const& value) {
+  if (!value.is_number()) return "-";
+  return humanize(std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double, std::milli>(value.to_number<double>())));
+}
+
+void print_phases(json::object const& swap) {
+  for (json::value const& phase : swap.at("phases").as_array()) {
+    fmt::print("    {:<13} {:>8}\n", phase.at("name").as_string().c_str(), ms(phase.at("ms")));
+  }
+  fmt::print("    {:<13} {:>8}\n", "total", ms(swap.at("total_ms")));
+}
+
+void print_verdict(json::object const& swap) {
+  Paint const paint = paint_for(stdout);
+  std::string_view const service = swap.at("service").as_string();
+  std::string_view const why = swap.at("why").as_string();
+  if (swap.at("verdict").as_string() != "succeeded") {
+    fmt::print("{}✗ {}{}: rolled back, revision {} serves on\n    {}\n", paint.red, service,
+               paint.reset, swap.at("from_revision").to_number<std::uint64_t>(), why);
+    print_phases(swap);
+    return;
+  }
+  fmt::print("{}✓ {}{}: revision {} → {} (PID {} → {})\n", paint.green, service, paint.reset,
+             swap.at("from_revision").to_number<std::uint64_t>(),
+             swap.at("revision").to_number<std::uint64_t>(), json::serialize(swap.at("old_pid")),
+             json::serialize(swap.at("pid")));
+  if (!why.empty()) fmt::print("    {}\n", why);
+  print_phases(swap);
+  fmt::print("    {:<13} {:>8}\n", "blackout", ms(swap.at("blackout_ms")));
+  if (swap.at("handoff").is_object()) {
+    json::object const& handoff = swap.at("handoff").as_object();
+    fmt::print("    {:<13} {} by {}\n", "memory",
+               humanize_bytes(handoff.at("bytes").to_number<std::uint64_t>()),
+               handoff.at("mechanism").as_string().c_str());
+  }
+}
+
+/// One swap is printed as it is, several as a list.
+void print_json(json::array const& swaps) {
+  if (swaps.size() == 1) {
+    fmt::print("{}\n", json::serialize(swaps.front()));
+  } else {
+    fmt::print("{}\n", json::serialize(json::object{{"swaps", swaps}}));
+  }
+}
+
+Result<int> tell(Globals const& globals, json::value const& answer, bool waited) {
+  json::array const& swaps = answer.at("swaps").as_array();
+  bool good = true;
+  for (json::value const& swap : swaps) {
+    if (waited) good = good && swap.at("verdict").as_string() == "succeeded";
+  }
+  if (globals.output == Output::Json) {
+    print_json(swaps);
+    return good ? kDone : kFailed;
+  }
+  for (json::value const& swap : swaps) {
+    if (waited) {
+      print_verdict(swap.as_object());
+    } else {
+      fmt::print("swap {} of {} has begun\n", swap.at("swap").to_number<std::uint64_t>(),
+                 swap.at("service").as_string().c_str());
+    }
+  }
+  return good ? kDone : kFailed;
+}
+
+}  // namespace
+
+Result<int> reload(Globals const& globals, ReloadOptions const& options) {
+  TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
+  std::string const path =
+      options.service.empty()
+          ? "/v1/reload"
+          : fmt::format("/v1/services/{}/reload", http::percent_encode(options.service));
+  std::string const body =
+      json::serialize(json::object{{"reason", options.reason}, {"force", options.force}});
+  TRY_ASSIGN(json::value const answer,
+             client.call("POST", path + (options.wait ? "?wait=true" : ""), body, kVerdictLimit));
+  return tell(globals, answer, options.wait);
+}
+
+Result<int> rollback(Globals const& globals, std::string const& service) {
+  TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
+  TRY_ASSIGN(std::string const name, client.service_or_only(service));
+  TRY_ASSIGN(json::value const answer, client.call("POST",
+                                                   fmt::format("/v1/services/{}/rollback?wait=true",
+                                                               http::percent_encode(name)),
+                                                   {}, kVerdictLimit));
+  // A swap that is taken back is what was asked for.
+  Result<int> const told = tell(globals, answer, true);
+  return told ? Result<int>(kDone) : told;
+}
+
+}  // namespace aether::cli

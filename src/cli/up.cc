@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// up, start, down, validate.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <thread>
+#include <utility>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/control_client.h"
+#include "cli/terminal.h"
+#include "config/loader.h"
+#include "daemon/daemon.h"
+#include "os/signals.h"
+#include "os/unique_fd.h"
+
+namespace aether::cli {
+namespace {
+
+namespace json = boost::json;
+
+/// The first byte on the pipe from a background Aether to the command that started it.
+constexpr char kServes = '+';
+constexpr char kRefused = '-';
+
+void print_started(api::ControlPlane const& control) {
+  Paint const paint = paint_for(stdout);
+  for (relay::ServiceStatus const& service : control.services()) {
+    std::string listens;
+    for (relay::ListenerStatus const& listener : service.listeners) {
+      listens += fmt::format("{}{}", listens.empty() ? "" : " ", listener.address);
+    }
+    if (service.pid == 0) {
+      fmt::print("  {}✗{} {} did not start: {}\n", paint.red, paint.reset, service.name,
+                 service.problem.value_or(service.state));
+      continue;
+    }
+    fmt::print("  {}✓{} {} started (PID: {}{}{})\n", paint.green, paint.reset, service.name,
+               service.pid, listens.empty() ? "" : ", Listen: ", listens);
+  }
+  std::fflush(stdout);
+}
+
+void print_line(std::string_view service, RevisionId revision, std::string_view line) {
+  Paint const paint = paint_for(stdout);
+  fmt::print("{}[{} r{}]{} {}\n", paint.dim, service, revision, paint.reset, line);
+  std::fflush(stdout);
+}
+
+Result<config::Config> load_for_up(Globals const& globals) {
+  TRY_ASSIGN(config::Config config, config::load(globals.config_file()));
+  if (!globals.verbose) log::set_level(config.observability.log_level);
+  for (config::Warning const& warning : config.warnings) {
+    log::warn("{}:{}:{}: {}", config.path, warning.line, warning.column, warning.message);
+  }
+  return config;
+}
+
+Result<int> run_foreground(config::Config config) {
+  SystemClock const clock;
+  for (config::Service const& service : config.services) {
+    fmt::print("▶ Starting service: {}\n", service.name);
+  }
+  std::fflush(stdout);
+  daemon::DaemonOptions options{.version = std::string(version()), .echo = print_line};
+  options.started = [](api::ControlPlane const& control) {
+    print_started(control);
+    if (is_terminal(stdout)) fmt::print("\nPress Ctrl+C to stop...\n");
+    std::fflush(stdout);
+  };
+  daemon::Daemon daemon(std::move(config), std::move(options), clock);
+  TRY(daemon.prepare());
+  return daemon.run();
+}
+
+/// The rest of a background Aether's life. `told` is the pipe to whoever started it.
+int run_background(config::Config config, os::UniqueFd told) {
+  SystemClock const clock;
+  auto const tell = [&told](std::string const& text) {
+    if (told) (void)!::write(told.get(), text.data(), text.size());
+    told.reset();
+  };
+  daemon::DaemonOptions options{.version = std::string(version())};
+  options.started = [&tell](api::ControlPlane const&) { tell(std::string(1, kServes)); };
+  daemon::Daemon daemon(std::move(config), std::move(options), clock);
+  if (auto prepared = daemon.prepare(); !prepared) {
+    tell(kRefused + prepared.error().describe());
+    return kFailed;
+  }
+  return daemon.run();
+}
+
+/// stdin from /dev/null, stdout and stderr to the log file, a session of its own.
+Status leave_terminal(std::string const& log_file) {
+  ::setsid();
+  os::UniqueFd const nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  os::UniqueFd const log(::open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  if (!nothing || !log) return fail(system_error("open", log_file));
+  if (::dup2(nothing.get(), 0) < 0 || ::dup2(log.get(), 1) < 0 || ::dup2(log.get(), 2) < 0) {
+    return fail(system_error("dup2"));
+  }
+  return {};
+}
+
+Result<int> start_background(Globals const& globals, config::Config config) {
+  daemon::RuntimeNames const names = daemon::runtime_names(config.path);
+  TRY(daemon::make_private_folder(names.folder));
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail(system_error("pipe2"));
+  os::UniqueFd reading(ends[0]);
+  os::UniqueFd writing(ends[1]);
+  // Nothing runs in this process but this thread, so that a plain fork is safe.
+  pid_t const child = ::fork();
+  if (child < 0) return fail(system_error("fork"));
+  if (child == 0) {
+    reading.reset();
+    if (auto left = leave_terminal(names.log_file); !left) ::_exit(kFailed);
+    std::exit(run_background(std::move(config), std::move(writing)));
+  }
+  writing.reset();
+  std::string told;
+  std::array<char, 4096> buffer{};
+  ssize_t got = 0;
+  while ((got = ::read(reading.get(), buffer.data(), buffer.size())) > 0) {
+    told.append(buffer.data(), static_cast<std::size_t>(got));
+  }
+  if (told.starts_with(kServes)) {
+    fmt::print("Aether runs in the background (PID: {}); log: {}\n", child, names.log_file);
+    return status(globals, {});
+  }
+  std::string const why = told.empty() ? "it ended before it served" : told.substr(1);
+  return fail(ErrorCode::ExitedEarly, fmt::format("{}; its log is {}", why, names.log_file));
+}
+
+}  // namespace
+
+Result<int> up(Globals const& globals, UpOptions const& options) {
+  TRY(os::block_all_early());
+  TRY_ASSIGN(config::Config config, load_for_up(globals));
+  if (options.foreground) return run_foreground(std::move(config));
+  return start_background(globals, std::move(config));
+}
+
+Result<int> down(Globals const& globals) {
+  TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
+  TRY_ASSIGN(json::value const before, client.call("GET", "/v1/status"));
+  TRY_ASSIGN(json::value const stopping, client.call("POST", "/v1/stop"));
+  // It ends in its own time: each service has its stop_timeout.
+  for (;;) {
+    auto const answer = client.call("GET", "/health");
+    if (!answer && answer.error().code() == ErrorCode::Unreachable) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  if (globals.output == Output::Json) {
+    fmt::print("{}\n", json::serialize(json::object{{"stopped", before.at("pid")}}));
+  } else {
+    fmt::print("Aether (PID: {}) has stopped\n", before.at("pid").as_int64());
+  }
+  return kDone;
+}
+
+Result<int> validate(Globals const& globals, std::string const& file) {
+  TRY_ASSIGN(config::Config const config,
+             config::load(file.empty() ? globals.config_file() : file));
+  if (globals.output == Output::Json) {
+    json::array warnings;
+    for (config::Warning const& warning : config.warnings) {
+      warnings.push_back(json::object{
+          {"line", warning.line}, {"column", warning.column}, {"message", warning.message}});
+    }
+    fmt::print("{}\n", json::serialize(json::object{{"valid", true},
+                                                    {"services", config.services.size()},
+                                                    {"functions", config.functions.size()},
+                                                    {"warnings", std::move(warnings)}}));
+    return kDone;
+  }
+  fmt::print("{}", config::validation_summary(config));
+  for (config::Warning const& warning : config.warnings) {
+    fmt::print("warning: {}:{}:{}: {}\n", config.path, warning.line, warning.column,
+               warning.message);
+  }
+  return kDone;
+}
+
+}  // namespace aether::cli
