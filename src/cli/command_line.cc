@@ -146,7 +146,7 @@ struct Parser {
     CLI::App* const words_command = app.add_subcommand("words", "Words for completion scripts");
     words_command->group("");
     words_command->add_option("kind", *kind)->required();
-    words_command->callback([this, kind] { choose([this, kind] { return words(*kind); }); });
+    words_command->callback([this, kind] { choose([this, kind] { return print_words(*kind); }); });
 
     CLI::App* const reference =
         app.add_subcommand("config-reference", "docs/configuration.md, from the schema");
@@ -160,7 +160,7 @@ struct Parser {
   }
 
   /// What completion scripts ask: the commands, or the services that run.
-  Result<int> words(std::string const& kind) {
+  Result<int> print_words(std::string const& kind) {
     if (kind == "services") return service_names(globals);
     for (CLI::App const* const sub : app.get_subcommands({})) {
       if (!sub->get_group().empty()) fmt::print("{}\n", sub->get_name());

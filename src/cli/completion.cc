@@ -9,7 +9,7 @@
 namespace aether::cli {
 namespace {
 
-constexpr char const* kBash = R"(# bash completion: source <(aether completion bash)
+constexpr char const* kBash = R"sh(# bash completion: source <(aether completion bash)
 _aether() {
   local program="${COMP_WORDS[0]}" word="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}"
   case "$previous" in
@@ -24,9 +24,9 @@ esac COMPREPLY = ($(compgen - W "$(" $program
                                 " words commands 2>/dev/null) -c -v -o --help --version" --"$word"))
 }
 complete -F _aether aether aeterna aetheris
-)";
+)sh";
 
-constexpr char const* kZsh = R"(#compdef aether aeterna aetheris
+constexpr char const* kZsh = R"sh(#compdef aether aeterna aetheris
 # zsh completion: source <(aether completion zsh)
 _aether() {
   local program="${words[1]}"
@@ -39,9 +39,9 @@ _aether() {
   compadd -- ${(f)"$("$program" words commands 2>/dev/null)"} -c -v -o --help --version
 }
 compdef _aether aether aeterna aetheris
-)";
+)sh";
 
-constexpr char const* kFish = R"(# fish completion: aether completion fish | source
+constexpr char const* kFish = R"sh(# fish completion: aether completion fish | source
 for program in aether aeterna aetheris
   complete -c $program -f -n __fish_use_subcommand -a "($program words commands 2>/dev/null)"
   complete -c $program -f -n "__fish_seen_subcommand_from reload rollback status logs" \
@@ -50,7 +50,7 @@ for program in aether aeterna aetheris
   complete -c $program -s o -l output -x -a "text json"
   complete -c $program -s v -l verbose
 end
-)";
+)sh";
 
 }  // namespace
 
