@@ -8,8 +8,6 @@
 #include <fmt/format.h>
 
 #include "async/timers.h"
-#include "base/log.h"
-#include "steer/rescue.h"
 
 namespace aether::relay {
 namespace {
@@ -113,11 +111,14 @@ async::Task<void> Listeners::until_queues_empty(RevisionId revision) {
   }
 }
 
-async::Task<void> Listeners::retire(RevisionId revision) {
+async::Task<std::uint64_t> Listeners::retire(RevisionId revision, steer::Rescue& rescue) {
+  std::uint64_t taken = 0;
   // By index: the program may ask for one more listener while this waits.
   for (std::size_t i = 0; i < groups_.size(); ++i) {
-    co_await steer::retire_lane(groups_[i], revision);
+    steer::RescueReport const report = co_await steer::retire_lane(groups_[i], revision, rescue);
+    taken += report.taken;
   }
+  co_return taken;
 }
 
 bool Listeners::has_own_lanes() const {

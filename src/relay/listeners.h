@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "config/config.h"
 #include "steer/listener.h"
+#include "steer/rescue.h"
 #include "supervise/environment.h"
 
 namespace aether::relay {
@@ -40,7 +41,8 @@ class Listeners {
   /// (a handshake may complete between them). The caller sets the deadline.
   [[nodiscard]] async::Task<void> until_queues_empty(RevisionId revision);
   /// No process of the revision lives: its lanes end, what waits in them goes to the steered ones.
-  [[nodiscard]] async::Task<void> retire(RevisionId revision);
+  /// Returns how many connections that was.
+  [[nodiscard]] async::Task<std::uint64_t> retire(RevisionId revision, steer::Rescue& rescue);
 
   [[nodiscard]] bool empty() const { return groups_.empty(); }
   /// Whether each revision has accept queues of its own (all listeners are steered).

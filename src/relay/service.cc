@@ -67,6 +67,7 @@ Service::Impl::Impl(config::Service spec, ServiceDeps deps)
       logs_(spec.name, deps_.clock),
       restart_policy_(spec.restart,
                       static_cast<std::uint64_t>(deps_.clock.now().time_since_epoch().count())),
+      rescue_(deps_.executor),
       health_(deps_.clock),
       policy_(swap_policy(spec)) {
   serving_ = RevisionId{++revisions_};
@@ -331,6 +332,7 @@ async::Task<void> Service::Impl::stop() {
     co_await buried_.wait();
   }
   if (srp_) co_await srp_->stop();
+  co_await rescue_.stop(kTasksEnd);
   co_await tasks_.stop(kTasksEnd);
   logs_.close();
   listeners_ = Listeners();

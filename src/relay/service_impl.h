@@ -143,6 +143,7 @@ class Service::Impl {
   supervise::LogBook logs_;
   supervise::RestartPolicy restart_policy_;
   Listeners listeners_;
+  steer::Rescue rescue_;  ///< Carries what waits for a revision that died to the one that serves.
   std::unique_ptr<SrpServer> srp_;
   std::string state_socket_;
   HealthWatch health_;

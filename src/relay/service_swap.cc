@@ -326,7 +326,13 @@ async::Task<void> Service::Impl::retire(RevisionId revision) {
   // Whatever is left of the tree is ended by its instance; the lane is closed after the last one.
   co_await until_buried(revision);
   bool const used_again = steered(swap_) == revision || alive(revision);
-  if (!used_again) co_await listeners_.retire(revision);
+  if (!used_again) {
+    std::uint64_t const taken = co_await listeners_.retire(revision, rescue_);
+    if (taken > 0) {
+      log::info("{}: {} connections that waited for revision {} go to revision {}", name_, taken,
+                revision, steered(swap_));
+    }
+  }
   bool const remembered =
       revision == previous_ || revision == serving_ ||
       (current_ && (revision == current_->report.old || revision == current_->report.next));
