@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "supervise/instance_rig.h"
+#include "supervise/line_splitter.h"
 
 namespace aether::supervise {
 namespace {

@@ -14,8 +14,8 @@
 
 namespace aether::supervise {
 
-/// Bytes read in one turn of the loop: a pipe's whole capacity, a few dozen microseconds of work.
-inline constexpr std::size_t kPumpBytesPerTurn = std::size_t{64} * 1024;
+/// Bytes read in one turn of the loop: at most a millisecond of work, when the lines are short.
+inline constexpr std::size_t kPumpBytesPerTurn = std::size_t{16} * 1024;
 /// What a pipe can hold at most (/proc/sys/fs/pipe-max-size).
 inline constexpr std::size_t kPipeBytesMax = std::size_t{1024} * 1024;
 
