@@ -168,14 +168,12 @@ Result<int> ListenerGroup::lane_fd(RevisionId revision) {
 
 Status ListenerGroup::steer_to(RevisionId revision) {
   if (!state_->has_lanes()) return {};
-  TRY(state_->replace_dead_lanes());
+  TRY(check());
   auto const* lane = state_->find(revision);
   if (revision == RevisionId{} || lane == nullptr)
     return fail(
         ErrorCode::NotFound,
         fmt::format("listener \"{}\": revision {} has no lane to steer to", name(), revision));
-  // What others did to the address could have moved the lane's place.
-  TRY(state_->steering->reconcile(state_->lanes, lane));
   TRY(state_->steering->direct_to(*lane));
   state_->steered = revision;
   return {};

@@ -13,29 +13,6 @@ namespace {
 
 using namespace testing;
 
-/// Answers every connection of a lane with the number of its revision, in a thread of its own.
-class LaneServer {
- public:
-  LaneServer(int fd, std::string answer)
-      : fd_(*os::duplicate(fd)), answer_(std::move(answer)), thread_([this] { serve(); }) {}
-  ~LaneServer() {
-    stopped_ = true;
-    thread_.join();
-  }
-
- private:
-  void serve() {
-    while (!stopped_)
-      if (waits_for(fd_.get(), POLLIN, 2)) answer_all(fd_.get(), answer_);
-    answer_all(fd_.get(), answer_);
-  }
-
-  os::UniqueFd fd_;
-  std::string answer_;
-  std::atomic<bool> stopped_{false};
-  std::thread thread_;
-};
-
 TEST(ListenerLoad, LosesNoneOf2000ConnectionsOver200Flips) {
   auto group = open_group("127.0.0.1:0");
   LaneServer const one(lane(group, 1), "1");

@@ -7,9 +7,11 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -84,6 +86,51 @@ inline int answer_all(int lane, std::string_view answer) {
   }
   return answered;
 }
+
+/// What was sent up to a newline (or the end).
+inline std::string read_line(int fd) {
+  std::string line;
+  char letter = 0;
+  while (recv(fd, &letter, 1, 0) == 1) {
+    line += letter;
+    if (letter == '\n') break;
+  }
+  return line;
+}
+
+/// Serves a lane in a thread of its own, one connection after the other: answers with `answer`, or,
+/// if that is empty, with the line that the client sent.
+class LaneServer {
+ public:
+  explicit LaneServer(int fd, std::string answer = {})
+      : fd_(*os::duplicate(fd)), answer_(std::move(answer)), thread_([this] { serve(); }) {}
+  ~LaneServer() {
+    stopped_ = true;
+    thread_.join();
+  }
+
+ private:
+  void serve() {
+    while (!stopped_)
+      if (waits_for(fd_.get(), POLLIN, 2)) serve_waiting();
+    serve_waiting();
+  }
+  void serve_waiting() {
+    if (!answer_.empty()) {
+      answer_all(fd_.get(), answer_);
+      return;
+    }
+    for (auto connection = accept_now(fd_.get()); connection; connection = accept_now(fd_.get())) {
+      auto const line = read_line(connection.get());
+      send(connection.get(), line.data(), line.size(), MSG_NOSIGNAL);
+    }
+  }
+
+  os::UniqueFd fd_;
+  std::string answer_;
+  std::atomic<bool> stopped_{false};
+  std::thread thread_;
+};
 
 inline int lane(ListenerGroup& group, std::uint64_t number) {
   auto fd = group.lane_fd(revision(number));

@@ -244,6 +244,7 @@ TEST_F(UnixListener, ReplacesALaneThatItsProgramShutDown) {
   log::set_sink([](log::Level, std::string_view) {});
   auto group = open();
   shutdown(lane(group, 1), SHUT_RDWR);
+  ASSERT_TRUE(group.check());
   EXPECT_EQ(lands_on(group, {1}), 1U);
   EXPECT_EQ(files().size(), 3U);
   log::set_sink({});
@@ -287,6 +288,7 @@ TEST_F(UnixListener, SharesTheSocketOfAnAbstractName) {
     EXPECT_THAT(again.error().message(), HasSubstr(fmt::format("pid {}", getpid())));
     shutdown(lane(group, 1), SHUT_RDWR);
     log::set_sink([](log::Level, std::string_view) {});
+    ASSERT_TRUE(group.check());
     EXPECT_EQ(lands_on(group, {1}), 1U);
     log::set_sink({});
   }
