@@ -78,8 +78,8 @@ constexpr std::string_view kIntroduction = R"(# Configuration
 
 <!-- Made from the schema in src/config by `scripts/generate-docs`. Do not edit. -->
 
-One YAML file. `aether validate FILE` reads it as `aether up` does, and tells every mistake at once, each as
-`file:line:column: message`. A key that is not below is a mistake; so is a key given twice.
+One YAML file. `aether validate FILE` reads it as `aether up` does, and tells every mistake at once,
+each as `file:line:column: message`. A key that is not below is a mistake; so is a key given twice.
 
 A small one:
 
@@ -94,13 +94,16 @@ handoff:
   timeout: 5s
 ```
 
-- **Durations** have a unit: `500ms`, `30s`, `1h30m`; at most 30 days. **Sizes**: `4096`, `64KiB`, `128MB`, `1.5GiB`.
-- **Variables** of Aether's own environment stand in values: `${NAME}`, or `${NAME:-default}` when it is unset or empty. A
-  `$` that is not followed by `{` is left alone; `$$` is one `$`, so `$${NAME}` reaches the program as `${NAME}`.
+- **Durations** have a unit: `500ms`, `30s`, `1h30m`; at most 30 days.
+- **Sizes**: `4096`, `64KiB`, `128MB`, `1.5GiB`.
+- **Variables** of Aether's own environment stand in values: `${NAME}`, or `${NAME:-default}` when
+  it is unset or empty. A `$` that is not followed by `{` is left alone; `$$` is one `$`, so
+  `$${NAME}` reaches the program as `${NAME}`.
 - **Anchors, aliases and merge keys** (`<<`) work. Tags and a second document do not.
-- **Limits**: a file of 1 MiB, 256 services, 1024 functions, 64 listeners a service, values of 64 KiB.
-- Variables that Aether sets for its children (`LISTEN_FDS`, `NOTIFY_SOCKET`, `AETERNA_STATE_SOCK`, `AETHER_SERVICE`, ...) cannot be
-  given in `env`.
+- **Limits**: a file of 1 MiB, 256 services, 64 listeners a service and 1024 in all, 1024 functions,
+  values of 64 KiB.
+- Variables that Aether sets for its children (`LISTEN_FDS`, `NOTIFY_SOCKET`, `AETERNA_STATE_SOCK`,
+  `AETHER_SERVICE`, ...) cannot be given in `env`.
 
 ## The file
 )";
@@ -127,6 +130,28 @@ std::string validation_summary(Config const& config) {
   if (!config.services.empty()) text += fmt::format("\nServices ({}):\n", config.services.size());
   for (Service const& service : config.services) text += service_line(service);
   return text;
+}
+
+std::vector<std::string> not_in_this_release(Config const& config) {
+  std::vector<std::string> wishes;
+  auto const wish = [&](Service const& service, std::string_view key) {
+    wishes.push_back(fmt::format("service \"{}\": {}", service.name, key));
+  };
+  for (Service const& service : config.services) {
+    Orchestration const& orchestration = service.orchestration;
+    if (service.handoff.mechanism == Mechanism::Vault) wish(service, "handoff.mechanism: vault");
+    if (orchestration.state_handoff.connections) wish(service, "state_handoff.connections: true");
+    if (orchestration.canary.weight < 100) {
+      wish(service, fmt::format("canary.weight: {}", orchestration.canary.weight));
+    }
+    for (Listen const& listen : effective_listeners(service)) {
+      if (listen.mode == ListenMode::Bpf)
+        wish(service, fmt::format("steer: bpf on {}", listen.address));
+    }
+  }
+  if (!config.functions.empty()) wishes.emplace_back("functions");
+  if (config.orchestrator.ebpf.enabled) wishes.emplace_back("orchestrator.ebpf");
+  return wishes;
 }
 
 std::string reference_markdown() {

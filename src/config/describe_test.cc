@@ -52,6 +52,27 @@ TEST(Summary, ListsFunctionsBeforeServices) {
   EXPECT_LT(text.find("Functions (1):"), text.find("\n\nServices (1):"));
 }
 
+TEST(NotInThisRelease, NamesWhatIsReadButCannotBeDone) {
+  Config const config = testing::good(R"(
+service:
+  name: web
+  command: [a]
+  listen: {address: ":80", steer: bpf}
+  orchestration: {canary: {weight: 10}, state_handoff: {connections: true}}
+  handoff: {mechanism: vault}
+functions: [{id: f, memory_limit_mb: 1, trigger_port: 81, handler_path: /h}]
+orchestrator: {ebpf: {enabled: true}}
+)");
+  std::vector<std::string> const expected{"service \"web\": handoff.mechanism: vault",
+                                          "service \"web\": state_handoff.connections: true",
+                                          "service \"web\": canary.weight: 10",
+                                          "service \"web\": steer: bpf on :80",
+                                          "functions",
+                                          "orchestrator.ebpf"};
+  EXPECT_EQ(not_in_this_release(config), expected);
+  EXPECT_TRUE(not_in_this_release(testing::service_with("handoff: {mechanism: shm}\n")).empty());
+}
+
 TEST(Reference, HasEveryKeyOfTheSchemaOnceInItsSection) {
   std::string const text = reference_markdown();
   std::set<std::string_view> paths;

@@ -273,7 +273,10 @@ functions:
     launch: clone
     sandbox: strict
     ipc: ring
-orchestrator: {shm_buffer_size: 64KiB, ebpf: {enabled: true, interface: eth0, mode: native, xdp_program: x}, port: 1}
+orchestrator:
+  shm_buffer_size: 64KiB
+  ebpf: {enabled: true, interface: eth0, mode: native, xdp_program: x}
+  port: 1
 )")
                                 .functions.at(0);
   EXPECT_EQ(function.environment, (Variables{{"A", "b"}}));

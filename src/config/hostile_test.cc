@@ -134,6 +134,16 @@ TEST(Hostile, ListsHaveLimits) {
               "orchestration.pre_flight: has 33 items; the limit is 32");
 }
 
+TEST(Hostile, AllServicesTogetherHaveALimitOfListeners) {
+  std::string text = "services:\n";
+  for (int i = 0; i < 17; ++i) {
+    text += "  - {name: s" + std::to_string(i) + ", command: [a], listen: [";
+    for (std::size_t k = 0; k < kListenersMax; ++k) text += "\"127.0.0.1:0\", ";
+    text += "]}\n";
+  }
+  expect_told(text, "test.yaml: the services have 1088 listeners; the limit is 1024");
+}
+
 TEST(Hostile, OnlyAHundredMistakesAreToldAndTheRestCounted) {
   std::string text(kService);
   for (int i = 0; i < 150; ++i) text += "zz" + std::to_string(i) + ": 1\n";

@@ -24,6 +24,8 @@ inline constexpr std::size_t kMistakesMax = 100;
 inline constexpr std::size_t kServicesMax = 256;
 inline constexpr std::size_t kFunctionsMax = 1024;
 inline constexpr std::size_t kListenersMax = 64;
+/// Of all services together: each is compared with each, and costs file descriptors.
+inline constexpr std::size_t kListenersTotalMax = 1024;
 /// Of one service. All are walked for each when circles are looked for.
 inline constexpr std::size_t kAfterMax = 64;
 inline constexpr std::size_t kHooksMax = 32;

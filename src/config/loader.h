@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "config/config.h"
@@ -27,6 +28,10 @@ using Environment = std::map<std::string, std::string, std::less<>>;
 
 /// What `aether validate` prints for a good file, ending in a newline.
 [[nodiscard]] std::string validation_summary(Config const& config);
+
+/// What a good file asks for that is read and checked, but cannot be done yet: a line each, such as
+/// `service "web": handoff.mechanism: vault`. `aether up` refuses a file that has any.
+[[nodiscard]] std::vector<std::string> not_in_this_release(Config const& config);
 
 /// docs/configuration.md, from the same table that drives the parser.
 [[nodiscard]] std::string reference_markdown();

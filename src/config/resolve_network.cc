@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "config/limits.h"
 #include "config/resolve.h"
 
 namespace aether::config {
@@ -108,6 +109,11 @@ class CircleFinder {
 
 void check_addresses(Reader& reader, RootDraft const& root, Config& config) {
   std::vector<Claim> claims = claims_of_services(root, config);
+  if (claims.size() > kListenersTotalMax) {
+    reader.mistake({}, fmt::format("the services have {} listeners; the limit is {}", claims.size(),
+                                   kListenersTotalMax));
+    return;
+  }
   for (std::size_t i = 0; i < config.functions.size(); ++i) {
     Function const& function = config.functions[i];
     FunctionDraft const& draft = root.functions[i];

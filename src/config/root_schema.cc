@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "config/draft.h"
+#include "config/limits.h"
 
 namespace aether::config {
 namespace {
@@ -202,6 +203,11 @@ std::vector<Section> all_sections() {
 void unknown_key(Reader& reader, Node::Entry const& entry,
                  std::vector<std::string_view> const& known) {
   std::string_view const key = std::string_view(entry.key).substr(0, 80);
+  // What is told no more needs no search.
+  if (reader.mistake_count() >= kMistakesMax) {
+    reader.mistake(entry.place, fmt::format("unknown key \"{}\"", key));
+    return;
+  }
   std::string hint = did_you_mean(key, known);
   if (hint.empty()) {
     for (Section const& section : all_sections()) {
