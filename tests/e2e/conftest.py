@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from aether import Aether  # noqa: E402
+
+
+@pytest.fixture
+def start(tmp_path):
+    """start(config, **options) gives a running Aether, which is stopped at the test's end."""
+    running = []
+
+    def begin(config, wait=True, **options):
+        aether = Aether(tmp_path / f"aether{len(running)}", config, **options)
+        running.append(aether)
+        return aether.start(wait)
+
+    yield begin
+    for aether in running:
+        aether.stop()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        for output in sorted(Path(item.funcargs.get("tmp_path", "/nonexistent")).glob("**/output.txt")):
+            report.sections.append((str(output), output.read_text(errors="replace")[-20000:]))
