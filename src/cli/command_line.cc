@@ -180,7 +180,6 @@ std::string program_name(char const* argv0) {
 int explain(Error const& error) {
   Paint const paint = paint_for(stderr);
   fmt::print(stderr, "{}error{}: {}\n", paint.red, paint.reset, error.describe());
-  fmt::print(stderr, "  {}\n", info(error.code()).cure);
   return error.code() == ErrorCode::UsageInvalid ? kUsage : kFailed;
 }
 

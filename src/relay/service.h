@@ -25,7 +25,7 @@
 namespace aether::supervise {
 class KnownChildren;
 class LogBook;
-}
+}  // namespace aether::supervise
 
 namespace aether::relay {
 
@@ -93,7 +93,8 @@ class Service {
   /// service then goes on trying as its restart policy says.
   [[nodiscard]] async::Task<Status> start();
 
-  /// Begins a swap. SwapRunning if one runs and `force` is not set.
+  /// Begins a swap. SwapRunning if one runs that has no verdict yet and `force` is not set; after
+  /// the verdict of the last one the new one waits until the old process has drained.
   [[nodiscard]] Result<SwapId> reload(ReloadRequest request);
   /// As reload, but while a swap runs it is remembered (once) and begins when that one is over.
   void reload_later(ReloadRequest request);

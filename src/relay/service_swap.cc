@@ -42,6 +42,12 @@ Result<SwapId> Service::Impl::reload(ReloadRequest request) {
     begin(id, std::move(request));
     return id;
   }
+  // With its verdict out, a swap only drains: the next one waits for that and then begins.
+  bool const only_drains = std::holds_alternative<Draining>(swap_) && !waiting_;
+  if (only_drains && !request.force) {
+    reload_later(std::move(request));
+    return waiting_->id;
+  }
   if (!request.force) {
     return fail(ErrorCode::SwapRunning,
                 fmt::format("a swap of {} to revision {} is running (phase: {}); wait for its "
