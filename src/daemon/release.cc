@@ -7,40 +7,31 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "config/loader.h"
+
 namespace aether::daemon {
 namespace {
 
-void check_service(config::Service const& service, std::vector<std::string>& lacking) {
-  auto const add = [&](std::string_view what) {
-    lacking.push_back(fmt::format("service {}: {}", service.name, what));
-  };
-  config::Orchestration const& orchestration = service.orchestration;
-  if (service.handoff.mechanism == config::Mechanism::Vault) {
-    add("handoff.mechanism: vault (pipe and shm work)");
-  }
-  if (orchestration.state_handoff.connections) add("state_handoff.connections: true");
-  if (orchestration.canary.weight != 100) {
-    add("canary.weight other than 100 (all new connections go to the new revision)");
-  }
+/// With one owner at a time the old process is gone before the new one could ask for its memory.
+bool forgets(config::Service const& service) {
+  if (!service.orchestration.state_handoff.enabled) return false;
+  if (service.orchestration.mode == config::Mode::Run) return true;
   for (config::Listen const& listen : config::effective_listeners(service)) {
-    if (listen.mode == config::ListenMode::Bpf) add("listen with steer: bpf");
-    bool const exclusive = listen.mode == config::ListenMode::Exclusive;
-    if (exclusive && orchestration.state_handoff.enabled) {
-      add("state_handoff together with an exclusive listener");
-    }
+    if (listen.mode == config::ListenMode::Exclusive) return true;
   }
-  if (orchestration.mode == config::Mode::Run && orchestration.state_handoff.enabled) {
-    add("state_handoff together with orchestration mode run");
-  }
+  return false;
 }
 
 }  // namespace
 
 Status check_release(config::Config const& config) {
-  std::vector<std::string> lacking;
-  for (config::Service const& service : config.services) check_service(service, lacking);
-  if (!config.functions.empty()) {
-    lacking.emplace_back("functions: (aether validate checks them already)");
+  std::vector<std::string> lacking = config::not_in_this_release(config);
+  for (config::Service const& service : config.services) {
+    if (!forgets(service)) continue;
+    lacking.push_back(
+        fmt::format("service {}: state_handoff while only one revision may run at a "
+                    "time (mode run, or an exclusive listener)",
+                    service.name));
   }
   if (lacking.empty()) return {};
   return fail(ErrorCode::Unsupported,
