@@ -108,6 +108,14 @@ class Aether:
             return False
         return services and all(s["state"] not in ("PENDING", "STARTING") for s in services)
 
+    def control_ready(self):
+        """Whether the control socket answers yet."""
+        assert self.process.poll() is None, f"Aether ended with {self.process.returncode}:\n{self.text()}"
+        try:
+            return self.status() is not None
+        except (OSError, http.client.HTTPException):
+            return False
+
     def stop(self, patience=PATIENCE):
         """Stops it as an operator would; returns its exit code."""
         if self.process and self.process.poll() is None:
