@@ -31,5 +31,9 @@ inline constexpr auto this_executor = boost::asio::this_coro::executor;
 [[nodiscard]] inline auto ignore_cancellation() noexcept {
   return boost::asio::this_coro::throw_if_cancelled(false);
 }
+/// `co_await async::heed_cancellation();` The usual state again, once the cleaning up is done.
+[[nodiscard]] inline auto heed_cancellation() noexcept {
+  return boost::asio::this_coro::throw_if_cancelled(true);
+}
 
 }  // namespace aether::async

@@ -69,7 +69,7 @@ Task<bool> until(Event& event, Task<void> task) {
   }
   co_await boost::asio::this_coro::throw_if_cancelled(throws);
   if (!thrown) co_return true;
-  if (cut && is_cancelled(thrown)) co_return false;
+  if ((cut || event.is_set()) && is_cancelled(thrown)) co_return false;
   std::rethrow_exception(thrown);
 }
 

@@ -2,8 +2,10 @@
 #include "async/wait_fd.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/epoll.h>
 
+#include <chrono>
 #include <cstdint>
 #include <utility>
 
@@ -20,6 +22,8 @@ namespace aether::async {
 namespace {
 
 using boost::asio::posix::stream_descriptor;
+
+constexpr Duration kPollPause = std::chrono::milliseconds(10);
 
 // A set of its own around the fd. Asio is given the set, never the fd: it would make the fd
 // O_NONBLOCK, for every process that shares it, and would refuse a second waiter.
@@ -45,8 +49,20 @@ bool is_ready(int set) {
   return ::epoll_wait(set, &event, 1, 0) > 0;
 }
 
+// Without a descriptor to spare: a child's output must be drained, and a peer answered, all the
+// same.
+Task<void> wait_by_polling(int fd, std::uint32_t events) {
+  // poll() and epoll share the values of these bits (man 2 epoll_ctl).
+  pollfd entry{.fd = fd, .events = static_cast<short>(events), .revents = 0};
+  while (::poll(&entry, 1, 0) == 0) co_await sleep_for(kPollPause);
+  co_await yield();
+}
+
 Task<void> wait_for_events(int fd, std::uint32_t events) {
-  os::UniqueFd set = or_throw(watch(fd, events));
+  Result<os::UniqueFd> watched = watch(fd, events);
+  int const reason = watched ? 0 : watched.error().errno_value();
+  if (reason == EMFILE || reason == ENFILE) co_return co_await wait_by_polling(fd, events);
+  os::UniqueFd set = or_throw(std::move(watched));
   if (is_ready(set.get())) co_return co_await yield();
   Executor const executor = co_await this_executor;
   stream_descriptor descriptor(executor, set.get());

@@ -2,6 +2,7 @@
 #include "async/wait_fd.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -124,6 +125,27 @@ CORO_TEST(Readable, RefusesWhatHasNoReadiness) {
   EXPECT_EQ(regular, ErrorCode::Unsupported);
   std::optional<ErrorCode> const closed = co_await code_of(readable(-1));
   EXPECT_EQ(closed, ErrorCode::SystemCall);
+}
+
+CORO_TEST(Readable, WaitsEvenWhenNoDescriptorIsLeft) {
+  Pipe const pipe;
+  int count = 0;
+  rlimit before{};
+  CO_ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  co_await sleep_for(milliseconds(1));
+  // Below the lowest number that is free no descriptor can be added.
+  int const lowest = ::fcntl(pipe.read.get(), F_DUPFD_CLOEXEC, 0);
+  ::close(lowest);
+  rlimit const none{.rlim_cur = static_cast<rlim_t>(lowest), .rlim_max = before.rlim_max};
+  CO_ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  TaskGroup group(loop.executor(), "readers");
+  group.spawn("reader", count_readable(pipe.read.get(), count));
+  co_await sleep_for(milliseconds(5));
+  EXPECT_EQ(count, 0);
+  EXPECT_EQ(::write(pipe.write.get(), "x", 1), 1);
+  co_await group.join();
+  EXPECT_EQ(count, 1);
+  EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
 CORO_TEST(Readable, EndsWhenItsTaskIsCancelled) {

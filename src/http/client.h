@@ -27,8 +27,9 @@ struct Endpoint {
     return {.host = {}, .port = 0, .unix_path = std::move(path)};
   }
   [[nodiscard]] static Endpoint of(Url const& url) { return tcp(url.host, url.port); }
-  /// "127.0.0.1:8080", "unix:/run/x.sock": for messages and the Host header.
+  /// "127.0.0.1:8080", "unix:/run/x.sock": for messages.
   [[nodiscard]] std::string text() const;
+  [[nodiscard]] std::string host_header() const;
 };
 
 /// The whole response, whatever its status. Redirects are not followed.

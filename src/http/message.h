@@ -92,7 +92,7 @@ struct Response {
 /// "Not Found" for 404; "Unknown" for what is not in RFC 9110.
 [[nodiscard]] std::string_view reason_phrase(int status);
 
-/// A response with a JSON body, text, or a problem (RFC 9457).
+/// A response with a body of application/json, or of text/plain in UTF-8.
 [[nodiscard]] Response json_response(int status, std::string json);
 [[nodiscard]] Response text_response(int status, std::string text);
 
