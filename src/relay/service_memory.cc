@@ -29,11 +29,14 @@ Status Service::Impl::open_state_socket() {
   SrpHandlers handlers{
       .identify = [this](PeerIdentity const& peer) { return identify(peer); },
       .describe = [this](InstanceId instance) { return describe(instance); },
-      .on_hello = {},
+      .on_hello = [this](InstanceId id) { log::debug("{}: instance {} has an SDK", name_, id); },
       .on_load = [this](InstanceId instance) { on_load(instance); },
       .on_listen = [this](InstanceId instance,
                           std::string const& address) { return on_listen(instance, address); },
-      .on_closed = {},
+      .on_closed =
+          [this](InstanceId id) {
+            log::debug("{}: instance {} closed its state socket", name_, id);
+          },
   };
   state_socket_ = specs_.at(serving_).orchestration.state_handoff.socket_path.value_or(
       fmt::format("{}/{}.srp", deps_.runtime_dir, name_));

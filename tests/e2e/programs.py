@@ -43,3 +43,33 @@ def service(command, name="web", listen=None, soak="200ms", **more):
     if listen is not None:
         config["service"]["listen"] = listen
     return config
+
+
+# Counts each update once, by its id; what it counted is its memory. Python's SDK, standard library.
+COUNTER = """
+import json, os
+from http.server import BaseHTTPRequestHandler
+from aeterna import AeternaClient
+from aeterna.http import HTTPServer
+client = AeternaClient()
+memory = client.load_context()
+memory.setdefault("seen", {})
+memory.setdefault("pids", []).append(os.getpid())
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *_): pass
+    def reply(self, value):
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Pid", str(os.getpid()))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_POST(self):
+        update = self.path.rpartition("/")[2]
+        memory["seen"][update] = memory["seen"].get(update, 0) + 1
+        self.reply({"update": update, "pid": os.getpid()})
+    def do_GET(self):
+        self.reply(memory if self.path == "/memory" else {"pid": os.getpid()})
+HTTPServer(client.get_listener_socket(), Handler).serve_forever()
+"""
