@@ -2,8 +2,8 @@
 #include "steer/queue.h"
 
 #include <linux/sock_diag.h>
-#include <linux/tcp.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -14,9 +14,6 @@
 
 namespace aether::steer {
 namespace {
-
-/// enum in net/tcp_states.h; netinet/tcp.h has it, but cannot stand beside linux/tcp.h.
-constexpr std::uint8_t kTcpStateListen = 10;
 
 Result<tcp_info> read_tcp_info(int fd) {
   tcp_info info{};
@@ -37,7 +34,7 @@ Result<QueueDepth> read_queue(int fd, Transport transport) {
   if (transport == Transport::Tcp) {
     // On a listener these two fields are the accept queue and its limit (tcp_get_info).
     TRY_ASSIGN(auto const info, read_tcp_info(fd));
-    if (info.tcpi_state != kTcpStateListen) return QueueDepth{};
+    if (info.tcpi_state != TCP_LISTEN) return QueueDepth{};
     return QueueDepth{.empty = info.tcpi_unacked == 0,
                       .connections = info.tcpi_unacked,
                       .limit = info.tcpi_sacked};
@@ -50,7 +47,7 @@ bool has_left_listen(int fd, Transport transport) {
   switch (transport) {
     case Transport::Tcp: {
       auto const info = read_tcp_info(fd);
-      return info && info->tcpi_state != kTcpStateListen;
+      return info && info->tcpi_state != TCP_LISTEN;
     }
     case Transport::UnixStream:
     case Transport::UnixSeqpacket:
