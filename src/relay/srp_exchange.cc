@@ -21,7 +21,7 @@ namespace json = boost::json;
 /// not.
 constexpr std::size_t kCopyOnLoopMax = std::size_t{1} << 20;
 
-Failure violation(std::string what) {
+Failure exchange_violation(std::string what) {
   return fail(ErrorCode::ProtocolViolation, std::move(what));
 }
 
@@ -54,7 +54,7 @@ Error too_late(std::string_view what, Duration limit) {
           fmt::format("{} took longer than {} (handoff.timeout)", what, format_duration(limit))};
 }
 
-std::string_view mechanism_name(Mechanism mechanism) {
+std::string_view wire_name(Mechanism mechanism) {
   return mechanism == Mechanism::Shm ? "shm" : "pipe";
 }
 
@@ -120,9 +120,9 @@ async::Task<Result<SrpSession::Incoming>> SrpSession::next_answer() {
 
 async::Task<Result<Exported>> SrpSession::exchange_export(Mechanism mechanism, Duration limit) {
   auto const deadline_ms = std::chrono::duration_cast<std::chrono::milliseconds>(limit).count();
-  Status asked = co_await send(
-      FrameType::Export, json::serialize(json::object{{"mechanism", mechanism_name(mechanism)},
-                                                      {"deadline_ms", deadline_ms}}));
+  Status asked = co_await send(FrameType::Export,
+                               json::serialize(json::object{{"mechanism", wire_name(mechanism)},
+                                                            {"deadline_ms", deadline_ms}}));
   if (!asked) co_return fail(std::move(asked).error());
   Exported exported;
   for (;;) {
@@ -138,7 +138,8 @@ async::Task<Result<Exported>> SrpSession::exchange_export(Mechanism mechanism, D
       exported.export_time = from_milliseconds(milliseconds_field(*figures, "export_ms"));
       continue;
     }
-    if (frame.type == FrameType::Ack) co_return violation("an ACK answers nothing that was asked");
+    if (frame.type == FrameType::Ack)
+      co_return exchange_violation("an ACK answers nothing that was asked");
     async::Task<Result<State>> taking = frame.type == FrameType::StateFd
                                             ? adopt_memfd(std::move(*answer))
                                             : collect_frames(std::move(*answer));
@@ -168,7 +169,7 @@ async::Task<Result<State>> SrpSession::collect_frames(Incoming first) {
       co_return fail(std::move(fault).error());
     }
     if (frame.type != type || (frame.flags & ~kMore) != kind_flags) {
-      co_return violation("the frames of one state differ in type or flags");
+      co_return exchange_violation("the frames of one state differ in type or flags");
     }
     auto const part = split_state(frame);
     if (!part) co_return fail(part.error());
@@ -181,7 +182,8 @@ async::Task<Result<State>> SrpSession::collect_frames(Incoming first) {
                       checksum_name(checksum.kind()), checksum.value(), part->checksum));
     }
     if (size > kPipeStateMax) {
-      co_return violation("a state of more than 1 GiB came by pipe; use handoff.mechanism: shm");
+      co_return exchange_violation(
+          "a state of more than 1 GiB came by pipe; use handoff.mechanism: shm");
     }
     if ((frame.flags & kMore) == 0) break;
     auto next = co_await next_answer();
@@ -205,7 +207,8 @@ async::Task<Result<State>> SrpSession::adopt_memfd(Incoming incoming) {
   auto const size = number_field(*object, "size");
   auto const claimed = number_field(*object, "crc32c");
   if (!format || !size || *size == 0) {
-    co_return violation("a STATE_FD frame needs a known \"format\" and a \"size\" above 0");
+    co_return exchange_violation(
+        "a STATE_FD frame needs a known \"format\" and a \"size\" above 0");
   }
   auto work = [format = *format, size = *size, fd = std::move(incoming.fd)]() mutable {
     return State::from_memfd(format, std::move(fd), size);
@@ -284,8 +287,8 @@ async::Task<Status> SrpSession::await_state_ack(State state) {
   if (!answer) co_return fail(std::move(answer).error());
   if (answer->frame.type == FrameType::Error) co_return fail(told_error(answer->frame));
   if (!answers_of(answer->frame, FrameType::Ack, "state")) {
-    co_return violation(fmt::format("a {} frame came instead of the ACK of the state",
-                                    frame_name(answer->frame.type)));
+    co_return exchange_violation(fmt::format("a {} frame came instead of the ACK of the state",
+                                             frame_name(answer->frame.type)));
   }
   auto const object = parse_object(answer->frame);
   auto const bytes = number_field(*object, "bytes");

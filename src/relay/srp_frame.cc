@@ -43,7 +43,7 @@ std::size_t payload_max(FrameType type) {
   return carries_state(type) ? kStatePayloadMax : kControlPayloadMax;
 }
 
-Error violation(std::string what) {
+Error frame_violation(std::string what) {
   return {ErrorCode::ProtocolViolation, std::move(what)};
 }
 
@@ -57,29 +57,29 @@ Result<Header> parse_header(char const* bytes) {
   std::uint32_t const length = get_u32(bytes);
   std::uint32_t const magic = get_u32(bytes + 4);
   if (magic != kFrameMagic) {
-    return fail(violation(fmt::format(
+    return fail(frame_violation(fmt::format(
         "a frame begins with magic 0x{:08X} instead of 0x{:08X}; the peer does not speak SRP",
         magic, kFrameMagic)));
   }
   auto const version = static_cast<unsigned char>(bytes[8]);
   if (version != kFrameVersion) {
-    return fail(violation(fmt::format("a frame has version {}; this Aether speaks version {}",
-                                      version, kFrameVersion)));
+    return fail(frame_violation(fmt::format("a frame has version {}; this Aether speaks version {}",
+                                            version, kFrameVersion)));
   }
   auto const type = static_cast<FrameType>(static_cast<unsigned char>(bytes[9]));
   if (!is_known(type)) {
-    return fail(violation(
+    return fail(frame_violation(
         fmt::format("a frame has the unknown type 0x{:02X}", static_cast<unsigned>(type))));
   }
   auto const flags = static_cast<std::uint16_t>(get_u32(bytes + 8) & 0xFFFF);
   if ((flags & ~allowed_flags(type)) != 0) {
-    return fail(violation(
+    return fail(frame_violation(
         fmt::format("a {} frame has flags 0x{:04X} that it cannot have", frame_name(type), flags)));
   }
   if (length < kLengthOverhead || length - kLengthOverhead > payload_max(type)) {
-    return fail(violation(fmt::format("a {} frame says its length is {}; it must be {} to {}",
-                                      frame_name(type), length, kLengthOverhead,
-                                      kLengthOverhead + payload_max(type))));
+    return fail(frame_violation(fmt::format("a {} frame says its length is {}; it must be {} to {}",
+                                            frame_name(type), length, kLengthOverhead,
+                                            kLengthOverhead + payload_max(type))));
   }
   return Header{type, flags, length - kLengthOverhead};
 }
@@ -223,8 +223,9 @@ std::uint32_t crc32_zlib(std::string_view bytes, std::uint32_t crc) {
 
 Result<StatePart> split_state(Frame const& frame) {
   if (!carries_state(frame.type) || frame.payload.size() < 4) {
-    return fail(violation(fmt::format("a {} frame of {} bytes has no checksum before its data",
-                                      frame_name(frame.type), frame.payload.size())));
+    return fail(
+        frame_violation(fmt::format("a {} frame of {} bytes has no checksum before its data",
+                                    frame_name(frame.type), frame.payload.size())));
   }
   return StatePart{get_u32(frame.payload.data()), std::string_view(frame.payload).substr(4)};
 }

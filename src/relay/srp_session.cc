@@ -28,7 +28,7 @@ constexpr std::size_t kFdsWaitingMax = 4;
 /// Frames that wait for the exchange that runs. A full queue stops the reading: backpressure.
 constexpr std::size_t kAnswersMax = 2;
 
-Failure violation(std::string what) {
+Failure session_violation(std::string what) {
   return fail(ErrorCode::ProtocolViolation, std::move(what));
 }
 
@@ -119,7 +119,7 @@ async::Task<Result<std::optional<SrpSession::Incoming>>> SrpSession::receive() {
     if (*frame) {
       Incoming incoming{std::move(**frame), {}};
       if (incoming.frame.type != FrameType::StateFd) co_return incoming;
-      if (fds_.empty()) co_return violation("a STATE_FD frame came without its memfd");
+      if (fds_.empty()) co_return session_violation("a STATE_FD frame came without its memfd");
       incoming.fd = std::move(fds_.front());
       fds_.erase(fds_.begin());
       co_return incoming;
@@ -131,11 +131,12 @@ async::Task<Result<std::optional<SrpSession::Incoming>>> SrpSession::receive() {
     if (!*received) continue;
     os::Received& piece = **received;
     if (piece.fds_truncated || fds_.size() + piece.fds.size() > kFdsWaitingMax) {
-      co_return violation("more descriptors came than frames that carry one");
+      co_return session_violation("more descriptors came than frames that carry one");
     }
     for (os::UniqueFd& fd : piece.fds) fds_.push_back(std::move(fd));
     if (piece.bytes == 0) {
-      if (decoder_.inside_frame()) co_return violation("the connection ended inside a frame");
+      if (decoder_.inside_frame())
+        co_return session_violation("the connection ended inside a frame");
       co_return std::optional<Incoming>();
     }
     decoder_.feed(std::string_view(buffer.data(), piece.bytes));
@@ -148,7 +149,8 @@ async::Task<Status> SrpSession::greet(PeerIdentity peer) {
   if (!*incoming) co_return fail(ErrorCode::Unreachable, "the child left without a word");
   Frame const& frame = (*incoming)->frame;
   if (frame.type != FrameType::Hello) {
-    co_return violation(fmt::format("the first frame is {}, not HELLO", frame_name(frame.type)));
+    co_return session_violation(
+        fmt::format("the first frame is {}, not HELLO", frame_name(frame.type)));
   }
   auto hello = parse_object(frame);
   if (!hello) co_return fail(std::move(hello).error());
@@ -177,7 +179,8 @@ async::Task<Status> SrpSession::serve(PeerIdentity peer) {
   async::Task<Status> greeting = greet(std::move(peer));
   auto greeted = co_await async::with_deadline(kHelloLimit, std::move(greeting));
   if (!greeted) {
-    co_return violation(fmt::format("no HELLO came within {}", format_duration(kHelloLimit)));
+    co_return session_violation(
+        fmt::format("no HELLO came within {}", format_duration(kHelloLimit)));
   }
   if (!*greeted) co_return fail(std::move(*greeted).error());
   greeted_ = true;
@@ -197,9 +200,9 @@ async::Task<Status> SrpSession::dispatch(Incoming incoming) {
   if (is_exchange_frame(type)) co_return co_await pass_to_exchange(std::move(incoming));
   if (type == FrameType::Listen) co_return co_await answer_listen(incoming.frame.payload);
   if (type != FrameType::Load) {
-    co_return violation(fmt::format("a child does not send {} here", frame_name(type)));
+    co_return session_violation(fmt::format("a child does not send {} here", frame_name(type)));
   }
-  if (load_asked_) co_return violation("LOAD was sent twice before it was answered");
+  if (load_asked_) co_return session_violation("LOAD was sent twice before it was answered");
   load_asked_ = true;
   handlers_.on_load(instance_);
   co_return Status();
