@@ -112,8 +112,8 @@ async::Task<void> run_to_end(Run* run, HookResult* result, Duration timeout, Clo
     run->tree.kill_all();
     co_await async::readable_for(pidfd, kKillPatience);
   }
-  auto const status = run->tree.reap(run->tree.main());
-  result->status = status.value_or(os::ExitStatus{.code = 255});
+  Tree::Ended const end = run->tree.reap(run->tree.main());
+  result->status = end.status.value_or(os::ExitStatus{.code = 255});
   co_await end_tree(&run->tree, clock);
 }
 

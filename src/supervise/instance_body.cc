@@ -21,7 +21,9 @@ namespace {
 constexpr Duration kPollFirst = std::chrono::milliseconds(5);
 constexpr Duration kPollLast = std::chrono::milliseconds(50);
 /// Of one attempt of a readiness probe; ready_timeout bounds all of them.
-constexpr Duration kProbeTimeout = std::chrono::seconds(1);
+constexpr Duration kProbeTimeout = std::chrono::seconds(5);
+/// A probe costs the program something, a command probe a process: not too often.
+constexpr Duration kProbePollLast = std::chrono::milliseconds(250);
 /// Datagrams taken in one turn of the loop; the kernel's own queue holds a few dozen at most.
 constexpr std::size_t kNotifyPerTurn = 256;
 /// At the end of the main process everything said before it must be heard.
@@ -29,8 +31,8 @@ constexpr std::size_t kNotifyAtEnd = 4096;
 /// For SIGKILL to do its work when the instance is closed.
 constexpr Duration kClosePatience = std::chrono::seconds(5);
 
-Duration longer(Duration poll) {
-  return std::min(poll * 5 / 4, kPollLast);
+Duration longer(Duration poll, Duration last = kPollLast) {
+  return std::min(poll * 5 / 4, last);
 }
 
 InstancePolicy policy_of(LaunchSpec const& spec) {
@@ -92,6 +94,7 @@ void Instance::Body::on(perform::Tell const& tell) {
   if (auto* exited = std::get_if<event::Exited>(&event)) {
     exited->last_lines = parts_.world.logs.last_texts(parts_.spec.instance, kLastLines);
   }
+  if (auto* late = std::get_if<event::ReadyTimedOut>(&event)) late->hint = late_hint();
   outbox_.push_back(std::move(event));
   outbox_grown_.set();
 }
@@ -139,7 +142,8 @@ void Instance::Body::append_line(LogStream stream, SplitLine line) {
 
 bool Instance::Body::hear(std::size_t messages_max) {
   return parts_.notify.drain(
-      messages_max, [this](NotifyMessage const& message) { happen(input::Said{message}); });
+      messages_max, [this](pid_t pid) { return parts_.tree.owns(pid); },
+      [this](NotifyMessage const& message) { happen(input::Said{message}); });
 }
 
 void Instance::Body::main_ended(os::Child& child) {
@@ -147,20 +151,17 @@ void Instance::Body::main_ended(os::Child& child) {
   hear(kNotifyAtEnd);
   stdout_.drain(kPipeBytesMax);
   stderr_.drain(kPipeBytesMax);
-  pid_t const pid = child.pid();
   bool const is_main = &child == &parts_.tree.main();
-  auto status = parts_.tree.reap(child);
+  Tree::Ended ended = parts_.tree.reap(child);
   if (!is_main) return;
-  if (!status) {
+  if (!ended.status) {
     log::warn("{}: how process {} ended cannot be known: its parent took its status",
-              parts_.spec.service, pid);
-    status = os::ExitStatus{.code = 255};
+              parts_.spec.service, child.pid());
+    ended.status = os::ExitStatus{.code = 255};
   }
-  std::vector<pid_t> const alive = parts_.tree.members();
-  bool const others = std::ranges::any_of(alive, [pid](pid_t other) { return other != pid; });
   stdout_.flush();
   stderr_.flush();
-  happen(input::MainEnded{.status = *status, .others_live = others});
+  happen(input::MainEnded{.status = *ended.status, .others_live = ended.others_live});
 }
 
 async::Task<void> Instance::Body::watch_main(os::Child* child) {
@@ -243,11 +244,34 @@ async::Task<void> Instance::Body::watch_ready() {
       }
       async::Task<ProbeResult> asking = probe(parts_.world.clock, asked);
       ProbeResult const answer = co_await std::move(asking);
+      last_probe_ = answer.reason;
       if (answer.healthy) happen(input::ProbePassed{});
     }
     co_await async::sleep_for(poll);
-    poll = longer(poll);
+    poll = longer(poll, machine_.watch() == Watch::Probe ? kProbePollLast : kPollLast);
   }
+}
+
+/// Why it may not have become ready: what is looked for, and what is there instead.
+std::string Instance::Body::late_hint() const {
+  LaunchSpec const& spec = parts_.spec;
+  if (std::holds_alternative<config::ReadyNotify>(spec.ready))
+    return "it sent no READY=1 to NOTIFY_SOCKET, and no SDK said hello";
+  if (!last_probe_.empty()) return "the last answer of its probe: " + last_probe_;
+  using Sockets = std::vector<os::ListeningSocket>;
+  auto const sockets = os::listening_sockets(parts_.tree.members());
+  for (os::ListeningSocket const& socket : sockets.value_or(Sockets{})) {
+    bool const passed = std::ranges::any_of(spec.listeners, [&](PassedListener const& listener) {
+      return listener.inode == socket.inode;
+    });
+    if (!passed)
+      return fmt::format(
+          "it listens on {}, which it opened itself, and not on the listener that it "
+          "was given as fd {}; for a program that binds its own port say `listen: none`",
+          socket.address, kFirstListenerFd);
+  }
+  return fmt::format("it does not accept on the listeners that it was given, from fd {} on",
+                     kFirstListenerFd);
 }
 
 /// The kernel takes connections for a listener that nobody accepts on yet, and the revision before

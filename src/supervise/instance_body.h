@@ -61,6 +61,7 @@ class Instance::Body {
   [[nodiscard]] bool accepts_everywhere() const;
   [[nodiscard]] ProbeSpec readiness_probe() const;
   [[nodiscard]] bool probes_own_listener() const;
+  [[nodiscard]] std::string late_hint() const;
   void append_line(LogStream stream, SplitLine line);
 
   // The tasks. Each ends by itself when there is nothing left to watch.
@@ -73,6 +74,7 @@ class Instance::Body {
 
   LogPump stdout_;
   LogPump stderr_;
+  std::string last_probe_;  ///< What the readiness probe's last answer was.
   std::deque<InstanceInput> inputs_;
   bool performing_ = false;
   std::deque<InstanceEvent> outbox_;

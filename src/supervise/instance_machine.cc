@@ -209,7 +209,7 @@ void InstanceMachine::on(input::Tick, Instant now, InstanceActions& actions) {
   } else if (is<config::ReadyAuto>(policy_.ready) && !policy_.has_listeners) {
     become_ready(ReadyBy::Started, now, actions);
   } else {
-    actions.push_back(perform::Tell{event::ReadyTimedOut{now - started_}});
+    actions.push_back(perform::Tell{event::ReadyTimedOut{.waited = now - started_}});
     kill(EndCause::ReadyTimeout, actions);
   }
 }

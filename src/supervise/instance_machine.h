@@ -48,6 +48,7 @@ struct BecameReady {
 /// The tree has been sent SIGKILL; Exited follows.
 struct ReadyTimedOut {
   Duration waited{};
+  std::string hint;  ///< What was awaited, and what was seen instead.
 };
 /// The tree has been sent SIGKILL; Exited follows.
 struct WatchdogMissed {

@@ -14,7 +14,7 @@ using namespace std::chrono_literals;
 using Phase = InstanceMachine::Phase;
 using Watch = InstanceMachine::Watch;
 
-constexpr Instant kStart{1000s};
+constexpr Instant kLaunched{1000s};
 
 template <class T>
 T const* find(InstanceActions const& actions) {
@@ -32,7 +32,7 @@ T const* told(InstanceActions const& actions) {
 }
 
 InstanceMachine machine(config::Ready ready, bool listeners = true) {
-  return {{.ready = std::move(ready), .has_listeners = listeners, .ready_timeout = 60s}, kStart};
+  return {{.ready = std::move(ready), .has_listeners = listeners, .ready_timeout = 60s}, kLaunched};
 }
 
 input::Said said(std::string_view text) {
@@ -57,7 +57,7 @@ TEST(InstanceMachine, BecomesReadyByWhatItsConfigurationBelieves) {
     Row const& row = table[i];
     auto const ready_after = [&](InstanceInput const& input) {
       InstanceMachine m = machine(row.ready);
-      (void)m.step(input, kStart + 1s);
+      (void)m.step(input, kLaunched + 1s);
       return m.is_ready();
     };
     EXPECT_EQ(ready_after(said("READY=1")), row.notify) << i;
@@ -69,84 +69,84 @@ TEST(InstanceMachine, BecomesReadyByWhatItsConfigurationBelieves) {
 
 TEST(InstanceMachine, IsReadyAtOnceWhenNothingCanShowIt) {
   InstanceMachine m = machine(config::ReadyAuto{}, false);
-  EXPECT_EQ(m.due(), kStart);
-  auto const actions = m.step(input::Tick{}, kStart);
+  EXPECT_EQ(m.due(), kLaunched);
+  auto const actions = m.step(input::Tick{}, kLaunched);
   ASSERT_NE(told<event::BecameReady>(actions), nullptr);
   EXPECT_EQ(told<event::BecameReady>(actions)->how, ReadyBy::Started);
 }
 
 TEST(InstanceMachine, IsReadyAfterItsDelayAndNotBefore) {
   InstanceMachine m = machine(config::ReadyDelay{5s});
-  EXPECT_TRUE(m.step(input::Tick{}, kStart + 4s).empty());
-  EXPECT_TRUE(m.step(said("EXTEND_TIMEOUT_USEC=60000000"), kStart + 4s).empty());
-  EXPECT_EQ(told<event::BecameReady>(m.step(input::Tick{}, kStart + 5s))->how, ReadyBy::Delay);
+  EXPECT_TRUE(m.step(input::Tick{}, kLaunched + 4s).empty());
+  EXPECT_TRUE(m.step(said("EXTEND_TIMEOUT_USEC=60000000"), kLaunched + 4s).empty());
+  EXPECT_EQ(told<event::BecameReady>(m.step(input::Tick{}, kLaunched + 5s))->how, ReadyBy::Delay);
 }
 
 TEST(InstanceMachine, TellsReadyOnce) {
   InstanceMachine m = machine(config::ReadyAuto{});
-  EXPECT_NE(told<event::BecameReady>(m.step(said("READY=1"), kStart + 1s)), nullptr);
-  EXPECT_EQ(told<event::BecameReady>(m.step(said("READY=1"), kStart + 2s)), nullptr);
-  EXPECT_EQ(told<event::BecameReady>(m.step(input::Accepting{}, kStart + 2s)), nullptr);
+  EXPECT_NE(told<event::BecameReady>(m.step(said("READY=1"), kLaunched + 1s)), nullptr);
+  EXPECT_EQ(told<event::BecameReady>(m.step(said("READY=1"), kLaunched + 2s)), nullptr);
+  EXPECT_EQ(told<event::BecameReady>(m.step(input::Accepting{}, kLaunched + 2s)), nullptr);
 }
 
 TEST(InstanceMachine, TakesReloadingBeforeTheFirstReady) {
   InstanceMachine m = machine(config::ReadyNotify{});
-  EXPECT_NE(told<event::Reloading>(m.step(said("RELOADING=1"), kStart)), nullptr);
-  EXPECT_NE(told<event::BecameReady>(m.step(said("READY=1\nMAINPID=77"), kStart)), nullptr);
+  EXPECT_NE(told<event::Reloading>(m.step(said("RELOADING=1"), kLaunched)), nullptr);
+  EXPECT_NE(told<event::BecameReady>(m.step(said("READY=1\nMAINPID=77"), kLaunched)), nullptr);
 }
 
 TEST(InstanceMachine, KillsWhatIsNotReadyInTime) {
   InstanceMachine m = machine(config::ReadyNotify{});
-  EXPECT_EQ(m.due(), kStart + 60s);
-  auto const actions = m.step(input::Tick{}, kStart + 60s);
+  EXPECT_EQ(m.due(), kLaunched + 60s);
+  auto const actions = m.step(input::Tick{}, kLaunched + 60s);
   EXPECT_NE(told<event::ReadyTimedOut>(actions), nullptr);
   EXPECT_NE(find<perform::KillTree>(actions), nullptr);
-  auto const end = m.step(input::MainEnded{.status = {.signal = SIGKILL}}, kStart + 61s);
+  auto const end = m.step(input::MainEnded{.status = {.signal = SIGKILL}}, kLaunched + 61s);
   EXPECT_EQ(told<event::Exited>(end)->cause, EndCause::ReadyTimeout);
   EXPECT_FALSE(told<event::Exited>(end)->was_ready);
 }
 
 TEST(InstanceMachine, GivesMoreTimeToWhoAsksWithinLimits) {
   InstanceMachine m = machine(config::ReadyNotify{});
-  (void)m.step(said("EXTEND_TIMEOUT_USEC=90000000"), kStart + 1s);
-  EXPECT_EQ(m.due(), kStart + 91s);
-  (void)m.step(said("EXTEND_TIMEOUT_USEC=1000000"), kStart + 2s);
-  EXPECT_EQ(m.due(), kStart + 91s);  // Never shorter.
-  (void)m.step(said("EXTEND_TIMEOUT_USEC=31536000000000"), kStart + 2s);
-  EXPECT_EQ(m.due(), kStart + 60s + kExtensionMax);
+  (void)m.step(said("EXTEND_TIMEOUT_USEC=90000000"), kLaunched + 1s);
+  EXPECT_EQ(m.due(), kLaunched + 91s);
+  (void)m.step(said("EXTEND_TIMEOUT_USEC=1000000"), kLaunched + 2s);
+  EXPECT_EQ(m.due(), kLaunched + 91s);  // Never shorter.
+  (void)m.step(said("EXTEND_TIMEOUT_USEC=31536000000000"), kLaunched + 2s);
+  EXPECT_EQ(m.due(), kLaunched + 60s + kExtensionMax);
 }
 
 TEST(InstanceMachine, StopsPolitelyThenKills) {
   InstanceMachine m = machine(config::ReadyAuto{});
-  (void)m.step(said("READY=1"), kStart);
-  auto const asked = m.step(input::StopAsked{SIGTERM, 10s}, kStart + 5s);
+  (void)m.step(said("READY=1"), kLaunched);
+  auto const asked = m.step(input::StopAsked{SIGTERM, 10s}, kLaunched + 5s);
   EXPECT_EQ(find<perform::SignalMain>(asked)->signal, SIGTERM);
-  EXPECT_EQ(m.due(), kStart + 15s);
-  EXPECT_NE(find<perform::KillTree>(m.step(input::Tick{}, kStart + 15s)), nullptr);
+  EXPECT_EQ(m.due(), kLaunched + 15s);
+  EXPECT_NE(find<perform::KillTree>(m.step(input::Tick{}, kLaunched + 15s)), nullptr);
   EXPECT_EQ(m.phase(), Phase::Killing);
-  auto const end = m.step(input::MainEnded{.status = {.signal = SIGKILL}}, kStart + 16s);
+  auto const end = m.step(input::MainEnded{.status = {.signal = SIGKILL}}, kLaunched + 16s);
   EXPECT_EQ(told<event::Exited>(end)->cause, EndCause::Asked);
-  EXPECT_NE(told<event::TreeEnded>(m.step(input::TreeEmpty{}, kStart + 16s)), nullptr);
+  EXPECT_NE(told<event::TreeEnded>(m.step(input::TreeEmpty{}, kLaunched + 16s)), nullptr);
   EXPECT_EQ(m.phase(), Phase::Gone);
 }
 
 TEST(InstanceMachine, PassesTheStopSignalOnToWhatAWrapperLeaves) {
   InstanceMachine m = machine(config::ReadyAuto{});
-  (void)m.step(input::StopAsked{SIGTERM, 10s}, kStart);
+  (void)m.step(input::StopAsked{SIGTERM, 10s}, kLaunched);
   auto const end =
-      m.step(input::MainEnded{.status = {.signal = SIGTERM}, .others_live = true}, kStart);
+      m.step(input::MainEnded{.status = {.signal = SIGTERM}, .others_live = true}, kLaunched);
   EXPECT_EQ(find<perform::SignalTree>(end)->signal, SIGTERM);
   EXPECT_EQ(find<perform::KillTree>(end), nullptr);
-  EXPECT_EQ(m.due(), kStart + 10s);
-  EXPECT_NE(find<perform::KillTree>(m.step(input::Tick{}, kStart + 10s)), nullptr);
+  EXPECT_EQ(m.due(), kLaunched + 10s);
+  EXPECT_NE(find<perform::KillTree>(m.step(input::Tick{}, kLaunched + 10s)), nullptr);
   EXPECT_EQ(m.due(), std::nullopt);
 }
 
 TEST(InstanceMachine, KillsWhatACrashLeaves) {
   InstanceMachine m = machine(config::ReadyAuto{});
-  (void)m.step(said("READY=1"), kStart + 1s);
+  (void)m.step(said("READY=1"), kLaunched + 1s);
   auto const end =
-      m.step(input::MainEnded{.status = {.signal = SIGSEGV}, .others_live = true}, kStart + 9s);
+      m.step(input::MainEnded{.status = {.signal = SIGSEGV}, .others_live = true}, kLaunched + 9s);
   EXPECT_NE(find<perform::KillTree>(end), nullptr);
   event::Exited const& exited = *told<event::Exited>(end);
   EXPECT_EQ(exited.cause, EndCause::Itself);
@@ -158,45 +158,47 @@ TEST(InstanceMachine, KillsWhatACrashLeaves) {
 
 TEST(InstanceMachine, HurriesWhenAskedToStopAgain) {
   InstanceMachine m = machine(config::ReadyAuto{});
-  (void)m.step(input::StopAsked{SIGTERM, 10s}, kStart);
-  (void)m.step(input::StopAsked{SIGTERM, 60s}, kStart);
-  EXPECT_EQ(m.due(), kStart + 10s);
-  (void)m.step(input::StopAsked{SIGTERM, 1s}, kStart);
-  EXPECT_EQ(m.due(), kStart + 1s);
-  EXPECT_NE(find<perform::KillTree>(m.step(input::KillAsked{}, kStart)), nullptr);
+  (void)m.step(input::StopAsked{SIGTERM, 10s}, kLaunched);
+  (void)m.step(input::StopAsked{SIGTERM, 60s}, kLaunched);
+  EXPECT_EQ(m.due(), kLaunched + 10s);
+  (void)m.step(input::StopAsked{SIGTERM, 1s}, kLaunched);
+  EXPECT_EQ(m.due(), kLaunched + 1s);
+  EXPECT_NE(find<perform::KillTree>(m.step(input::KillAsked{}, kLaunched)), nullptr);
 }
 
 TEST(InstanceMachine, EndsWhatIsSilentForItsWatchdogInterval) {
-  InstanceMachine m({.ready = config::ReadyNotify{}, .ready_timeout = 60s, .watchdog = 2s}, kStart);
-  EXPECT_EQ(m.due(), kStart + 60s);  // Not before it is ready.
-  (void)m.step(said("READY=1"), kStart + 1s);
-  EXPECT_EQ(m.due(), kStart + 3s);
-  (void)m.step(said("WATCHDOG=1"), kStart + 2s);
-  EXPECT_EQ(m.due(), kStart + 4s);
-  (void)m.step(said("WATCHDOG_USEC=5000000"), kStart + 3s);
-  EXPECT_EQ(m.due(), kStart + 8s);
-  auto const actions = m.step(input::Tick{}, kStart + 8s);
+  InstanceMachine m({.ready = config::ReadyNotify{}, .ready_timeout = 60s, .watchdog = 2s},
+                    kLaunched);
+  EXPECT_EQ(m.due(), kLaunched + 60s);  // Not before it is ready.
+  (void)m.step(said("READY=1"), kLaunched + 1s);
+  EXPECT_EQ(m.due(), kLaunched + 3s);
+  (void)m.step(said("WATCHDOG=1"), kLaunched + 2s);
+  EXPECT_EQ(m.due(), kLaunched + 4s);
+  (void)m.step(said("WATCHDOG_USEC=5000000"), kLaunched + 3s);
+  EXPECT_EQ(m.due(), kLaunched + 8s);
+  auto const actions = m.step(input::Tick{}, kLaunched + 8s);
   EXPECT_EQ(told<event::WatchdogMissed>(actions)->silent, 5s);
   EXPECT_NE(find<perform::KillTree>(actions), nullptr);
 }
 
 TEST(InstanceMachine, EndsWhatAsksForItsWatchdog) {
-  InstanceMachine m({.ready = config::ReadyNotify{}, .ready_timeout = 60s, .watchdog = 2s}, kStart);
-  (void)m.step(said("READY=1"), kStart);
-  EXPECT_NE(find<perform::KillTree>(m.step(said("WATCHDOG=trigger"), kStart)), nullptr);
+  InstanceMachine m({.ready = config::ReadyNotify{}, .ready_timeout = 60s, .watchdog = 2s},
+                    kLaunched);
+  (void)m.step(said("READY=1"), kLaunched);
+  EXPECT_NE(find<perform::KillTree>(m.step(said("WATCHDOG=trigger"), kLaunched)), nullptr);
 }
 
 TEST(InstanceMachine, SetsNoWatchdogThatWasNotConfigured) {
   InstanceMachine m = machine(config::ReadyNotify{});
-  (void)m.step(said("READY=1\nWATCHDOG_USEC=1"), kStart);
+  (void)m.step(said("READY=1\nWATCHDOG_USEC=1"), kLaunched);
   EXPECT_EQ(m.due(), std::nullopt);
 }
 
 TEST(InstanceMachine, SignalsTheNewMainProcessOfOneThatIsStopping) {
   InstanceMachine m = machine(config::ReadyAuto{});
-  EXPECT_EQ(find<perform::AdoptMain>(m.step(said("MAINPID=77"), kStart))->pid, 77);
-  (void)m.step(input::StopAsked{SIGQUIT, 10s}, kStart);
-  auto const actions = m.step(input::MainAdopted{.from = 5, .to = 77}, kStart);
+  EXPECT_EQ(find<perform::AdoptMain>(m.step(said("MAINPID=77"), kLaunched))->pid, 77);
+  (void)m.step(input::StopAsked{SIGQUIT, 10s}, kLaunched);
+  auto const actions = m.step(input::MainAdopted{.from = 5, .to = 77}, kLaunched);
   EXPECT_EQ(told<event::MainChanged>(actions)->to, 77);
   EXPECT_EQ(find<perform::SignalMain>(actions)->signal, SIGQUIT);
 }
@@ -223,8 +225,8 @@ TEST(InstanceMachine, AlwaysEndsAndEndsOnce) {
                        .has_listeners = random() % 2 == 0,
                        .ready_timeout = 10s,
                        .watchdog = 2s},
-                      kStart);
-    Instant now = kStart;
+                      kLaunched);
+    Instant now = kLaunched;
     int exits = 0;
     int ends = 0;
     auto const step = [&](InstanceInput const& input) {

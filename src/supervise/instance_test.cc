@@ -3,12 +3,14 @@
 #include "supervise/instance.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "os/signals.h"
+#include "supervise/hook.h"
 #include "supervise/instance_rig.h"
 
 namespace aether::supervise {
@@ -121,7 +123,6 @@ CORO_TEST(Instance, SeesAServerBehindAShell) {
   InstanceRig rig(loop);
   rig.spec.ready = config::ReadyAuto{};
   rig.listen();
-  std::string const program = rig.file("server.py");
   std::string const code = InstanceRig::kPythonPrelude + kAcceptingServer;
   auto const instance = rig.launch({"/bin/sh", "-c", "python3 -c \"$0\"; true", code});
   auto const ready = co_await rig.wait<event::BecameReady>();
@@ -256,6 +257,7 @@ CORO_TEST(Instance, KillsTheWholeTreeOfWhatIsNotReadyInTime) {
       "1000");
   auto const timed_out = co_await rig.wait<event::ReadyTimedOut>();
   CO_ASSERT_TRUE(timed_out.has_value());
+  EXPECT_THAT(timed_out->hint, HasSubstr("READY=1"));
   auto const exited = co_await rig.wait<event::Exited>();
   CO_ASSERT_TRUE(exited.has_value());
   EXPECT_EQ(exited->cause, EndCause::ReadyTimeout);
@@ -267,6 +269,75 @@ CORO_TEST(Instance, KillsTheWholeTreeOfWhatIsNotReadyInTime) {
     auto const process = os::read_process(static_cast<pid_t>(std::stoi(line)));
     EXPECT_TRUE(!process || process->ended()) << line;
   }
+  co_await instance->close();
+}
+
+CORO_TEST(Instance, NamesThePortThatAProgramOpenedByItself) {
+  InstanceRig rig(loop);
+  rig.spec.ready = config::ReadyAuto{};
+  rig.spec.ready_timeout = 1s;
+  rig.listen();
+  auto const instance = rig.python(
+      "mine = socket.create_server(('127.0.0.1', 0))\n"
+      "say(mine.getsockname()[1])\n"
+      "mine.accept()\n");
+  auto const late = co_await rig.wait<event::ReadyTimedOut>();
+  CO_ASSERT_TRUE(late.has_value());
+  EXPECT_THAT(late->hint, HasSubstr("127.0.0.1:" + rig.lines().at(0)));
+  EXPECT_THAT(late->hint, HasSubstr("listen: none"));
+  co_await instance->close();
+}
+
+CORO_TEST(Instance, HearsAProcessOfItsTreeThatBecameAnotherUser) {
+  if (::geteuid() != 0) {
+    CO_SKIP() << "needs root, to start a child that becomes another user";
+  }
+  InstanceRig rig(loop);
+  ::chmod(rig.spec.runtime_dir.c_str(), 0711);
+  auto const instance = rig.python(
+      "if os.fork() == 0:\n"
+      "    os.setgroups([])\n"
+      "    os.setgid(65534)\n"
+      "    os.setuid(65534)\n"
+      "    notify(b'READY=1')\n"
+      "time.sleep(1000)\n");
+  auto const ready = co_await rig.wait<event::BecameReady>();
+  EXPECT_TRUE(ready.has_value());
+  co_await instance->close();
+}
+
+CORO_TEST(Instance, RunsAsTheUserItIsTold) {
+  if (::geteuid() != 0) {
+    CO_SKIP() << "needs root, to become another user";
+  }
+  InstanceRig rig(loop);
+  ::chmod(rig.spec.runtime_dir.c_str(), 0711);
+  rig.spec.user = "nobody";
+  auto const instance = rig.python("say(os.getuid(), os.environ['USER'])\nnotify(b'READY=1')\n");
+  auto const ready = co_await rig.wait<event::BecameReady>();
+  EXPECT_TRUE(ready.has_value());
+  bool const said = co_await rig.wait_line("65534 nobody");
+  EXPECT_TRUE(said);
+  co_await instance->close();
+}
+
+CORO_TEST(Instance, DoesNotHearAStranger) {
+  if (::geteuid() != 0) {
+    CO_SKIP() << "needs root, to be a stranger";
+  }
+  InstanceRig rig(loop);
+  ::chmod(rig.spec.runtime_dir.c_str(), 0711);
+  auto const instance = rig.shell("exec sleep 1000");
+  HookSpec stranger{
+      .name = "stranger",
+      .command = {"/usr/bin/python3", "-c", InstanceRig::kPythonPrelude + "notify(b'READY=1')\n"},
+      .environment = own_environment(),
+      .user = "nobody"};
+  stranger.environment.push_back("NOTIFY_SOCKET=" + rig.file("notify-1.sock"));
+  HookResult const sent = co_await run_hook(loop.clock(), std::move(stranger));
+  EXPECT_TRUE(sent.succeeded()) << fmt::format("{}", fmt::join(sent.last_lines, "\n"));
+  while (instance->counters().notify_dropped == 0) co_await async::sleep_for(1ms);
+  EXPECT_FALSE(instance->is_ready());
   co_await instance->close();
 }
 

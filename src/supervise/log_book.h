@@ -20,8 +20,8 @@
 namespace aether::supervise {
 
 inline constexpr std::size_t kLogLinesMax = 10'000;
-/// Of text, for one service: 10 000 ordinary lines, or 512 of the longest.
-inline constexpr std::size_t kLogBytesMax = std::size_t{4} * 1024 * 1024;
+/// Of text, for one service: 10 000 ordinary lines, or 256 of the longest.
+inline constexpr std::size_t kLogBytesMax = std::size_t{2} * 1024 * 1024;
 /// Lines in one answer of since().
 inline constexpr std::size_t kLogBatchMax = 1024;
 

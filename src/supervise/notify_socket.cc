@@ -20,7 +20,8 @@ constexpr std::size_t kFdsPerDatagramMax = os::kFdsPerMessageMax;
 }  // namespace
 
 Result<NotifySocket> NotifySocket::open(std::string path, std::optional<uid_t> speaker) {
-  TRY_ASSIGN(os::UniqueFd socket, os::listen_unix(path, os::UnixKind::Datagram, 0600));
+  mode_t const mode = speaker.value_or(::geteuid()) == 0 ? 0666 : 0600;
+  TRY_ASSIGN(os::UniqueFd socket, os::listen_unix(path, os::UnixKind::Datagram, mode));
   NotifySocket notify(std::move(path), std::move(socket), speaker);
   TRY(os::pass_credentials(notify.fd()));
   if (speaker && *speaker != ::geteuid() &&
@@ -43,11 +44,11 @@ NotifySocket::~NotifySocket() {
   if (!path_.empty()) ::unlink(path_.c_str());
 }
 
-bool NotifySocket::may_speak(std::optional<uid_t> sender) const {
-  return sender && (*sender == 0 || *sender == ::geteuid() || sender == speaker_);
+bool NotifySocket::may_speak(uid_t sender) const {
+  return sender == 0 || sender == ::geteuid() || sender == speaker_;
 }
 
-bool NotifySocket::drain(std::size_t messages_max,
+bool NotifySocket::drain(std::size_t messages_max, std::function<bool(pid_t)> const& belongs,
                          std::function<void(NotifyMessage const&)> const& sink) {
   buffer_.resize(kNotifyBytesMax);
   for (std::size_t taken = 0; taken < messages_max; ++taken) {
@@ -62,9 +63,9 @@ bool NotifySocket::drain(std::size_t messages_max,
       return false;
     }
     os::Received const& datagram = **received;
-    std::optional<uid_t> const sender =
-        datagram.sender ? std::optional(datagram.sender->uid) : std::nullopt;
-    if (datagram.bytes_truncated || !may_speak(sender)) {
+    auto const& sender = datagram.sender;
+    bool const heard = sender && (may_speak(sender->uid) || belongs(sender->pid));
+    if (datagram.bytes_truncated || !heard) {
       ++counts_.dropped;
       continue;
     }

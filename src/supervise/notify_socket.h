@@ -24,7 +24,8 @@ class NotifySocket {
     std::uint64_t fds_refused = 0;  ///< Came with FDSTORE=1: not kept in this release.
   };
   /// Binds `path` (at most 107 bytes; AddressInvalid). `speaker` is the user the child runs as, if
-  /// not ours: the file becomes its.
+  /// not ours: the file becomes its. A child of root's may become any user (su, setpriv): then
+  /// everybody may send who may enter the folder, and drain() looks at who did.
   static Result<NotifySocket> open(std::string path, std::optional<uid_t> speaker);
   NotifySocket(NotifySocket&& other) noexcept;
   NotifySocket& operator=(NotifySocket&&) = delete;
@@ -37,11 +38,13 @@ class NotifySocket {
   /// Takes what waits, at most `messages_max`, in order; never blocks. Descriptors that came along
   /// are closed when `sink` has returned from all before them: that is what BARRIER=1 asks for.
   /// False: there was nothing (more) to take.
-  bool drain(std::size_t messages_max, std::function<void(NotifyMessage const&)> const& sink);
+  /// A sender is heard if it is root, our user or the speaker, or if `belongs` says so of its pid.
+  bool drain(std::size_t messages_max, std::function<bool(pid_t)> const& belongs,
+             std::function<void(NotifyMessage const&)> const& sink);
 
  private:
   NotifySocket(std::string path, os::UniqueFd socket, std::optional<uid_t> speaker);
-  [[nodiscard]] bool may_speak(std::optional<uid_t> sender) const;
+  [[nodiscard]] bool may_speak(uid_t sender) const;
 
   std::string path_;
   os::UniqueFd socket_;

@@ -63,23 +63,23 @@ Result<os::Child*> Tree::adopt_main(pid_t pid) {
   return &mains_.back().child;
 }
 
-std::optional<os::ExitStatus> Tree::reap(os::Child& child) {
+Tree::Ended Tree::reap(os::Child& child) {
   auto const main = std::ranges::find_if(mains_, [&](Main& m) { return &m.child == &child; });
-  if (main == mains_.end()) return std::nullopt;
-  if (child.pid() == session_) {
-    // As long as the leader is a zombie the number is ours. Who else is in the session keeps it so.
-    std::vector<pid_t> const alive = members();
-    bool const others = std::ranges::any_of(alive, [&](pid_t pid) {
-      auto const process = os::read_process(pid);
-      return pid != session_ && process && process->session == session_;
-    });
-    if (!others) session_ = 0;
-  }
+  if (main == mains_.end()) return {};
+  // Looked at before the zombie is reaped: until then its number cannot be a stranger's, and after
+  // it only who is still in the session keeps the session's number from being used again.
+  std::vector<pid_t> const alive = members();
+  auto const is_other = [&](pid_t pid) { return pid != child.pid(); };
+  auto const is_in_session = [&](pid_t pid) {
+    auto const process = os::read_process(pid);
+    return is_other(pid) && process && process->session == session_;
+  };
+  if (child.pid() == session_ && !std::ranges::any_of(alive, is_in_session)) session_ = 0;
   auto const status = child.try_reap();
   if (child.pid() == root_) root_ = 0;
   main->known = {};
-  main->reaped = true;
-  return status ? *status : std::nullopt;
+  return {.status = status ? *status : std::nullopt,
+          .others_live = std::ranges::any_of(alive, is_other)};
 }
 
 os::TreeMarks Tree::marks() const {

@@ -33,9 +33,13 @@ class Tree {
   [[nodiscard]] os::Child const& main() const { return mains_.back().child; }
   /// Makes another process of the tree the main one. NotFound if it is not of this tree.
   Result<os::Child*> adopt_main(pid_t pid);
+  struct Ended {
+    /// None if it cannot be known: an adopted process whose own parent took its status.
+    std::optional<os::ExitStatus> status;
+    bool others_live = false;  ///< Of the tree.
+  };
   /// Reaps one of this tree's main processes, past or present, after its pidfd has become readable.
-  /// Nothing if its status cannot be known (an adopted process whose parent took it).
-  std::optional<os::ExitStatus> reap(os::Child& child);
+  Ended reap(os::Child& child);
 
   /// Live processes.
   [[nodiscard]] std::vector<pid_t> members() const;
@@ -49,7 +53,6 @@ class Tree {
   struct Main {
     os::Child child;
     KnownChildren::Entry known;
-    bool reaped = false;
   };
   Tree(os::Child child, std::optional<os::Cgroup> cgroup, std::string mark, KnownChildren* known);
   [[nodiscard]] os::TreeMarks marks() const;
