@@ -312,29 +312,33 @@ struct Table : swap::Moves {
 
   void in(RollingBack s, SwapEvent const& event) {
     using Stage = RollingBack::Stage;
-    std::visit(Cases{
-                   [&](event::Reclaimed e) {
-                     if (s.stage == Stage::Reclaiming) end_next(s, e.memory);
-                   },
-                   [&](event::NextExited) { next_gone(s); },
-                   [&](event::OldExited) {
-                     if (!s.old_alive) return;
-                     s.old_alive = false;
-                     // Only the new one lives, and it has the memory: better sick than gone.
-                     if (s.stage == Stage::Reclaiming) return serve_on_with_next(s);
-                     state = s;
-                   },
-                   [&](event::Tick) {
-                     if (now < s.due) return;
-                     s.stage == Stage::Reclaiming ? end_next(s, false) : next_gone(s);
-                   },
-                   [](OneOf<event::RollbackRequested, event::NextSick, event::ReloadRequested,
-                            event::PreflightPassed, event::PreflightFailed, event::NextReady,
-                            event::NextAskedMemory, event::QueueEmpty, event::Exported,
-                            event::ExportFailed, event::Delivered, event::DeliveryFailed,
-                            event::OldReady> auto const&) {},
-               },
-               event);
+    std::visit(
+        Cases{
+            [&](event::Reclaimed e) {
+              if (s.stage == Stage::Reclaiming) end_next(s, e.memory);
+            },
+            [&](event::NextExited) { next_gone(s); },
+            // It may yet be the one that serves on.
+            [&](event::NextAskedMemory) {
+              if (s.stage == Stage::Reclaiming) perform(action::DeliverMemory{s.next});
+            },
+            [&](event::OldExited) {
+              if (!s.old_alive) return;
+              s.old_alive = false;
+              // Only the new one lives, and it has the memory: better sick than gone.
+              if (s.stage == Stage::Reclaiming) return serve_on_with_next(s);
+              state = s;
+            },
+            [&](event::Tick) {
+              if (now < s.due) return;
+              s.stage == Stage::Reclaiming ? end_next(s, false) : next_gone(s);
+            },
+            [](OneOf<event::RollbackRequested, event::NextSick, event::ReloadRequested,
+                     event::PreflightPassed, event::PreflightFailed, event::NextReady,
+                     event::QueueEmpty, event::Exported, event::ExportFailed, event::Delivered,
+                     event::DeliveryFailed, event::OldReady> auto const&) {},
+        },
+        event);
   }
 
   void in(Relaunching s, SwapEvent const& event) {
