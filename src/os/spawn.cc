@@ -245,7 +245,7 @@ Error give_up_on(Child& child, std::unique_ptr<Launch> launch) {
   [[maybe_unused]] Status const ignored = child.signal(SIGKILL);  // it may have ended just now
   std::string const path = launch->path;
   if (wait_left(launch->alive, kKillPatience)) {
-    [[maybe_unused]] auto const status = child.try_reap();
+    [[maybe_unused]] auto const status = child.reap_within(kKillPatience);
   } else {
     [[maybe_unused]] Launch* kept = launch.release();
   }

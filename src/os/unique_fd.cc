@@ -31,4 +31,16 @@ Result<UniqueFd> duplicate(int fd) {
   return UniqueFd(copy);
 }
 
+Status fill_standard_fds() {
+  for (int wanted : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(wanted, F_GETFD) >= 0) continue;
+    // The lowest free number is `wanted`, since those below it are open (man 2 open). Without
+    // close-on-exec, as standard descriptors are.
+    int const fd = ::open("/dev/null", O_RDWR);  // NOLINT(android-cloexec-open)
+    if (fd != wanted)
+      return fail(system_error("open /dev/null as descriptor", std::to_string(wanted)));
+  }
+  return {};
+}
+
 }  // namespace aether::os

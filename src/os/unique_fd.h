@@ -37,4 +37,8 @@ class UniqueFd {
 /// numbers stay free for what children are given. `fd` is borrowed.
 [[nodiscard]] Result<UniqueFd> duplicate(int fd);
 
+/// Opens /dev/null on whichever of 0, 1 and 2 is closed, so that no listener or file of ours ever
+/// gets one of these numbers. For the first lines of main.
+Status fill_standard_fds();
+
 }  // namespace aether::os
