@@ -93,8 +93,10 @@ struct Limits {
   bool operator==(Limits const&) const = default;
 };
 
-/// Variables for the worlds that do not know LISTEN_FDS (docs/configuration.md, `compat`).
-enum class Compat : std::uint8_t { Nginx, Einhorn, ServerStarter };
+/// Variables that mean something else to the program unless it is asked for. nginx takes NGINX for
+/// its own binary upgrade, so it is given only on request; SERVER_STARTER_PORT and EINHORN_FD_n are
+/// given to everyone.
+enum class Compat : std::uint8_t { Nginx };
 
 // ---- swaps
 

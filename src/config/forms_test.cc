@@ -144,7 +144,7 @@ TEST(Forms, TheOtherKeysOfAService) {
   limits: {memory: 512MB, cpu: 0.5, processes: 64, open_files: 1024, core_size: 0}
   stop_signal: INT
   stop_timeout: 1m
-  compat: [nginx, einhorn, server_starter]
+  compat: [nginx]
   watchdog: 2s
 )")
                               .services.at(0);
@@ -153,7 +153,7 @@ TEST(Forms, TheOtherKeysOfAService) {
   EXPECT_EQ(service.limits, (Limits{512'000'000, 0.5, 64, 1024, 0}));
   EXPECT_EQ(service.stop_signal, 2);
   EXPECT_EQ(service.stop_timeout, 1min);
-  EXPECT_EQ(service.compat, (std::vector{Compat::Nginx, Compat::Einhorn, Compat::ServerStarter}));
+  EXPECT_EQ(service.compat, std::vector{Compat::Nginx});
   EXPECT_EQ(service.watchdog, 2s);
   EXPECT_EQ(service_with("  stop_signal: 34\n").services[0].stop_signal, 34);
   EXPECT_EQ(service_with("  stop_signal: SIGQUIT\n").services[0].stop_signal, 3);

@@ -158,8 +158,6 @@ constexpr std::array kReadyFields{
 
 constexpr std::array kCompats{
     Choice{"nginx", Compat::Nginx},
-    Choice{"einhorn", Compat::Einhorn},
-    Choice{"server_starter", Compat::ServerStarter},
 };
 
 struct Signal {
@@ -278,8 +276,10 @@ constexpr std::array kServiceFields{
     ServiceField{
         {"after", "list of names", "", "Services that must be ready before this one is started."},
         read_after},
-    ServiceField{{"compat", "list of `nginx`, `einhorn`, `server_starter`", "",
-                  "Tells the listeners in these programs' own variables, too."},
+    ServiceField{{"compat", "list of `nginx`", "",
+                  "`nginx`: gives NGINX=\"3;\", which nginx takes for its listeners. "
+                  "(SERVER_STARTER_PORT and "
+                  "EINHORN_FD_n are always given.)"},
                  read_compat},
     ServiceField{{"watchdog", "duration", "none",
                   "`WATCHDOG=1` must come at least this often (`WATCHDOG_USEC`)."},

@@ -70,25 +70,22 @@ std::string join_listeners(std::span<PassedListener const> listeners, std::strin
   return fmt::format("{}", fmt::join(parts, separator));
 }
 
-void set_compat(Variables& variables, ChildEnvironment const& child) {
+/// The same listeners, told as other socket masters tell them.
+void set_other_conventions(Variables& variables, ChildEnvironment const& child) {
   if (child.listeners.empty()) return;
-  for (config::Compat const compat : child.compat) {
-    if (compat == config::Compat::Nginx) {
-      variables.set("NGINX", join_listeners(child.listeners, "", [](auto const&, int fd) {
-                      return fmt::format("{};", fd);
-                    }));
-    } else if (compat == config::Compat::ServerStarter) {
-      variables.set("SERVER_STARTER_PORT",
-                    join_listeners(child.listeners, ";", [](auto const& listener, int fd) {
-                      return fmt::format("{}={}", starter_name(listener.address), fd);
-                    }));
-      variables.set("SERVER_STARTER_GENERATION", fmt::format("{}", child.revision));
-    } else {
-      variables.set("EINHORN_FD_COUNT", fmt::format("{}", child.listeners.size()));
-      for (std::size_t i = 0; i < child.listeners.size(); ++i)
-        variables.set(fmt::format("EINHORN_FD_{}", i), fmt::format("{}", kFirstListenerFd + i));
-    }
+  variables.set("SERVER_STARTER_PORT",
+                join_listeners(child.listeners, ";", [](auto const& listener, int fd) {
+                  return fmt::format("{}={}", starter_name(listener.address), fd);
+                }));
+  variables.set("SERVER_STARTER_GENERATION", fmt::format("{}", child.revision));
+  variables.set("EINHORN_FD_COUNT", fmt::format("{}", child.listeners.size()));
+  for (std::size_t i = 0; i < child.listeners.size(); ++i) {
+    variables.set(fmt::format("EINHORN_FD_{}", i), fmt::format("{}", kFirstListenerFd + i));
   }
+  if (std::ranges::find(child.compat, config::Compat::Nginx) == child.compat.end()) return;
+  variables.set("NGINX", join_listeners(child.listeners, "", [](auto const&, int fd) {
+                  return fmt::format("{};", fd);
+                }));
 }
 
 Variables basic_environment(std::span<std::string const> own, ChildEnvironment const& child) {
@@ -126,7 +123,7 @@ std::vector<std::string> build_environment(std::span<std::string const> own,
     auto const interval = std::chrono::duration_cast<std::chrono::microseconds>(*child.watchdog);
     variables.set("WATCHDOG_USEC", fmt::format("{}", interval.count()));
   }
-  set_compat(variables, child);
+  set_other_conventions(variables, child);
   return std::move(variables).take();
 }
 

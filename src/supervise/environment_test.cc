@@ -48,14 +48,11 @@ TEST(Environment, GivesWhatTheContractNames) {
   EXPECT_EQ(value(entries, "AETHER_REVISION"), "3");
   EXPECT_EQ(value(entries, "AETHER_INSTANCE_ID"), "9");
   EXPECT_EQ(value(entries, "NGINX"), std::nullopt);
-  EXPECT_EQ(value(entries, "SERVER_STARTER_PORT"), std::nullopt);
-  EXPECT_EQ(value(entries, "EINHORN_FD_COUNT"), std::nullopt);
 }
 
-TEST(Environment, SpeaksTheOtherConventionsWhenAsked) {
+TEST(Environment, SpeaksTheOtherConventionsToo) {
   auto const listeners = two_listeners();
-  std::vector<config::Compat> const all = {config::Compat::Nginx, config::Compat::Einhorn,
-                                           config::Compat::ServerStarter};
+  std::vector<config::Compat> const all = {config::Compat::Nginx};
   auto const entries = build_environment({}, {.listeners = listeners, .compat = all});
   EXPECT_EQ(value(entries, "NGINX"), "3;4;");
   EXPECT_EQ(value(entries, "SERVER_STARTER_PORT"), "127.0.0.1:8080=3;/run/x.sock=4");
