@@ -25,6 +25,8 @@ struct ProcessInfo {
   std::uint64_t start_ticks = 0;  ///< since boot; with the pid it names one process for ever
   std::uint64_t rss_bytes = 0;
 
+  bool operator==(ProcessInfo const&) const = default;
+
   [[nodiscard]] bool ended() const { return state == 'Z' || state == 'X'; }
 };
 
