@@ -137,10 +137,10 @@ async::Task<void> Exchange::send(std::string head) {
   }
 }
 
-// Reads once if it must. Returns what the parser came to.
+// Reads once if there is nothing to go on with. Returns what the parser came to.
 async::Task<ResponseParser::Step> Exchange::step() {
   ResponseParser::Step result = or_throw(parser_.advance(buffer_));
-  if (result == ResponseParser::Step::NeedMore) {
+  if (result == ResponseParser::Step::NeedMore && !parser_.has_body()) {
     std::size_t const got = co_await socket_->read_some(buffer_, kClientReadBytes);
     if (got == 0) result = or_throw(parser_.end());
   }

@@ -17,7 +17,7 @@ namespace aether::http {
 namespace {
 
 // One read takes at most this much: a page of the kernel's socket buffer times four.
-constexpr std::size_t kReadBytes = 16 * 1024;
+constexpr std::size_t kRequestReadBytes = 16 * 1024;
 // A head and a body that fit together go out in one segment or two, without a second system call.
 constexpr std::size_t kJoinBytes = 32 * 1024;
 
@@ -152,7 +152,7 @@ async::Task<std::optional<Request>> Connection::read_request(RequestParser& pars
 
 async::Task<std::optional<std::size_t>> Connection::read_until(Instant deadline) {
   Duration const left = std::max(Duration::zero(), Duration(deadline - context_.clock.now()));
-  async::Task<std::size_t> reading = socket_.read_some(buffer_, kReadBytes);
+  async::Task<std::size_t> reading = socket_.read_some(buffer_, kRequestReadBytes);
   co_return co_await async::with_deadline(left, std::move(reading));
 }
 
@@ -263,7 +263,7 @@ async::Task<std::exception_ptr> Connection::run_stream(Response const& response,
 async::Task<void> Connection::watch_client() {
   try {
     while (buffer_.size() < context_.limits.header_bytes) {
-      std::size_t const got = co_await socket_.read_some(buffer_, kReadBytes);
+      std::size_t const got = co_await socket_.read_some(buffer_, kRequestReadBytes);
       if (got == 0) break;
     }
     if (buffer_.size() >= context_.limits.header_bytes) co_return;  // writes will tell
@@ -292,7 +292,7 @@ async::Task<void> Connection::discard() {
   std::size_t total = 0;
   while (total < kLingerBytesMax) {
     buffer_.clear();
-    std::size_t const got = co_await socket_.read_some(buffer_, kReadBytes);
+    std::size_t const got = co_await socket_.read_some(buffer_, kRequestReadBytes);
     if (got == 0) co_return;
     total += got;
   }

@@ -133,6 +133,7 @@ std::string SocketAddress::text() const {
 std::optional<SocketAddress> ip_address(std::string_view host, std::uint16_t port) {
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   std::string name(host);
+  if (name.contains('\0')) return std::nullopt;  // inet_pton would not look behind it
   sockaddr_in v4{};
   v4.sin_family = AF_INET;
   v4.sin_port = htons(port);

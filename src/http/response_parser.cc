@@ -90,6 +90,10 @@ Result<ResponseParser::Step> ResponseParser::end() {
   return Step::Done;
 }
 
+bool ResponseParser::has_body() const {
+  return !beast_->parser.get().body().empty();
+}
+
 std::string ResponseParser::take_body() {
   return std::exchange(beast_->parser.get().body(), {});
 }

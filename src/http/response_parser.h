@@ -33,6 +33,8 @@ class ResponseParser {
   [[nodiscard]] bool header_done() const { return header_done_; }
   /// From HeaderDone on: status and headers.
   [[nodiscard]] Response& head() { return response_; }
+  /// Whether take_body() has something to give.
+  [[nodiscard]] bool has_body() const;
   /// The piece of the body that came since the last call.
   [[nodiscard]] std::string take_body();
 
