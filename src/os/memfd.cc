@@ -72,6 +72,20 @@ Status Memfd::write(std::uint64_t offset, std::span<std::byte const> bytes) {
   return {};
 }
 
+Status Memfd::read(std::uint64_t offset, std::span<std::byte> bytes) const {
+  while (!bytes.empty()) {
+    ssize_t const got = ::pread(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail(system_error("read from a memfd"));
+    if (got == 0)
+      return fail(ErrorCode::LimitReached,
+                  fmt::format("a memfd of {} bytes has none at {}", size_, offset));
+    offset += static_cast<std::uint64_t>(got);
+    bytes = bytes.subspan(static_cast<std::size_t>(got));
+  }
+  return {};
+}
+
 Status Memfd::seal() {
   if (sealed()) return {};
   if (::fcntl(fd_.get(), F_ADD_SEALS, kAllSeals) == 0) return {};

@@ -29,6 +29,8 @@ class Memfd {
 
   /// Copies bytes in without mapping: a writable mapping would make seal() fail.
   Status write(std::uint64_t offset, std::span<std::byte const> bytes);
+  /// Fills `bytes` from `offset` on, without mapping. LimitReached if there are fewer.
+  Status read(std::uint64_t offset, std::span<std::byte> bytes) const;
   /// From here on nobody can change, shrink or grow it (SHRINK|GROW|WRITE|SEAL). EBUSY while
   /// anyone, in any process, has it mapped writable. Sealing twice is fine.
   Status seal();

@@ -13,7 +13,7 @@ namespace aether::relay {
 namespace {
 
 /// Between two looks at an accept queue: shorter than a request takes, long enough to cost nothing.
-constexpr Duration kQueueLook = std::chrono::microseconds(500);
+constexpr Duration kQueueLook = std::chrono::microseconds(50);
 
 steer::ListenMode mode_of(config::ListenMode mode) {
   switch (mode) {

@@ -138,7 +138,8 @@ class Load {
       return;
     }
     double const elapsed = std::chrono::duration<double>(now - begin_).count();
-    auto const wanted = static_cast<std::uint64_t>(elapsed * options_.rate);
+    // The n-th request is due at n / rate, the first one at once.
+    auto const wanted = static_cast<std::uint64_t>(elapsed * options_.rate) + 1;
     while (begun_ < wanted && !free_.empty() && !reached_max()) {
       auto const at =
           begin_ +

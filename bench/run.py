@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks of swaps: what clients notice, and what a handoff costs.
+
+Timings on a shared machine are noisy, so that each figure stands beside one of the same run: the
+same load without swaps, or one pass over the same memory. `others` is how many cores other
+processes used meanwhile.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+
+from aether import PYTHON, Aether, eventually, free_port  # noqa: E402
+import programs as test_programs  # noqa: E402  (tests/e2e)
+
+sys.path.insert(0, str(ROOT / "bench"))
+from holder import HOLDER  # noqa: E402
+
+TOOLS = Path(os.environ["AETHER_TOOLS"])
+MB = 1000 * 1000
+
+
+# ---- the machine -----------------------------------------------------------------------------------
+
+
+def cpu_times():
+    fields = [int(x) for x in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(fields), sum(fields) - fields[3] - fields[4]
+
+
+class Others:
+    """How many cores the whole machine used between enter and exit, less what we name as ours."""
+
+    def __enter__(self):
+        self.all, self.busy = cpu_times()
+        self.own = os.times()
+        self.began = time.monotonic()
+        return self
+
+    def __exit__(self, *_):
+        total, busy = cpu_times()
+        ticks = os.sysconf("SC_CLK_TCK")
+        self.cores = (busy - self.busy) / ticks / max(time.monotonic() - self.began, 1e-9)
+
+
+def machine():
+    cpu = next((l.split(":")[1].strip() for l in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in l), "?")
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) // 1024
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_mib": memory,
+        "kernel": platform.release(),
+        "python": subprocess.check_output([PYTHON, "--version"], text=True).strip(),
+        "load_average": os.getloadavg()[0],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def table(title, columns, rows):
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(column), *(len(row[i]) for row in texts)) for i, column in enumerate(columns)]
+    print(f"\n{title}")
+    print("  ".join(column.ljust(width) for column, width in zip(columns, widths)))
+    for row in texts:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)))
+    sys.stdout.flush()
+
+
+# ---- what clients notice ---------------------------------------------------------------------------
+
+
+def load(port, mode, rate):
+    words = [TOOLS / "aether-load", f"127.0.0.1:{port}", "--rate", str(rate), "--seconds", "600", "--clients", "50"]
+    if mode == "keep-alive":
+        words.append("--keep-alive")
+    return subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    process.send_signal(signal.SIGINT)
+    return json.loads(process.communicate(timeout=60)[0])
+
+
+def swaps_under_load(folder, name, mode, swaps, rate, quiet_seconds):
+    port = free_port()
+    if name == "asyncio":
+        command, handoff = test_programs.program(folder, "server.py", test_programs.ASYNCIO), False
+    else:
+        command, handoff = test_programs.program(folder, "holder.py", HOLDER), True
+    config = test_programs.service(command, listen=[f"127.0.0.1:{port}"], env={"SIZE": "50000", "MECHANISM": "pipe"})
+    config["orchestration"] = {"soak_time": "300ms", "state_handoff": handoff}
+    with Aether(folder / "aether", config) as aether:
+        quiet_load = load(port, mode, rate)
+        with Others() as quiet_cpu:
+            time.sleep(quiet_seconds)
+        quiet = finish(quiet_load)
+        swap_load = load(port, mode, rate)
+        with Others() as swap_cpu:
+            verdicts = [aether.reload() for _ in range(swaps)]
+        swapped = finish(swap_load)
+        assert all(v["verdict"] == "succeeded" for v in verdicts), verdicts
+        rss = int(Path(f"/proc/{aether.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "server": name, "clients": mode, "swaps": swaps, "rate": rate, "quiet": quiet, "swapped": swapped,
+        "cores_quiet": quiet_cpu.cores, "cores_swapped": swap_cpu.cores, "supervisor_rss_bytes": rss,
+        "blackout_ms_median": statistics.median(v["blackout_ms"] for v in verdicts),
+    }
+
+
+def bench_clients(folder, quick):
+    rows, results = [], []
+    for name in ("asyncio", "agent"):
+        for mode in ("new connections", "keep-alive"):
+            if name == "asyncio" and mode == "keep-alive":
+                continue  # That server answers each connection once.
+            result = swaps_under_load(folder / f"{name}-{mode[:3]}", name, mode, 5 if quick else 20, 400, 3 if quick else 8)
+            results.append(result)
+            for what, cores in (("quiet", "cores_quiet"), ("swapped", "cores_swapped")):
+                run = result[what]
+                rows.append([
+                    name, mode, 0 if what == "quiet" else result["swaps"], run["requests"], run["failed"],
+                    run["p50_us"], run["p99_us"], run["p999_us"], run["max_us"], f"{result[cores]:.1f}",
+                ])
+    table("Requests during swaps, against the same load without (latencies in us; nothing is retried)",
+          ["server", "clients", "swaps", "requests", "failed", "p50", "p99", "p99.9", "max", "cores used"], rows)
+    return results
+
+
+# ---- what a handoff costs --------------------------------------------------------------------------
+
+
+def memory_pass(size):
+    return json.loads(subprocess.check_output([TOOLS / "memory-pass", str(size)], text=True))
+
+
+def handoffs(folder, size, mechanism, swaps):
+    command = test_programs.program(folder, "holder.py", HOLDER)
+    config = test_programs.service(command, listen=["127.0.0.1:0"], env={"SIZE": str(size), "MECHANISM": mechanism})
+    config["orchestration"] = {"soak_time": "0s", "state_handoff": True}
+    config["handoff"] = {"mechanism": mechanism, "timeout": "60s"}
+    reports = []
+    with Aether(folder / "aether", config) as aether:
+        holding = lambda: sum("HOLDING" in line for line in aether.cli("logs", "-n", "1000").stdout.splitlines())
+        for number in range(swaps):
+            eventually(lambda: holding() > number, "the revision holds its memory")
+            report = aether.reload()
+            assert report["verdict"] == "succeeded", report
+            reports.append(report)
+    own = [r["handoff"]["export_ms"] + r["handoff"]["quiesce_ms"] for r in reports]
+    moved = [max(r["blackout_ms"] - o, 0.0) for r, o in zip(reports, own)]
+    ready = [sum(p["ms"] for p in r["phases"] if p["name"] not in ("soaking", "draining")) for r in reports]
+    return {
+        "size": size, "mechanism": mechanism, "swaps": swaps,
+        "blackout_ms": statistics.median(r["blackout_ms"] for r in reports),
+        "export_ms": statistics.median(own),
+        "beyond_export_ms": statistics.median(moved),
+        "time_to_ready_ms": statistics.median(ready),
+        "pass": memory_pass(size),
+    }
+
+
+def cold_boot(folder, size):
+    """The same program without Aether: started, and its memory read from a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = folder / "memory.bin"
+    piece = os.urandom(1 << 20)
+    with open(image, "wb") as file:
+        for at in range(0, size, len(piece)):
+            file.write(piece[: min(len(piece), size - at)])
+    command = test_programs.program(folder, "holder.py", HOLDER)
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "sdk" / "python"), "SIZE": str(size), "MECHANISM": "shm",
+           "BOOT_FROM": str(image), "PORT": str(free_port())}
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+        for line in process.stdout:
+            if "HOLDING" in line:
+                break
+        times.append((time.monotonic() - began) * 1000)
+        process.kill()
+        process.wait()
+    image.unlink()
+    return statistics.median(times)
+
+
+def bench_handoffs(folder, quick):
+    cases = [(50 * 1000, "pipe", 20), (100 * MB, "shm", 10), (1000 * MB, "shm", 5)]
+    if quick:
+        cases = [(50 * 1000, "pipe", 5), (100 * MB, "shm", 3)]
+    results, rows = [], []
+    for size, mechanism, swaps in cases:
+        result = handoffs(folder / f"{mechanism}-{size}", size, mechanism, swaps)
+        result["cold_boot_ms"] = cold_boot(folder / f"cold-{size}", size)
+        results.append(result)
+        beyond = max(result["beyond_export_ms"], 1e-3)
+        rows.append([
+            f"{size / MB:g} MB", mechanism, f"{result['blackout_ms']:.2f}", f"{result['export_ms']:.2f}",
+            f"{result['beyond_export_ms']:.2f}", f"{result['time_to_ready_ms']:.0f}",
+            f"{size / beyond * 1000 / 1e9:.2f}", f"{result['pass']['crc32c_fresh_map_ms']:.2f}",
+            f"{result['pass']['memcpy_ms']:.2f}", f"{result['cold_boot_ms']:.0f}",
+        ])
+    table("Handoff of memory (ms, medians; `beyond export` is the blackout less what the program itself takes)",
+          ["memory", "by", "blackout", "own export", "beyond export", "time to ready", "GB/s", "one CRC pass",
+           "one memcpy", "cold boot"], rows)
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--quick", action="store_true", help="fewer swaps, no gigabyte")
+    options = parser.parse_args()
+    about = machine()
+    print("Aether benchmarks on " + ", ".join(f"{key}: {value}" for key, value in about.items()))
+    with tempfile.TemporaryDirectory(prefix="aether-bench.") as folder:
+        figures = {
+            "machine": about,
+            "clients": bench_clients(Path(folder), options.quick),
+            "handoffs": bench_handoffs(Path(folder), options.quick),
+        }
+    rss = max(result["supervisor_rss_bytes"] for result in figures["clients"])
+    print(f"\nSupervisor: {rss / 2**20:.1f} MiB resident after the swaps (goal: 12)")
+    if options.json:
+        Path(options.json).write_text(json.dumps(figures, indent=2) + "\n")
+        print(f"Figures: {options.json}")
+
+
+if __name__ == "__main__":
+    main()
