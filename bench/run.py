@@ -55,7 +55,8 @@ class Others:
 
 
 def machine():
-    cpu = next((l.split(":")[1].strip() for l in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in l), "?")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), "?")
     memory = int(Path("/proc/meminfo").read_text().split()[1]) // 1024
     return {
         "cpu": cpu,
@@ -125,7 +126,8 @@ def bench_clients(folder, quick):
         for mode in ("new connections", "keep-alive"):
             if name == "asyncio" and mode == "keep-alive":
                 continue  # That server answers each connection once.
-            result = swaps_under_load(folder / f"{name}-{mode[:3]}", name, mode, 5 if quick else 20, 400, 3 if quick else 8)
+            result = swaps_under_load(folder / f"{name}-{mode[:3]}", name, mode,
+                                      5 if quick else 20, 400, 3 if quick else 8)
             results.append(result)
             for what, cores in (("quiet", "cores_quiet"), ("swapped", "cores_swapped")):
                 run = result[what]

@@ -49,7 +49,8 @@ class Loop {
 
 template <class T>
 Task<void> Loop::keep(Task<T> task, std::optional<T>* value) {
-  value->emplace(co_await std::move(task));
+  T result = co_await std::move(task);
+  value->emplace(std::move(result));
 }
 
 template <class T>

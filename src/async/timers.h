@@ -35,7 +35,8 @@ template <class T>
 namespace detail {
 template <class T>
 Task<void> keep(Task<T> task, std::optional<T>* value) {
-  value->emplace(co_await std::move(task));
+  T result = co_await std::move(task);
+  value->emplace(std::move(result));
 }
 }  // namespace detail
 

@@ -122,7 +122,8 @@ class Exchange {
 
 async::Task<void> Exchange::begin() {
   std::string head = or_throw(request_head(request_, endpoint_.host_header()));
-  socket_.emplace(co_await connect(endpoint_));
+  auto socket = co_await connect(endpoint_);
+  socket_.emplace(std::move(socket));
   co_await send(std::move(head));
   while (!parser_.header_done()) co_await step();
 }

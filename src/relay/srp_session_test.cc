@@ -30,8 +30,8 @@ using async::Task;
 using namespace std::chrono_literals;
 
 constexpr Duration kLong = 30s;
-constexpr std::string_view kHello =
-    R"({"role":"service","instance":"7","pid":1,"sdk":"test","capabilities":["export","shm","resume"]})";
+constexpr std::string_view kHello = R"({"role":"service","instance":"7","pid":1,"sdk":"test",)"
+                                    R"("capabilities":["export","shm","resume"]})";
 
 /// The child's side, frame by frame.
 class Child {

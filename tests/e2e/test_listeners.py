@@ -169,7 +169,8 @@ while True:
         else:
             connection, _ = unix.accept(); connection.sendall(str(os.getpid()).encode()); connection.close()
 """
-    aether = start(service(program(tmp_path, "both.py", text), listen=[f"udp://127.0.0.1:{port}", f"unix:{path}"], soak="0s"))
+    listen = [f"udp://127.0.0.1:{port}", f"unix:{path}"]
+    aether = start(service(program(tmp_path, "both.py", text), listen=listen, soak="0s"))
 
     def by_udp():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

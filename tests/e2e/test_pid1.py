@@ -88,7 +88,8 @@ time.sleep(3600)
 
 
 def test_a_child_that_ignores_sigterm_is_killed_at_its_stop_timeout(tmp_path):
-    text = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(3600)"
+    text = ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+            "print('up', flush=True); time.sleep(3600)")
     command = program(tmp_path, "stubborn.py", text)
     aether = Aether(tmp_path / "a", service(command, listen="none", stop_timeout="500ms")).start()
     eventually(lambda: "up" in aether.cli("logs").stdout, "it ignores SIGTERM now")
@@ -107,7 +108,8 @@ def test_a_stopped_child_is_killed_all_the_same(tmp_path):
 
 
 def test_a_second_sigterm_hurries(tmp_path):
-    text = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(3600)"
+    text = ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+            "print('up', flush=True); time.sleep(3600)")
     command = program(tmp_path, "stubborn.py", text)
     aether = Aether(tmp_path / "a", service(command, listen="none", stop_timeout="1h")).start()
     eventually(lambda: "up" in aether.cli("logs").stdout, "it ignores SIGTERM now")

@@ -224,4 +224,5 @@ def test_a_missing_python_is_named_with_what_there_is_instead(machine):
     # A machine that has python3 only, as Debian does.
     machine.begin('PATH="${PATH%%:/usr/sbin*}" exec aeterna start -c aeterna.yaml')
     eventually(lambda: "crash loop" in machine.output(), f"it gives up; output: {machine.output()}")
-    assert "python3" in next(line for line in machine.output().splitlines() if "python" in line and "revision" not in line)
+    lines = machine.output().splitlines()
+    assert "python3" in next(line for line in lines if "python" in line and "revision" not in line)

@@ -112,7 +112,8 @@ def stock(name, folder, port):
         return program(folder, "server.py", AIOHTTP), {}
     if name == "uvicorn":
         where = module(folder, "app", ASGI)
-        return [PYTHON, "-m", "uvicorn", "--fd", "{fd:web}", "--log-level", "warning", "--app-dir", where, "app:app"], {}
+        return [PYTHON, "-m", "uvicorn", "--fd", "{fd:web}", "--log-level", "warning",
+                "--app-dir", where, "app:app"], {}
     if name == "hypercorn":
         where = module(folder, "app", ASGI)
         return [PYTHON, "-m", "hypercorn", "--bind", "fd://{fd:web}", "app:app"], {"workdir": where}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cpp_scan
 
 LINE_MAX = 100
+PYTHON_LINE_MAX = 120  # Python has no formatter here, and its tests are full of texts.
 FILE_MAX = 400
 FUNCTION_MAX = 70
 NESTING_MAX = 3
@@ -85,9 +86,10 @@ def sizes(file):
         return
     if len(file.lines) > FILE_MAX:
         yield file.at("file-length", FILE_MAX + 1, f"{len(file.lines)} lines, at most {FILE_MAX}")
+    limit = PYTHON_LINE_MAX if file.is_python else LINE_MAX
     for number, line in enumerate(file.lines, 1):
-        if len(line) > LINE_MAX and "http" not in line:
-            yield file.at("line-length", number, f"{len(line)} columns, at most {LINE_MAX}")
+        if len(line) > limit and "http" not in line:
+            yield file.at("line-length", number, f"{len(line)} columns, at most {limit}")
 
 
 def function_sizes(file):

@@ -148,7 +148,8 @@ class FakeAether:
         """Runs Python code as a managed child; the listener is at fd 3."""
         env = {k: v for k, v in os.environ.items() if not k.startswith(("LISTEN_", "AETER", "AETHER_"))}
         env.update(
-            AETERNA_SDK_LOG="CRITICAL", PYTHONPATH=SDK, AETERNA_STATE_SOCK=self.path, AETERNA_MANAGED="1", AETHER_INSTANCE_ID="7"
+            AETERNA_SDK_LOG="CRITICAL", PYTHONPATH=SDK, AETERNA_STATE_SOCK=self.path,
+            AETERNA_MANAGED="1", AETHER_INSTANCE_ID="7"
         )
         env.update(environment)
         passed = ()
