@@ -17,8 +17,7 @@ struct HealthWatch::Watch {
   async::Event stopped;
 };
 
-HealthWatch::HealthWatch(Clock const& clock)
-    : clock_(clock) {}
+HealthWatch::HealthWatch(Clock const& clock) : clock_(clock) {}
 
 void HealthWatch::start(async::TaskGroup& tasks, config::HealthCheck const& check,
                         supervise::ProbeSpec probe, std::function<void(std::string)> sick) {
@@ -43,8 +42,7 @@ async::Task<void> HealthWatch::run(std::shared_ptr<Watch> watch) {
 
 async::Task<void> HealthWatch::ask(std::shared_ptr<Watch> watch) {
   for (;;) {
-    supervise::ProbeResult const result =
-        co_await supervise::probe(watch->clock, watch->probe);
+    supervise::ProbeResult const result = co_await supervise::probe(watch->clock, watch->probe);
     auto const verdict = watch->judge.observe(
         ProbeOutcome{.healthy = result.healthy, .reason = result.reason}, watch->clock.now());
     if (verdict) {
