@@ -39,8 +39,13 @@ class Beside {
           work();
           eventfd_write(ended_.get(), 1);
         }) {}
-  ~Beside() { thread_.join(); }
-  Task<void> ended() { return async::readable(ended_.get()); }
+  ~Beside() {
+    if (thread_.joinable()) thread_.join();
+  }
+  Task<void> ended() {
+    co_await async::readable(ended_.get());
+    thread_.join();
+  }
 
  private:
   os::UniqueFd ended_;
