@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 #include <limits>
 
@@ -103,6 +104,16 @@ TEST(Memfd, RefusesWhatDoesNotFit) {
             ErrorCode::LimitReached);
   EXPECT_EQ(Memfd::create("huge", std::numeric_limits<std::uint64_t>::max()).error().code(),
             ErrorCode::LimitReached);
+}
+
+TEST(Memfd, IsReadWithoutMappingButNotBeyondItsEnd) {
+  auto memory = Memfd::create("state", 5);
+  ASSERT_TRUE(memory->write(0, bytes_of("hello")));
+  std::array<std::byte, 3> some{};
+  EXPECT_TRUE(memory->read(2, some));
+  EXPECT_EQ(text_of(some), "llo");
+  EXPECT_EQ(memory->read(3, some).error().code(), ErrorCode::LimitReached);
+  EXPECT_TRUE(memory->read(100, {})) << "nothing is everywhere";
 }
 
 TEST(Memfd, TakesANameOfAnyLength) {
