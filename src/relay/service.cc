@@ -218,7 +218,7 @@ void Service::Impl::serving_lost(supervise::ServiceEnd end, std::string why) {
     problem_ = fmt::format(
         "crash loop: it ended {} times within {}; last: {}. Mend it, then run: "
         "aether reload {}",
-        loop->ends, format_duration(loop->within), why, name_);
+        loop->ends, humanize(loop->within), why, name_);
     log::error("{}: {}", name_, *problem_);
     set_life(Life::Down);
     return;

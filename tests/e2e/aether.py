@@ -20,7 +20,7 @@ SDK = Path(__file__).parents[2] / "sdk" / "python"
 PYTHON = os.environ.get("AETHER_TEST_PYTHON", "/usr/bin/python3")
 
 # Generous: a sanitizer build on two busy cores. Nothing waits this long when all is well.
-PATIENCE = 60.0
+PATIENCE = float(os.environ.get("AETHER_TEST_PATIENCE", "60"))
 
 
 def eventually(condition, what, patience=PATIENCE):
