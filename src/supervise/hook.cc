@@ -72,10 +72,9 @@ struct Run {
 };
 
 Result<std::unique_ptr<Run>> start(HookSpec const& spec) {
-  // Hooks have no socket of their own to be told by, so a number that is used once marks their
-  // processes. Unique on the machine together with our pid.
+  // Hooks have no socket of their own to be told by: a number that is used once marks them.
   static std::atomic<std::uint64_t> count{0};
-  std::string const id = fmt::format("{}-{}", ::getpid(), ++count);
+  std::string const id = fmt::format("{}-{}", own_tag(), ++count);
   TRY_ASSIGN(OutputPipe pipe, OutputPipe::open());
   os::SpawnSpec spawn{.argv = spec.command,
                       .environment = spec.environment,

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "supervise/instance.h"
 
-#include <unistd.h>
-
 #include <fmt/format.h>
 
 #include "base/log.h"
@@ -73,8 +71,8 @@ LaunchSpec launch_spec(config::Service const& service, RevisionId revision, Inst
 
 Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWorld world,
                                                     Events events) {
-  // Control groups of several Aethers may lie beside each other.
-  std::string const name = fmt::format("aether-{}-{}-{}", ::getpid(), spec.service, spec.instance);
+  std::string const tag = own_tag();
+  std::string const name = fmt::format("aether-{}-{}-{}", tag, spec.service, spec.instance);
   std::optional<os::Credentials> user;
   if (spec.user) {
     TRY_ASSIGN(user, os::find_credentials(*spec.user));
@@ -82,7 +80,7 @@ Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWor
   TRY(fill_inodes(spec.listeners));
   std::optional<uid_t> const speaker = user ? std::optional(user->uid) : std::nullopt;
   // The number alone: a service's name may be longer than a socket's path can be.
-  std::string path = fmt::format("{}/notify-{}.sock", spec.runtime_dir, spec.instance);
+  std::string path = fmt::format("{}/notify-{}-{}", spec.runtime_dir, spec.instance, tag);
   TRY_ASSIGN(NotifySocket notify, NotifySocket::open(std::move(path), speaker));
   TRY_ASSIGN(OutputPipe out, OutputPipe::open());
   TRY_ASSIGN(OutputPipe err, OutputPipe::open());

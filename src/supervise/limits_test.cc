@@ -54,8 +54,10 @@ CORO_TEST(Limits, EndAProgramThatTakesMoreMemoryThanItMay) {
   }
   InstanceRig rig(loop);
   rig.spec.limits = limits;
-  auto const instance = rig.python("wait_for_usr1()\nhoard = b'x' * (256 << 20)\nsay('alive')\n");
-  co_await async::sleep_for(50ms);
+  auto const instance =
+      rig.python("say('up')\nwait_for_usr1()\nhoard = b'x' * (256 << 20)\nsay('alive')\n");
+  bool const up = co_await rig.wait_line("up");
+  CO_ASSERT_TRUE(up);
   instance->signal_main(SIGUSR1);
   auto const exited = co_await rig.wait<event::Exited>();
   CO_ASSERT_TRUE(exited.has_value());

@@ -2,11 +2,14 @@
 #include "supervise/tree.h"
 
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 
 #include <fmt/format.h>
 
+#include "base/checksum.h"
 #include "base/log.h"
 #include "os/proc.h"
 
@@ -18,6 +21,14 @@ namespace {
 constexpr std::size_t kMainsMax = 64;
 
 }  // namespace
+
+std::string own_tag() {
+  struct stat name_space{};
+  (void)::stat("/proc/self/ns/pid", &name_space);
+  std::uint64_t const started = os::read_start_ticks(::getpid()).value_or(0);
+  std::string const name = fmt::format("{} {} {}", name_space.st_ino, ::getpid(), started);
+  return fmt::format("{:08x}", crc32c(name));
+}
 
 Result<Tree> Tree::start(os::SpawnSpec spec, std::string const& name, std::string mark,
                          KnownChildren* known) {

@@ -17,6 +17,10 @@
 
 namespace aether::supervise {
 
+/// Eight hex digits that tell this process from the others of the machine, those in other pid
+/// namespaces included, so that no two Aethers take each other's trees for their own.
+[[nodiscard]] std::string own_tag();
+
 class Tree {
  public:
   /// Spawns in a session of its own. `name` names its cgroup; `mark` is an entry of the child's
