@@ -138,11 +138,8 @@ void SwapWorld::perform(action::ExportMemory a) {
 void SwapWorld::perform(action::DeliverMemory a) {
   ProcessPtr const next = find(a.to);
   std::optional<std::uint64_t> const memory = std::exchange(exported_, std::nullopt);
-  if (!next || !next->runs() || plan_.delivery == Fate::Hangs) {
-    // Whoever hangs in it, hangs by its own fault.
-    if (next) next->waiting = false;
-    return;
-  }
+  if (!next || !next->runs()) return;
+  if (plan_.delivery == Fate::Hangs && memory) return;
   std::uint64_t const swap = swap_;
   agenda_.after(random_.between({}, milliseconds(20)), [this, swap, next, memory] {
     if (!next->runs()) return;
@@ -263,6 +260,8 @@ void SwapWorld::perform(action::Fail const&) {
   ++verdicts_;
   ++statistics_.failed;
   if (auto const* idle = std::get_if<Idle>(&state_)) serving_ = idle->serving;
+  ProcessPtr const serving = find(serving_);
+  if (serving && serving->reported) plan_restart();
 }
 
 void SwapWorld::perform(action::GiveUp const&) {
