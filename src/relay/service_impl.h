@@ -134,6 +134,8 @@ class Service::Impl {
   async::Task<void> release(RevisionId revision);
   async::Task<void> resume(RevisionId revision, std::optional<State> memory);
   async::Task<void> answer_without_memory(InstanceId instance);
+  void ready_after_memory(InstanceId instance);
+  async::Task<void> mark_ready_after_memory(InstanceId instance);
   [[nodiscard]] std::shared_ptr<SrpSession> session(RevisionId revision) const;
   [[nodiscard]] bool holds_memory(RevisionId revision) const;
 

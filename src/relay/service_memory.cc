@@ -6,12 +6,17 @@
 
 #include <fmt/format.h>
 
+#include "async/timers.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "relay/service_impl.h"
 
 namespace aether::relay {
 namespace {
+
+/// With `ready: auto`, a program that has its memory is ready when it waits for connections or says
+/// READY=1; one whose waiting cannot be seen from outside is taken for ready after this time.
+constexpr Duration kReadyAfterMemory = std::chrono::seconds(3);
 
 Mechanism mechanism_of(config::Service const& spec) {
   return spec.handoff.mechanism == config::Mechanism::Shm ? Mechanism::Shm : Mechanism::Pipe;
@@ -98,8 +103,21 @@ async::Task<void> Service::Impl::answer_without_memory(InstanceId id) {
   if (!open) co_return;
   Status const told = co_await open->deliver(std::nullopt, Mechanism::Pipe, kAnswerLimit);
   if (!told) log::warn("{}: instance {}: {}", name_, id, told.error().describe());
+  if (told) ready_after_memory(id);
+}
+
+void Service::Impl::ready_after_memory(InstanceId id) {
   auto const found = instances_.find(id);
-  if (told && found != instances_.end()) found->second->mark_ready_by_sdk();
+  if (found == instances_.end() || found->second->is_ready()) return;
+  config::Ready const& ready = specs_.at(found->second->revision()).ready;
+  if (!std::holds_alternative<config::ReadyAuto>(ready)) return;
+  tasks_.spawn("ready after memory", mark_ready_after_memory(id));
+}
+
+async::Task<void> Service::Impl::mark_ready_after_memory(InstanceId id) {
+  co_await async::sleep_for(kReadyAfterMemory);
+  auto const found = instances_.find(id);
+  if (found != instances_.end()) found->second->mark_ready_by_sdk();
 }
 
 Result<SrpListener> Service::Impl::on_listen(InstanceId id, std::string const& address) {
@@ -173,10 +191,8 @@ async::Task<void> Service::Impl::deliver_memory(SwapId swap, RevisionId to) {
   if (current_->blind_since) {
     current_->report.blackout = deps_.clock.now() - *current_->blind_since;
   }
-  bool const also_ready = std::holds_alternative<config::ReadyAuto>(specs_.at(to).ready);
-  post(event::Delivered{.also_ready = also_ready});
-  supervise::Instance* const instance = find(to);
-  if (also_ready && instance != nullptr) instance->mark_ready_by_sdk();
+  post(event::Delivered{});
+  ready_after_memory(next->instance());
 }
 
 void Service::Impl::perform(action::Release action) {
