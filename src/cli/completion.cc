@@ -9,19 +9,19 @@
 namespace aether::cli {
 namespace {
 
+// clang-format off: the formatter takes parts of shell scripts for code
 constexpr char const* kBash = R"sh(# bash completion: source <(aether completion bash)
 _aether() {
-  local program="${COMP_WORDS[0]}" word="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}"
-  case "$previous" in
+  local program="${COMP_WORDS[0]}" word="${COMP_WORDS[COMP_CWORD]}"
+  local words
+  case "${COMP_WORDS[COMP_CWORD-1]}" in
     -c|--config|validate) COMPREPLY=($(compgen -f -- "$word")); return ;;
-    -o|--output) COMPREPLY=($(compgen -W "text json" -- "$word")); return ;;
-    completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$word")); return ;;
-    reload|rollback|status|logs)
-      COMPREPLY=($(compgen -W "$("$program" words services 2>/dev/null)" -- "$word"));
-return;
-;
-esac COMPREPLY = ($(compgen - W "$(" $program
-                                " words commands 2>/dev/null) -c -v -o --help --version" --"$word"))
+    -o|--output) words="text json" ;;
+    completion) words="bash zsh fish" ;;
+    reload|rollback|status|logs) words="$("$program" words services 2>/dev/null)" ;;
+    *) words="$("$program" words commands 2>/dev/null) -c -v -o --help --version" ;;
+  esac
+  COMPREPLY=($(compgen -W "$words" -- "$word"))
 }
 complete -F _aether aether aeterna aetheris
 )sh";
@@ -34,7 +34,9 @@ _aether() {
     -c|--config|validate) _files; return ;;
     -o|--output) compadd text json; return ;;
     completion) compadd bash zsh fish; return ;;
-    reload|rollback|status|logs) compadd -- ${(f)"$("$program" words services 2>/dev/null)"}; return ;;
+    reload|rollback|status|logs)
+      compadd -- ${(f)"$("$program" words services 2>/dev/null)"}
+      return ;;
   esac
   compadd -- ${(f)"$("$program" words commands 2>/dev/null)"} -c -v -o --help --version
 }
@@ -51,6 +53,7 @@ for program in aether aeterna aetheris
   complete -c $program -s v -l verbose
 end
 )sh";
+// clang-format on
 
 }  // namespace
 

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "relay/service_impl.h"
 #include "relay/swap_policy.h"
+#include "supervise/printable.h"
 
 namespace aether::relay {
 namespace {
@@ -52,7 +53,8 @@ std::string why_exited(supervise::event::Exited const& exited) {
       break;
   }
   if (exited.was_ready) return why;
-  for (std::string const& line : exited.last_lines) why += fmt::format("\n  | {}", line);
+  for (std::string const& line : exited.last_lines)
+    why += fmt::format("\n  | {}", supervise::excerpt(line));
   return why;
 }
 

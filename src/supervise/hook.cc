@@ -167,7 +167,7 @@ Status hook_status(std::string const& name, HookResult const& result) {
                 name, humanize(result.took))
           : fmt::format("the hook \"{}\" {}", name, result.status.describe());
   if (!result.last_lines.empty()) message += "; its last lines of output:";
-  for (std::string const& line : result.last_lines) message += "\n  " + line;
+  for (std::string const& line : result.last_lines) message += "\n  " + excerpt(line);
   return fail(ErrorCode::HookFailed, std::move(message));
 }
 

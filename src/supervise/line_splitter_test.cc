@@ -121,5 +121,12 @@ TEST(Printable, CutsBinaryDataAtTheLimit) {
   EXPECT_EQ(cut_position("abc", 10), 3U);
 }
 
+TEST(Excerpt, KeepsAnErrorReadable) {
+  EXPECT_EQ(excerpt("no database"), "no database");
+  EXPECT_EQ(excerpt(std::string(kExcerptMax, 'x')), std::string(kExcerptMax, 'x'));
+  EXPECT_EQ(excerpt(std::string(kExcerptMax + 1, 'x')), std::string(kExcerptMax, 'x') + "...");
+  EXPECT_TRUE(excerpt(std::string(kExcerptMax - 1, 'x') + "ü").ends_with("x..."));
+}
+
 }  // namespace
 }  // namespace aether::supervise

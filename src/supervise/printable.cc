@@ -59,4 +59,9 @@ std::size_t cut_position(std::string_view bytes, std::size_t limit) {
   return limit;
 }
 
+std::string excerpt(std::string_view line) {
+  if (line.size() <= kExcerptMax) return std::string(line);
+  return std::string(line.substr(0, cut_position(line, kExcerptMax))) + "...";
+}
+
 }  // namespace aether::supervise

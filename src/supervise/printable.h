@@ -20,4 +20,9 @@ enum class Controls : std::uint8_t {
 /// If no character ends within the last four bytes (binary data), it is `limit` itself.
 [[nodiscard]] std::size_t cut_position(std::string_view bytes, std::size_t limit);
 
+/// Of a line of output this much is told in an error: lines of binary data have kilobytes.
+inline constexpr std::size_t kExcerptMax = 400;
+/// The line, or its first kExcerptMax bytes and "...".
+[[nodiscard]] std::string excerpt(std::string_view line);
+
 }  // namespace aether::supervise
