@@ -4,10 +4,14 @@
 import http.client
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 from aether import Aether, eventually, free_port
 from programs import ASYNCIO, program
+
+# Each revision that leaves while another one does can leave one spare lane behind.
+SPARE_LANES = 2
 
 
 def processes_of(folder):
@@ -121,6 +125,11 @@ class Rig:
         assert self.pid() == swap["pid"] != old
         eventually(lambda: processes_of(self.folder) == [swap["pid"]], "only the new process is left")
         try:
-            eventually(lambda: self.open_files() == self.fds, "no more files are open than before")
+            eventually(self.as_few_files_as_before, "no more files are open than before")
         except AssertionError as slow:
             raise AssertionError(f"{slow}; now {self.open_files()}, before {self.fds}") from None
+
+    def as_few_files_as_before(self):
+        more = Counter(self.open_files()) - Counter(self.fds)
+        # Lanes kept for the next revisions (src/steer/listener.h) are no leak.
+        return not more or (set(more) == {"socket:[N]"} and more.total() <= SPARE_LANES)
