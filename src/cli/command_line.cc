@@ -180,6 +180,7 @@ std::string program_name(char const* argv0) {
 int explain(Error const& error) {
   Paint const paint = paint_for(stderr);
   fmt::print(stderr, "{}error{}: {}\n", paint.red, paint.reset, error.describe());
+  fmt::print(stderr, "  {}{}{}\n", paint.dim, info(error.code()).cure, paint.reset);
   return error.code() == ErrorCode::UsageInvalid ? kUsage : kFailed;
 }
 

@@ -28,7 +28,7 @@ namespace json = boost::json;
 
 /// The first byte on the pipe from a background Aether to the command that started it.
 constexpr char kServes = '+';
-constexpr char kRefused = '-';
+constexpr char kRefused = '-';  ///< Then one byte, the error's code, and its message.
 
 void print_started(api::ControlPlane const& control) {
   Paint const paint = paint_for(stdout);
@@ -91,7 +91,8 @@ int run_background(config::Config config, os::UniqueFd told) {
   options.started = [&tell](api::ControlPlane const&) { tell(std::string(1, kServes)); };
   daemon::Daemon daemon(std::move(config), std::move(options), clock);
   if (auto prepared = daemon.prepare(); !prepared) {
-    tell(kRefused + prepared.error().describe());
+    auto const code = static_cast<char>(prepared.error().code());
+    tell(std::string{kRefused, code} + prepared.error().message());
     return kFailed;
   }
   return daemon.run();
@@ -135,8 +136,11 @@ Result<int> start_background(Globals const& globals, config::Config config) {
     fmt::print("Aether runs in the background (PID: {}); log: {}\n", child, names.log_file);
     return status(globals, {});
   }
-  std::string const why = told.empty() ? "it ended before it served" : told.substr(1);
-  return fail(ErrorCode::ExitedEarly, fmt::format("{}; its log is {}", why, names.log_file));
+  if (told.starts_with(kRefused) && told.size() >= 2) {
+    return fail(static_cast<ErrorCode>(told[1]), told.substr(2));
+  }
+  return fail(ErrorCode::ExitedEarly,
+              fmt::format("it ended before it served; its log is {}", names.log_file));
 }
 
 }  // namespace
