@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import os
 import socket
 import threading
@@ -196,7 +197,7 @@ def _blocking(sock):
 
 def _threadsafe(hook):
     """A coroutine function runs on the loop that was running when it was registered."""
-    if not asyncio.iscoroutinefunction(hook):
+    if not inspect.iscoroutinefunction(hook):
         return hook
     loop = asyncio.get_running_loop()
     return lambda *args: asyncio.run_coroutine_threadsafe(hook(*args), loop).result()

@@ -111,6 +111,8 @@ def forward(handler, listener, body, body_left):
             _copy_body(handler.rfile, upstream, body_left)
             lines, rest = _read_head(upstream)
             answered = True
+            if any(line.lower().startswith(b"content-type: text/event-stream") for line in lines):
+                handler.passed_stream = upstream  # ended when this process is: it may be endless
             handler.wfile.write(_answer_head(lines) + rest)
             upstream.settimeout(None)  # a stream may be silent for long
             while True:
@@ -125,4 +127,5 @@ def forward(handler, listener, body, body_left):
             log.error("a request was not passed on: %s", error)
             handler.send_error(502, explain=str(error))
     finally:
+        handler.passed_stream = None
         handler.close_connection = True

@@ -66,6 +66,7 @@ class RelayingHandler:
     _idle = True
     _streaming = False
     _interim = False
+    passed_stream = None  # the next revision's side of an event stream that is passed on
 
     def stream(self):
         """A context manager for a long answer; see Stream. What follows it is outside the turn."""
@@ -197,12 +198,14 @@ class RelayingHandler:
         raise BodyError(431)
 
     def last_chance(self):
-        """Draining: an idle connection gets no further request, unless one has come already."""
-        if self._idle:
-            try:
-                self.connection.shutdown(socket.SHUT_RD)
-            except OSError:
-                pass
+        """Draining: an idle connection gets no further request, unless one has come already; a
+        stream that is passed on ends, and its client comes back to the next revision itself."""
+        ending = self.connection if self._idle else self.passed_stream
+        try:
+            if ending is not None:
+                ending.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
 
 
 def relaying(handler):

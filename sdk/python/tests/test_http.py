@@ -33,6 +33,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/events":
             self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
             with self.stream() as stream:
                 self.wfile.write(b"begun\\n")
@@ -157,6 +158,17 @@ class Swap(unittest.TestCase):
         self.assertEqual(response.readline(), b"begun\n")
         self.swap()
         self.assertEqual(response.read(), b"moved\n")
+
+    def test_a_stream_asked_for_on_an_old_connection_is_passed_on_and_does_not_hold_up_the_end(self):
+        connection = self.connect()
+        call(connection)
+        self.swap()
+        connection.request("GET", "/events")
+        response = connection.getresponse()
+        self.assertEqual(response.readline(), b"begun\n")
+        self.old.send_signal(signal.SIGTERM)
+        self.assertEqual(response.read(), b"")
+        self.assertEqual(self.old.stdout.readline(), "drained\n")
 
     def test_a_swap_that_is_taken_back_leaves_the_connection_where_it_was(self):
         connection = self.connect()
