@@ -222,8 +222,8 @@ struct Table : swap::Moves {
         Cases{
             [&](event::NextReady) { soak(s); },
             [&](event::NextAskedMemory) { perform(action::DeliverMemory{s.next}); },
-            [&](event::NextSick const& e) { roll_back(s, e.why); },
-            [&](event::RollbackRequested const& e) { roll_back(s, e.why); },
+            [&](event::NextSick const& e) { roll_back_served(s, e.why); },
+            [&](event::RollbackRequested const& e) { roll_back_served(s, e.why); },
             [&](event::NextExited const& e) { next_died(s, e.why); },
             [&](event::OldExited) {
               if (!s.old_alive) return;
@@ -233,8 +233,8 @@ struct Table : swap::Moves {
             },
             [&](event::Tick) {
               if (now >= s.due) {
-                roll_back(s, late("the new revision has its memory but did not become ready",
-                                  policy.launch_limit));
+                roll_back_served(s, late("the new revision has its memory but did not become ready",
+                                         policy.launch_limit));
               }
             },
             [](OneOf<event::ReloadRequested, event::PreflightPassed, event::PreflightFailed,
@@ -246,8 +246,8 @@ struct Table : swap::Moves {
 
   void in(Soaking s, SwapEvent const& event) {
     std::visit(Cases{
-                   [&](event::NextSick const& e) { roll_back(s, e.why); },
-                   [&](event::RollbackRequested const& e) { roll_back(s, e.why); },
+                   [&](event::NextSick const& e) { roll_back_served(s, e.why); },
+                   [&](event::RollbackRequested const& e) { roll_back_served(s, e.why); },
                    [&](event::NextExited const& e) { next_died(s, e.why); },
                    // It asked after it was taken for ready: it must not wait for ever.
                    [&](event::NextAskedMemory) { perform(action::DeliverMemory{s.next}); },
@@ -312,16 +312,16 @@ struct Table : swap::Moves {
 
   void in(RollingBack s, SwapEvent const& event) {
     using Stage = RollingBack::Stage;
+    bool const leaves = s.stage == Stage::EmptyingQueue || s.stage == Stage::StoppingNext;
     std::visit(
         Cases{
             [&](event::Reclaimed e) {
               if (s.stage == Stage::Reclaiming) end_next(s, e.memory);
             },
-            [&](event::NextExited) { next_gone(s); },
-            // It may yet be the one that serves on.
-            [&](event::NextAskedMemory) {
-              if (s.stage == Stage::Reclaiming) perform(action::DeliverMemory{s.next});
+            [&](event::QueueEmpty) {
+              if (s.stage == Stage::EmptyingQueue) stop_next(s);
             },
+            [&](event::NextExited) { next_gone(s); },
             [&](event::OldExited) {
               if (!s.old_alive) return;
               s.old_alive = false;
@@ -329,14 +329,22 @@ struct Table : swap::Moves {
               if (s.stage == Stage::Reclaiming) return serve_on_with_next(s);
               state = s;
             },
-            [&](event::Tick) {
-              if (now < s.due) return;
-              s.stage == Stage::Reclaiming ? end_next(s, false) : next_gone(s);
+            // It may yet be the one that serves on.
+            [&](event::NextAskedMemory) {
+              if (s.stage == Stage::Reclaiming) perform(action::DeliverMemory{s.next});
             },
-            [](OneOf<event::RollbackRequested, event::NextSick, event::ReloadRequested,
-                     event::PreflightPassed, event::PreflightFailed, event::NextReady,
-                     event::QueueEmpty, event::Exported, event::ExportFailed, event::Delivered,
-                     event::DeliveryFailed, event::OldReady> auto const&) {},
+            // The way back is being taken already; whoever asks again wants it to hurry.
+            [&](event::RollbackRequested const&) {
+              if (!leaves) return;
+              kill_next(s);
+              state = s;
+            },
+            [&](event::Tick) {
+              if (now >= s.due) rollback_late(s);
+            },
+            [](OneOf<event::NextSick, event::ReloadRequested, event::PreflightPassed,
+                     event::PreflightFailed, event::NextReady, event::Exported, event::ExportFailed,
+                     event::Delivered, event::DeliveryFailed, event::OldReady> auto const&) {},
         },
         event);
   }

@@ -97,10 +97,13 @@ struct Draining : Sides {
   Stage stage = Stage::EmptyingQueue;
 };
 struct RollingBack : Sides {
-  enum class Stage : std::uint8_t { Reclaiming, EndingNext };
+  /// EmptyingQueue and StoppingNext only for a new one that has served: what it accepted it may
+  /// still answer, while the old one serves again.
+  enum class Stage : std::uint8_t { Reclaiming, EmptyingQueue, StoppingNext, EndingNext };
   Instant due;
   Stage stage = Stage::EndingNext;
   std::string reason;
+  bool next_served = false;
 };
 /// Exclusive only: the old revision is started again because the new one failed.
 struct Relaunching : Sides {

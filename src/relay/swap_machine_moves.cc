@@ -128,33 +128,83 @@ void Moves::fail_idle(Sides const& sides, std::string why) {
   state = Idle{sides.old};
 }
 
-void Moves::roll_back(Sides sides, std::string why) {
+void Moves::roll_back(Sides const& sides, std::string why) {
+  begin_rollback(RollingBack{sides, {}, {}, std::move(why), false});
+}
+
+void Moves::roll_back_served(Sides const& sides, std::string why) {
+  begin_rollback(RollingBack{sides, {}, {}, std::move(why), true});
+}
+
+void Moves::begin_rollback(RollingBack s) {
   perform(action::StopJudge{});
   if (exclusive()) {
-    perform(action::Kill{sides.next});
-    state =
-        Relaunching{sides, now + policy.stop_limit, Relaunching::Stage::EndingNext, std::move(why)};
+    perform(action::Kill{s.next});
+    state = Relaunching{s, now + policy.stop_limit, Relaunching::Stage::EndingNext,
+                        std::move(s.reason)};
     return;
   }
   // Without an old process the new one keeps the connections until it is gone.
-  if (sides.old_alive && sides.steered != sides.old) steer(sides, sides.old);
-  if (sides.memory == Memory::Moved) {
-    perform(action::ReclaimMemory{sides.next});
-    state = RollingBack{sides, now + policy.handoff_limit, RollingBack::Stage::Reclaiming,
-                        std::move(why)};
+  if (s.old_alive && s.steered != s.old) steer(s, s.old);
+  if (s.memory == Memory::Moved) {
+    perform(action::ReclaimMemory{s.next});
+    s.stage = RollingBack::Stage::Reclaiming;
+    s.due = now + policy.handoff_limit;
+    state = std::move(s);
     return;
   }
-  end_next(RollingBack{sides, {}, {}, std::move(why)}, false);
+  end_next(std::move(s), false);
 }
 
 void Moves::end_next(RollingBack s, bool with_reclaimed_memory) {
+  bool const gave_memory_back = s.memory == Memory::Moved && with_reclaimed_memory;
+  bool const has_no_memory = s.memory == Memory::Untouched;
+  if (s.old_alive && s.next_served && (gave_memory_back || has_no_memory)) {
+    resume_old(s, with_reclaimed_memory);
+    // What it still holds it passes on to the old one, which has the memory again.
+    if (gave_memory_back) perform(action::Release{s.next});
+    perform(action::WatchQueue{s.next});
+    s.stage = RollingBack::Stage::EmptyingQueue;
+    s.due = now + policy.empty_queue_limit;
+    state = std::move(s);
+    return;
+  }
   // In this order, so that two processes never change the same memory: the new one may have
   // begun to, without our having heard of it.
-  perform(action::Kill{s.next});
+  kill_next(s);
   resume_old(s, with_reclaimed_memory);
-  s.stage = RollingBack::Stage::EndingNext;
+  state = std::move(s);
+}
+
+void Moves::stop_next(RollingBack s) {
+  perform(action::Stop{s.next});
+  s.stage = RollingBack::Stage::StoppingNext;
   s.due = now + policy.stop_limit;
   state = std::move(s);
+}
+
+void Moves::kill_next(RollingBack& s) {
+  perform(action::Kill{s.next});
+  s.stage = RollingBack::Stage::EndingNext;
+  s.due = now + policy.stop_limit;
+}
+
+void Moves::rollback_late(RollingBack s) {
+  switch (s.stage) {
+    case RollingBack::Stage::Reclaiming:
+      end_next(std::move(s), false);
+      break;
+    case RollingBack::Stage::EmptyingQueue:
+      stop_next(std::move(s));
+      break;
+    case RollingBack::Stage::StoppingNext:
+      kill_next(s);
+      state = std::move(s);
+      break;
+    case RollingBack::Stage::EndingNext:
+      next_gone(std::move(s));
+      break;
+  }
 }
 
 void Moves::resume_old(Sides& sides, bool with_reclaimed_memory) {
@@ -169,7 +219,7 @@ void Moves::next_died(Sides sides, std::string why) {
     relaunch(Relaunching{sides, {}, {}, std::move(why)});
     return;
   }
-  next_gone(RollingBack{sides, {}, {}, std::move(why)});
+  next_gone(RollingBack{sides, {}, {}, std::move(why), false});
 }
 
 void Moves::next_gone(RollingBack s) {

@@ -52,8 +52,14 @@ struct Moves {
 
   /// Back to idle with the old revision, which serves; or does not, when its process is gone too.
   void fail_idle(Sides const& sides, std::string why);
-  void roll_back(Sides sides, std::string why);
+  void roll_back(Sides const& sides, std::string why);
+  /// As roll_back, of a new revision that has accepted connections already.
+  void roll_back_served(Sides const& sides, std::string why);
+  void begin_rollback(RollingBack s);
   void end_next(RollingBack s, bool with_reclaimed_memory);
+  void stop_next(RollingBack s);
+  void kill_next(RollingBack& s);
+  void rollback_late(RollingBack s);
   void resume_old(Sides& sides, bool with_reclaimed_memory);
   /// The new process died by itself: there is nothing to end, the way back is one step.
   void next_died(Sides sides, std::string why);

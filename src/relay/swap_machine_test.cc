@@ -296,7 +296,25 @@ TEST_F(SwapMachine, ResumesTheOldRevisionWithTheMemoryOfASickNewOne) {
   soaking_with_memory();
   EXPECT_EQ(tell(event::NextSick{"health probe failed"}),
             (Words{"stop-judge", "steer-to 1", "reclaim-memory 2"}));
-  EXPECT_EQ(tell(event::Reclaimed{.memory = true}), (Words{"kill 2", "resume 1 reclaimed"}));
+  EXPECT_EQ(tell(event::Reclaimed{.memory = true}),
+            (Words{"resume 1 reclaimed", "release 2", "watch-queue 2"}));
+  EXPECT_EQ(tell(event::QueueEmpty{}), (Words{"stop 2"}));
+  EXPECT_EQ(tell(event::NextExited{}), (Words{"retire-lane 2", "fail"}));
+}
+
+TEST_F(SwapMachine, LetsASickRevisionAnswerWhatItHasAcceptedWhileTheOldOneServesAgain) {
+  soaking();
+  EXPECT_EQ(tell(event::NextSick{"health probe failed"}),
+            (Words{"stop-judge", "steer-to 1", "watch-queue 2"}));
+  EXPECT_EQ(tell(event::QueueEmpty{}), (Words{"stop 2"}));
+  EXPECT_EQ(too_late(), (Words{"kill 2"}));
+  EXPECT_EQ(tell(event::NextExited{}), (Words{"retire-lane 2", "fail"}));
+}
+
+TEST_F(SwapMachine, KillsASickRevisionAtOnceWhenAskedASecondTime) {
+  soaking();
+  tell(event::NextSick{"health probe failed"});
+  EXPECT_EQ(tell(event::RollbackRequested{}), (Words{"kill 2"}));
   EXPECT_EQ(tell(event::NextExited{}), (Words{"retire-lane 2", "fail"}));
 }
 
