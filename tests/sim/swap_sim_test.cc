@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random swaps with faults between any two actions. The seed is printed at the start and with each
 // failure; AETHER_SIM_SEED=<seed> repeats a run exactly.
+#include <cstdio>
 #include <cstdlib>
 #include <optional>
 #include <string>
@@ -45,6 +46,7 @@ std::string replay(std::uint64_t seed, std::uint64_t swaps) {
 
 Statistics simulate(std::uint64_t seed, std::uint64_t swaps) {
   fmt::print("swap simulation: seed {} swaps {}\n", seed, swaps);
+  std::fflush(stdout);
   SwapWorld world(seed);
   try {
     for (std::uint64_t i = 0; i < swaps; ++i) world.swap_once();
@@ -57,10 +59,11 @@ Statistics simulate(std::uint64_t seed, std::uint64_t swaps) {
 
 void report(Statistics const& s) {
   fmt::print(
-      "{} swaps: {} succeeded, {} failed, {} gave up; {} happenings; {} connections, {} died "
+      "{} swaps: {} succeeded ({} of them had to), {} failed, {} gave up; {} happenings; {} "
+      "connections, {} died "
       "with a process; memory whole in {}, brought back in {}\n",
-      s.swaps, s.succeeded, s.failed, s.gave_up, s.happenings, s.connections, s.dropped,
-      s.memory_checked, s.reclaimed);
+      s.swaps, s.succeeded, s.had_to_succeed, s.failed, s.gave_up, s.happenings, s.connections,
+      s.dropped, s.memory_checked, s.reclaimed);
 }
 
 TEST(SwapSimulation, KeepsEveryPromiseOverAHundredThousandSwapsWithFaults) {

@@ -86,7 +86,8 @@ void SwapWorld::dies(ProcessPtr const& process) {
   dropped_ += std::exchange(process->held, 0U);
   if (process->owner) may_forget_ = true;
   process->owner = false;
-  Duration const most = random_.one_in(50) ? milliseconds(300) : milliseconds(5);
+  bool const late = !plan_.must_succeed && random_.one_in(50);
+  Duration const most = late ? milliseconds(300) : milliseconds(5);
   agenda_.after(random_.between(milliseconds(0), most), [this, process] { exit_seen(process); });
 }
 

@@ -33,6 +33,7 @@ struct Statistics {
   std::uint64_t swaps = 0;
   std::uint64_t succeeded = 0;
   std::uint64_t failed = 0;
+  std::uint64_t had_to_succeed = 0;
   std::uint64_t gave_up = 0;
   std::uint64_t happenings = 0;
   std::uint64_t connections = 0;
@@ -89,7 +90,9 @@ class SwapWorld {
     bool asks_late = false;     ///< ... after it was taken for ready.
     bool ignores_stop = false;  ///< The old one does nothing on its stop signal.
     bool immortal = false;      ///< A killed process stays longer than the stop limit.
-    std::uint64_t sudden = 0;   ///< One action in so many is preceded by a sudden death; 0: none.
+    /// Nothing goes wrong that the policy does not allow for: the swap must succeed.
+    bool must_succeed = false;
+    std::uint64_t sudden = 0;  ///< One action in so many is preceded by a sudden death; 0: none.
   };
 
   // swap_world.cc: the service's life and the clients.
@@ -137,6 +140,7 @@ class SwapWorld {
 
   // swap_world_checks.cc: the plan of a swap, and what must hold.
   void draw_plan();
+  void let_it_succeed();
   void plan_disturbances();
   void disturb();
   void settle();
@@ -161,7 +165,9 @@ class SwapWorld {
   std::uint64_t swap_ = 0;  ///< The number of the running swap, or of the last one.
   RevisionId old_, next_;
   std::uint64_t revisions_ = 1;
+  ProcessPtr old_process_;  ///< The old revision's, as the swap began.
   int verdicts_ = 0;
+  bool succeeded_ = false;
   bool gave_up_ = false;
 
   RevisionId serving_;

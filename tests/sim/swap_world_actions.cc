@@ -18,8 +18,9 @@ void SwapWorld::tell(SwapEvent event) {
 }
 
 void SwapWorld::tell_later(SwapEvent event) {
-  if (random_.one_in(60)) return note(fmt::format("lost: {}", event_name(event)));
-  Duration const most = random_.one_in(40) ? milliseconds(3000) : milliseconds(8);
+  bool const reliable = plan_.must_succeed;
+  if (!reliable && random_.one_in(60)) return note(fmt::format("lost: {}", event_name(event)));
+  Duration const most = !reliable && random_.one_in(40) ? milliseconds(3000) : milliseconds(8);
   int const copies = random_.one_in(50) ? 2 : 1;
   for (int copy = 0; copy < copies; ++copy) {
     std::uint64_t const swap = swap_;
@@ -249,6 +250,7 @@ void SwapWorld::perform(action::RetireLane a) {
 
 void SwapWorld::perform(action::Succeed const&) {
   ++verdicts_;
+  succeeded_ = true;
   ++statistics_.succeeded;
   serving_ = next_;
   // It may have died while the verdict was on its way.

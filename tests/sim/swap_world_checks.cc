@@ -27,7 +27,9 @@ void SwapWorld::swap_once() {
   ++statistics_.swaps;
   old_ = serving_;
   next_ = RevisionId{++revisions_};
+  old_process_ = serving;
   verdicts_ = 0;
+  succeeded_ = false;
   gave_up_ = next_owned_ = forgot_ = false;
   exported_.reset();
   reclaimed_.reset();
@@ -51,6 +53,7 @@ void SwapWorld::swap_once() {
     return process->reported && process->revision != serving_;
   });
   statistics_.connections = arrived_;
+  if (plan_.must_succeed) ++statistics_.had_to_succeed;
   statistics_.dropped = dropped_;
 }
 
@@ -90,10 +93,23 @@ void SwapWorld::draw_plan() {
   if (runs) serving->owner = has_memory_;
   applied_ = runs ? serving->updates : 0;
   may_forget_ = !runs;
+  if (runs && serving->ready && random_.one_in(4)) let_it_succeed();
+}
+
+void SwapWorld::let_it_succeed() {
+  bool const forgetful = plan_.policy.on_handoff_failure == SwapPolicy::OnHandoffFailure::Continue;
+  plan_.must_succeed = true;
+  plan_.hooks = plan_.launch = plan_.delivery = Fate::Good;
+  plan_.immortal = false;
+  plan_.sudden = 0;
+  if (forgetful) return;
+  plan_.exporting = Fate::Good;
+  plan_.asks = true;
+  plan_.asks_late = false;
 }
 
 void SwapWorld::plan_disturbances() {
-  if (random_.one_in(3)) return;
+  if (plan_.must_succeed || random_.one_in(3)) return;
   std::uint64_t const swap = swap_;
   for (std::uint64_t count = random_.below(3); count > 0; --count) {
     agenda_.after(random_.between({}, milliseconds(900)), [this, swap] {
@@ -199,9 +215,14 @@ void SwapWorld::check_owners() const {
 
 void SwapWorld::check_end() const {
   if (verdicts_ != 1) broken(fmt::format("a swap has one verdict, not {}", verdicts_));
+  if (plan_.must_succeed) {
+    if (!succeeded_) broken("a swap that nothing disturbs succeeds");
+  }
   if (std::get<Idle>(state_).serving != serving_) broken("the verdict says who serves");
   ProcessPtr const serving = find(serving_);
   if (!serving) broken("somebody serves");
+  bool const kept = serving == old_process_ && serving->runs() && has_memory_;
+  if (kept && serving->updates < floor_) broken("what was exported is not lost");
   if (serving->runs()) {
     if (serving->quiesced) broken("who serves does not stand still");
     return;
@@ -216,7 +237,6 @@ void SwapWorld::check_settled() {
     if (process != serving && process->runs()) broken("no process is left over");
   }
   if (!has_memory_) return;
-  if (!may_forget_ && serving->updates < floor_) broken("what was exported is not lost");
   if (!may_forget_ && serving->updates != applied_) {
     broken(fmt::format("{} updates were applied, {} are remembered", applied_, serving->updates));
   }
