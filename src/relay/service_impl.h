@@ -132,7 +132,8 @@ class Service::Impl {
   async::Task<void> deliver_memory(SwapId swap, RevisionId to);
   async::Task<void> reclaim_memory(SwapId swap, RevisionId from);
   async::Task<void> release(RevisionId revision);
-  async::Task<void> resume(RevisionId revision, std::optional<State> memory);
+  async::Task<void> resume(RevisionId revision, std::optional<State> memory,
+                           std::shared_ptr<async::Event> done);
   async::Task<void> answer_without_memory(InstanceId instance);
   void ready_after_memory(InstanceId instance);
   async::Task<void> mark_ready_after_memory(InstanceId instance);
@@ -148,6 +149,7 @@ class Service::Impl {
   steer::Rescue rescue_;  ///< Carries what waits for a revision that died to the one that serves.
   std::unique_ptr<SrpServer> srp_;
   std::string state_socket_;
+  std::shared_ptr<async::Event> resumed_;  ///< Set when the last RESUME has been answered.
   HealthWatch health_;
 
   std::map<RevisionId, config::Service> specs_;  ///< Of living revisions and of the one before.

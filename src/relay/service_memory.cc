@@ -202,6 +202,9 @@ void Service::Impl::perform(action::Release action) {
 async::Task<void> Service::Impl::release(RevisionId revision) {
   auto const open = session(revision);
   if (!open) co_return;
+  // What the released one passes on must find its owner at work.
+  std::shared_ptr<async::Event> const resumed = resumed_;
+  if (resumed) co_await resumed->wait_for(policy_.handoff_limit);
   Status const told = co_await open->release(listeners_.has_own_lanes());
   if (!told) log::warn("{}: revision {}: {}", name_, revision, told.error().describe());
 }
@@ -230,15 +233,19 @@ void Service::Impl::perform(action::Resume action) {
   log::info("{}: revision {} resumes with {}", name_, action.revision,
             memory ? "the memory of the revision that failed"
                    : "its own memory, as it was at the handoff");
-  tasks_.spawn("resume", resume(action.revision, std::move(memory)));
+  resumed_ = std::make_shared<async::Event>();
+  tasks_.spawn("resume", resume(action.revision, std::move(memory), resumed_));
 }
 
-async::Task<void> Service::Impl::resume(RevisionId revision, std::optional<State> memory) {
-  auto const open = session(revision);
-  if (!open) co_return;
-  Mechanism const mechanism = mechanism_of(specs_.at(revision));
-  Status const resumed = co_await open->resume(std::move(memory), mechanism, policy_.handoff_limit);
-  if (!resumed) log::error("{}: revision {}: {}", name_, revision, resumed.error().describe());
+async::Task<void> Service::Impl::resume(RevisionId revision, std::optional<State> memory,
+                                        std::shared_ptr<async::Event> done) {
+  if (auto const open = session(revision)) {
+    Mechanism const mechanism = mechanism_of(specs_.at(revision));
+    Status const resumed =
+        co_await open->resume(std::move(memory), mechanism, policy_.handoff_limit);
+    if (!resumed) log::error("{}: revision {}: {}", name_, revision, resumed.error().describe());
+  }
+  done->set();
 }
 
 }  // namespace aether::relay
