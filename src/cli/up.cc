@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // up, start, down, validate.
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <array>
@@ -18,6 +19,7 @@
 #include "cli/terminal.h"
 #include "config/loader.h"
 #include "daemon/daemon.h"
+#include "os/child.h"
 #include "os/signals.h"
 #include "os/unique_fd.h"
 
@@ -152,9 +154,23 @@ Result<int> up(Globals const& globals, UpOptions const& options) {
   return start_background(globals, std::move(config));
 }
 
+namespace {
+
+/// Its control socket is closed: what is left to do takes milliseconds.
+constexpr Duration kLastSteps = std::chrono::seconds(10);
+
+void wait_for_end(int pidfd) {
+  pollfd ended{.fd = pidfd, .events = POLLIN, .revents = 0};
+  auto const limit = std::chrono::duration_cast<std::chrono::milliseconds>(kLastSteps);
+  (void)::poll(&ended, 1, static_cast<int>(limit.count()));
+}
+
+}  // namespace
+
 Result<int> down(Globals const& globals) {
   TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
   TRY_ASSIGN(json::value const before, client.call("GET", "/v1/status"));
+  auto const process = os::Child::adopt(static_cast<pid_t>(before.at("pid").as_int64()));
   TRY_ASSIGN(json::value const stopping, client.call("POST", "/v1/stop"));
   // It ends in its own time: each service has its stop_timeout.
   for (;;) {
@@ -162,6 +178,7 @@ Result<int> down(Globals const& globals) {
     if (!answer && answer.error().code() == ErrorCode::Unreachable) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
+  if (process) wait_for_end(process->pidfd());
   if (globals.output == Output::Json) {
     fmt::print("{}\n", json::serialize(json::object{{"stopped", before.at("pid")}}));
   } else {
