@@ -23,8 +23,10 @@ class Gate:
     def state(self):
         return self._state
 
-    def enter(self, wait=True):
-        """Waits while quiesced. True: inside, call leave(). False: released, or would have waited."""
+    def enter(self, wait=True, patience=0.0):
+        """Waits while quiesced. True: inside, call leave(). False: released, or would have waited.
+
+        With `patience` it waits so many seconds for a released gate to open again."""
         depth = _depth.get()
         if depth == 0:
             with self._changed:
@@ -32,7 +34,9 @@ class Gate:
                     if not wait:
                         return False
                     self._changed.wait()
-                if self._state == RELEASED:
+                if self._state == RELEASED and patience:
+                    self._changed.wait_for(lambda: self._state == OPEN, patience)
+                if self._state != OPEN:
                     return False
                 self._inside += 1
         _depth.set(depth + 1)

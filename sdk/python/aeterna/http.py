@@ -30,6 +30,8 @@ __all__ = ["HTTPServer", "ThreadingHTTPServer"]
 BODY_READ_AHEAD_MAX = 8 << 20
 # Connections accepted in a row before anything else is looked at.
 ACCEPTS_PER_ROUND = 64
+# How long a request that came back to the process that passed it on waits for that to be resumed.
+OWN_PATIENCE = 5.0
 # After the last answer: how long to wait for the client's end, so that unread bytes do not reset
 # the connection and take the answer with them (RFC 9112, 9.6).
 LINGER = 1.0
@@ -131,9 +133,12 @@ class RelayingHandler:
             self.send_error(error.status)
             self.close_connection = True
             return
-        if self.server.gate.enter():
+        # What this process passed on and got back itself: the swap is being taken back, and
+        # this one has the memory again in a moment.
+        patience = OWN_PATIENCE if is_our_own(self.headers) else 0.0
+        if self.server.gate.enter(patience=patience):
             self._answer(body, left)
-        elif is_our_own(self.headers):
+        elif patience:
             self.send_error(503, explain="the next revision does not accept connections")
             self.close_connection = True
         else:

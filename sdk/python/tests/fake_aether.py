@@ -154,12 +154,12 @@ class FakeAether:
         env.update(environment)
         passed = ()
         if listener is not None:
-            # A shell puts the socket at fd 3, whatever its number is here.
+            # bash puts the socket at fd 3, whatever its number is here (dash knows only one digit).
             env.update(LISTEN_FDS="1", LISTEN_FDNAMES="http", AETERNA_INHERITED_FDS="1")
             passed = (listener.fileno(),)
         move = "exec 3<&%d; exec \"$@\"" % passed[0] if passed else "exec \"$@\""
         child = subprocess.Popen(
-            ["sh", "-c", move, "sh", sys.executable, "-c", code, *arguments],
+            ["bash", "-c", move, "bash", sys.executable, "-c", code, *arguments],
             env=env, pass_fds=passed, stdout=subprocess.PIPE, text=True,
         )
         self.children.append(child)
