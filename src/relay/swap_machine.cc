@@ -327,6 +327,8 @@ struct Table : swap::Moves {
               s.old_alive = false;
               // Only the new one lives, and it has the memory: better sick than gone.
               if (s.stage == Stage::Reclaiming) return serve_on_with_next(s);
+              // Nobody serves until the new one is gone: no time for what it still answers.
+              if (leaves) kill_next(s);
               state = s;
             },
             // It may yet be the one that serves on.

@@ -130,8 +130,14 @@ TEST_F(SwapMachine, KillsASickRevisionAtOnceWhenAskedASecondTime) {
 TEST_F(SwapMachine, GivesUpWhenBothDieInARollback) {
   soaking();
   tell(event::NextSick{"sick"});
-  EXPECT_EQ(tell(event::OldExited{}), Words{});
+  EXPECT_EQ(tell(event::OldExited{}), Words{"kill 2"});
   EXPECT_EQ(tell(event::NextExited{}), (Words{"retire-lane 2", "fail", "give-up"}));
+}
+
+TEST_F(SwapMachine, DoesNotWaitForTheNewRevisionsAnswersWhenTheOldOneDiesInARollback) {
+  soaking();
+  EXPECT_EQ(tell(event::NextSick{"sick"}), (Words{"stop-judge", "steer-to 1", "watch-queue 2"}));
+  EXPECT_EQ(tell(event::OldExited{}), Words{"kill 2"});
 }
 
 TEST_F(SwapMachine, PromotesTheNewRevisionWhenTheOldOneDiesDuringLaunch) {
