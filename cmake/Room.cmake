@@ -41,7 +41,7 @@ function(aether_room name)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE aether_${name} GTest::gtest GTest::gmock GTest::gtest_main)
     gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-                         PROPERTIES TIMEOUT 300 LABELS "unit;${name}")
+                         PROPERTIES TIMEOUT 120 LABELS "unit;${name}")
   endif()
   if(AETHER_BENCHMARKS AND benches)
     add_executable(${name}_bench ${benches})

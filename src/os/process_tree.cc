@@ -61,20 +61,26 @@ void add_descendants(std::vector<pid_t>& found, Children const& children) {
   }
 }
 
-/// Holds each member, and sends the signal to those that still belong. The faults of the others
+/// Holds each member, then sends the signal to those that still belong. The faults of the others
 /// are remembered, so that one process that may not be signalled does not protect the rest.
 struct Signalled {
   std::vector<Child> held;
   std::optional<Error> refused;
 };
 
+// Every member is held before the first is signalled: who belongs only because of its parent would
+// be a stranger as soon as that parent is dead.
 Signalled signal_members(std::vector<pid_t> const& members, TreeMarks const& marks, int signal) {
-  Signalled result;
+  std::vector<Child> held;
   for (pid_t pid : members) {
     auto process = Child::adopt(pid);
     if (!process || !belongs_to(pid, marks)) continue;  // gone, or the number is a stranger's
-    if (Status sent = process->signal(signal); sent) {
-      result.held.push_back(std::move(*process));
+    held.push_back(std::move(*process));
+  }
+  Signalled result;
+  for (Child& process : held) {
+    if (Status sent = process.signal(signal); sent) {
+      result.held.push_back(std::move(process));
     } else {
       result.refused = std::move(sent).error();
     }
