@@ -277,8 +277,10 @@ http::Response Routes::logs(http::Request const& request, std::string service) {
 
 http::Response Routes::events(http::Request const& request) {
   std::string const seen(request.headers.get("Last-Event-ID"));
-  std::uint64_t const last =
+  std::uint64_t last =
       seen.empty() ? feed_.last_id() : number_or<std::uint64_t>(&seen, 0, "Last-Event-ID");
+  // An id of an Aether that ran before this one: what this one had to tell is all new.
+  if (last > feed_.last_id()) last = 0;
   http::Response response;
   response.headers.set("Content-Type", "text/event-stream");
   response.headers.set("Cache-Control", "no-cache");

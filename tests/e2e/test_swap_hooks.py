@@ -27,7 +27,8 @@ BAD_HOOKS = {
     ),
     "prints_without_end": ("while True: print('x' * 100000)", {"timeout": "700ms"}, ["check", "timeout"]),
     "prints_10_MB_and_fails": (
-        "import sys\nfor i in range(100): print('y' * 100000)\nprint('and out'); sys.exit(1)", {}, ["check", "and out"]),
+        "import sys\nfor i in range(100): print('y' * 100000)\nprint('and out'); sys.exit(1)", {}, ["check", "and out"],
+    ),
 }
 
 
