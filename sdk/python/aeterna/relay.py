@@ -22,6 +22,14 @@ class HandoffError(RuntimeError):
     """Memory was promised and could not be taken. Aether rolls the swap back; end this process."""
 
 
+class Taken:
+    """Memory that was decoded and confirmed."""
+
+    def __init__(self, value, what):
+        self.value = value
+        self.what = what
+
+
 class Relay:
     """One a process. Without Aether it is only a gate that stays open."""
 
@@ -96,19 +104,27 @@ class Relay:
             return None
         if isinstance(raw, Exception):
             raise HandoffError(str(raw)) from raw
+        if isinstance(raw, wire.RawState):
+            raw = self._take(raw)
+        if isinstance(raw, HandoffError):
+            raise raw
+        log.info("memory loaded: %s", raw.what)
+        return raw.value
+
+    def _take(self, raw):
+        """Decodes a state and confirms it: Taken, or the HandoffError that Aether was told."""
         try:
             value = state.decode(raw.format, raw.data)
         except state.Unreadable as error:
             raw.close()
             self._try_send(frames.ERROR, _error("state", "state-unreadable", error))
-            raise HandoffError("the memory of the old revision cannot be read: %s" % error) from error
+            return HandoffError("the memory of the old revision cannot be read: %s" % error)
         if value is raw.data and raw.memfd is not None:
             self._view, self._view_fd = value, raw.memfd
         else:
             raw.close()
         self._try_send(frames.ACK, raw.ack)
-        log.info("memory loaded: %d bytes of %s", raw.ack["bytes"], raw.format)
-        return value
+        return Taken(value, "%d bytes of %s" % (raw.ack["bytes"], raw.format))
 
     def listen(self, address):
         """(name, fd) of a listener that Aether keeps for the service, or None."""
@@ -210,7 +226,9 @@ class Relay:
                 self._answer(error)
             return
         if loading:
-            self._answer(raw)
+            # A pickle may import modules, which must happen on the thread that asked: it may hold
+            # an import lock. Everything else is confirmed here, without waking that thread first.
+            self._answer(raw if raw.format == "pickle" else self._take(raw))
             return
         try:  # before RESUME: what the next revision made of our memory
             self._attached = state.decode(raw.format, raw.data)
