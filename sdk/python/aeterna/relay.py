@@ -262,8 +262,7 @@ class Relay:
                 "quiesce_ms": round((quiesced - began) * 1000, 3),
                 "export_ms": round((done - quiesced) * 1000, 3),
             }
-            connection.send(frames.CHECKPOINT, figures)
-            connection.send_state(encoded)
+            connection.send_state(encoded, frames.encode(frames.CHECKPOINT, figures))
             log.info("memory handed over: %d bytes of %s", encoded.size, encoded.format)
         except wire.Gone:
             raise

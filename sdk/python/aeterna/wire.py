@@ -67,10 +67,19 @@ class Wire:
             except OSError as error:
                 raise Gone(str(error)) from error
 
-    def send_state(self, encoded):
-        """The state in frames, or its memfd."""
+    def _send_bytes(self, data):
+        with self._sending:
+            try:
+                self._socket.sendall(data)
+            except OSError as error:
+                raise Gone(str(error)) from error
+
+    def send_state(self, encoded, first=b""):
+        """The state in frames, or its memfd. `first`: whole frames that go in the same packet, so that
+        Aether wakes once."""
         if encoded.memfd is not None:
             about = {"name": "context", "size": encoded.size, "format": encoded.format}
+            self._send_bytes(first)
             self.send(frames.STATE_FD, about, encoded.memfd)
             return
         kind, flags = state.frame_type(encoded.format)
@@ -78,10 +87,11 @@ class Wire:
             try:
                 for prefix, piece in frames.state_frames(kind, flags, encoded.data):
                     if len(piece) <= 65536:
-                        self._socket.sendall(prefix + bytes(piece))
+                        self._socket.sendall(b"".join((first, prefix, piece)))
                     else:
-                        self._socket.sendall(prefix)
+                        self._socket.sendall(first + prefix)
                         self._socket.sendall(piece)
+                    first = b""
             except OSError as error:
                 raise Gone(str(error)) from error
 
