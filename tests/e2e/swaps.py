@@ -124,6 +124,10 @@ class Rig:
         self.until("idle")
         assert self.pid() == swap["pid"] != old
         eventually(lambda: processes_of(self.folder) == [swap["pid"]], "only the new process is left")
+        self.keeps_no_files()
+
+    def keeps_no_files(self):
+        """Waits until no more files are open than at the start."""
         try:
             eventually(self.as_few_files_as_before, "no more files are open than before")
         except AssertionError as slow:

@@ -126,6 +126,7 @@ def test_commands_that_cannot_run_are_refused_before_anything_is_touched(tmp_pat
             assert swap["verdict"] == "rolled-back", (command, swap)
             assert word in swap["why"], (command, swap["why"])
             assert rig.pid() == old
+            rig.keeps_no_files()
         rig.serves_on(old)
 
 
@@ -135,6 +136,7 @@ def test_a_working_folder_or_a_user_that_is_not_there_is_named(tmp_path):
         rig.change(service={"workdir": str(tmp_path / "gone")})
         swap = rig.aether.reload()
         assert swap["verdict"] == "rolled-back" and "gone" in swap["why"], swap
+        rig.keeps_no_files()
         rig.change(service={"user": "nobody-of-that-name"})
         swap = rig.aether.reload()
         assert swap["verdict"] == "rolled-back" and "nobody-of-that-name" in swap["why"], swap
@@ -158,5 +160,6 @@ def test_files_do_not_pile_up_over_many_failed_swaps(tmp_path):
         rig.script.write_text("raise SystemExit(3)")
         for _ in range(15):
             assert rig.aether.reload()["verdict"] == "rolled-back"
+            rig.keeps_no_files()
         assert os.path.exists(f"/proc/{old}")
         rig.serves_on(old)
