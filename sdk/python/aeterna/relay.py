@@ -45,6 +45,7 @@ class Relay:
         self._view = None  # the memoryview that load_context returned, and the memfd behind it
         self._view_fd = None
         self._attached = None
+        self._handed_over = "none was kept"
         self._wire = None
         self._asking = threading.Lock()
         self._answers = queue.SimpleQueue()
@@ -185,7 +186,7 @@ class Relay:
             self._on_export(connection, body)
         elif kind == frames.RELEASE:
             self.gate.release()
-            log.info("the next revision has the memory")
+            log.info("the next revision has the memory: %s", self._handed_over)
             self._tell(RELEASED, body)
         elif kind == frames.RESUME:
             self._on_resume(body)
@@ -263,7 +264,8 @@ class Relay:
                 "export_ms": round((done - quiesced) * 1000, 3),
             }
             connection.send_state(encoded, frames.encode(frames.CHECKPOINT, figures))
-            log.info("memory handed over: %d bytes of %s", encoded.size, encoded.format)
+            # Logged at RELEASE: until then the next revision needs the processor more.
+            self._handed_over = "%d bytes of %s" % (encoded.size, encoded.format)
         except wire.Gone:
             raise
         except Exception as error:
