@@ -82,7 +82,7 @@ class Sandbox:
 
     def type(self, line, check=True):
         """Runs the line, waits for it; fails the test if it fails."""
-        done = subprocess.run(self.command(line), env=self.env, capture_output=True, text=True, timeout=PATIENCE * 2)
+        done = subprocess.run(self.command(line), env=self.env, capture_output=True, text=True, timeout=120)
         said = f"{line}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.output()}"
         assert not check or done.returncode == 0, said
         return done
