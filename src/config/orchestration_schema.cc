@@ -172,7 +172,8 @@ constexpr std::array kDrainFields{
               store_orchestration<&Orchestration::drain_timeout, read_duration>},
 };
 constexpr std::array kPostFields{
-    SwapField{{"on_success", "list of hooks", "", "After the old revision has ended."},
+    SwapField{{"on_success", "list of hooks", "",
+               "When the verdict is out; the old revision may still drain."},
               read_hooks<&Orchestration::on_success>},
     SwapField{{"on_failure", "list of hooks", "", "After a rollback."},
               read_hooks<&Orchestration::on_failure>},
