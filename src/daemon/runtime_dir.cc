@@ -56,7 +56,7 @@ RuntimeNames runtime_names(std::string const& config_path) {
 Status make_private_folder(std::string const& path) {
   std::error_code ec;
   fs::create_directories(fs::path(path).parent_path(), ec);
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail(system_error("mkdir", path));
+  if (::mkdir(path.c_str(), 0711) != 0 && errno != EEXIST) return fail(system_error("mkdir", path));
   struct stat info{};
   if (::lstat(path.c_str(), &info) != 0) return fail(system_error("lstat", path));
   if (!S_ISDIR(info.st_mode) || info.st_uid != ::geteuid()) {
@@ -64,7 +64,7 @@ Status make_private_folder(std::string const& path) {
         ErrorCode::Forbidden,
         fmt::format("{} is not a folder of this user; remove it, or set AETHER_RUNTIME_DIR", path));
   }
-  if (::chmod(path.c_str(), 0700) != 0) return fail(system_error("chmod", path));
+  if (::chmod(path.c_str(), 0711) != 0) return fail(system_error("chmod", path));
   return {};
 }
 

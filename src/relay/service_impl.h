@@ -92,6 +92,7 @@ class Service::Impl {
   void post(SwapEvent event);
   void post_for(SwapId swap, SwapEvent event);
   void turn(SwapEvent const& event);
+  void notice_silent_loss();
   async::Task<void> tick();
   void perform(action::RunPreflight);
   void perform(action::Launch action);
@@ -119,6 +120,7 @@ class Service::Impl {
 
   // service_memory.cc
   Status open_state_socket();
+  [[nodiscard]] Status give_state_socket_to_its_user() const;
   [[nodiscard]] Result<InstanceId> identify(PeerIdentity const& peer) const;
   [[nodiscard]] HelloAnswer describe(InstanceId instance) const;
   void on_load(InstanceId instance);
@@ -134,7 +136,7 @@ class Service::Impl {
   async::Task<void> release(RevisionId revision);
   async::Task<void> resume(RevisionId revision, std::optional<State> memory,
                            std::shared_ptr<async::Event> done);
-  async::Task<void> answer_without_memory(InstanceId instance);
+  async::Task<void> answer_outside_swap(InstanceId instance);
   void ready_after_memory(InstanceId instance);
   async::Task<void> mark_ready_after_memory(InstanceId instance);
   [[nodiscard]] std::shared_ptr<SrpSession> session(RevisionId revision) const;
@@ -149,6 +151,7 @@ class Service::Impl {
   steer::Rescue rescue_;  ///< Carries what waits for a revision that died to the one that serves.
   std::unique_ptr<SrpServer> srp_;
   std::string state_socket_;
+  std::optional<State> orphaned_memory_;   ///< Of a swap whose processes all died.
   std::shared_ptr<async::Event> resumed_;  ///< Set when the last RESUME has been answered.
   HealthWatch health_;
 

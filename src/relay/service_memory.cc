@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The memory of a service: who may speak for an instance, and the moves of its state between the
 // revisions of a swap. What is exported stays in Aether's hands until the new revision has it.
+#include <unistd.h>
+
 #include <chrono>
 #include <utility>
 
@@ -9,6 +11,7 @@
 #include "async/timers.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "os/process.h"
 #include "relay/service_impl.h"
 
 namespace aether::relay {
@@ -46,7 +49,17 @@ Status Service::Impl::open_state_socket() {
   state_socket_ = specs_.at(serving_).orchestration.state_handoff.socket_path.value_or(
       fmt::format("{}/{}.srp", deps_.runtime_dir, name_));
   srp_ = std::make_unique<SrpServer>(deps_.executor, name_, std::move(handlers));
-  return srp_->listen(state_socket_);
+  TRY(srp_->listen(state_socket_));
+  return give_state_socket_to_its_user();
+}
+
+/// The socket's mode lets only its owner in, and a service with `user:` runs as somebody else.
+Status Service::Impl::give_state_socket_to_its_user() const {
+  std::optional<std::string> const& user = specs_.at(serving_).user;
+  if (!user) return {};
+  TRY_ASSIGN(os::Credentials const owner, os::find_credentials(*user));
+  if (::chown(state_socket_.c_str(), owner.uid, owner.gid) == 0) return {};
+  return fail(system_error("chown", state_socket_));
 }
 
 Result<InstanceId> Service::Impl::identify(PeerIdentity const& peer) const {
@@ -95,14 +108,16 @@ void Service::Impl::on_load(InstanceId id) {
     post(event::NextAskedMemory{});
     return;
   }
-  tasks_.spawn("answer without memory", answer_without_memory(id));
+  tasks_.spawn("answer outside a swap", answer_outside_swap(id));
 }
 
-async::Task<void> Service::Impl::answer_without_memory(InstanceId id) {
+async::Task<void> Service::Impl::answer_outside_swap(InstanceId id) {
   auto const open = srp_->session(id);
   if (!open) co_return;
-  Status const told = co_await open->deliver(std::nullopt, Mechanism::Pipe, kAnswerLimit);
+  std::optional<State> const orphaned = std::exchange(orphaned_memory_, std::nullopt);
+  Status const told = co_await open->deliver(orphaned, Mechanism::Pipe, kAnswerLimit);
   if (!told) log::warn("{}: instance {}: {}", name_, id, told.error().describe());
+  if (told && orphaned) log::info("{}: instance {} has the memory of the failed swap", name_, id);
   if (told) ready_after_memory(id);
 }
 
@@ -169,7 +184,8 @@ async::Task<void> Service::Impl::export_memory(SwapId swap, RevisionId from) {
 }
 
 void Service::Impl::perform(action::DeliverMemory action) {
-  spawn_for_swap("deliver memory", deliver_memory(current_->report.id, action.to));
+  // Not ended with the swap: a child that asked must be answered, or it waits for ever.
+  tasks_.spawn("deliver memory", deliver_memory(current_->report.id, action.to));
 }
 
 async::Task<void> Service::Impl::deliver_memory(SwapId swap, RevisionId to) {

@@ -172,7 +172,16 @@ void Service::Impl::turn(SwapEvent const& event) {
     previous_ = current_->report.verdict == Verdict::Succeeded ? current_->report.old : previous_;
     current_.reset();
   }
+  notice_silent_loss();
   tell_state();
+}
+
+/// The process that serves from now on may have died while its verdict was being told: the machine
+/// takes that for the restart policy's business.
+void Service::Impl::notice_silent_loss() {
+  bool const decided = is_idle(swap_) || std::holds_alternative<Draining>(swap_);
+  if (!decided || life_ != Life::Running || alive(serving_)) return;
+  serving_lost({}, "ended while its swap was decided");
 }
 
 async::Task<void> Service::Impl::tick() {
@@ -365,6 +374,8 @@ void Service::Impl::perform(action::Fail const& action) {
 
 void Service::Impl::perform(action::GiveUp const& action) {
   serving_ = steered(swap_);
+  // What was on its way when both processes were gone is for the one that is started now.
+  if (current_) orphaned_memory_ = current_->reclaimed ? current_->reclaimed : current_->memory;
   serving_lost({}, action.why);
 }
 
