@@ -23,7 +23,8 @@ struct RuntimeNames {
 [[nodiscard]] RuntimeNames runtime_names(std::string const& config_path);
 
 /// Makes a folder with its parents. Others may pass through it (0711), because a service with
-/// `user:` must reach its sockets; each socket says who may use it. Refuses one that belongs to somebody else (Forbidden).
+/// `user:` must reach its sockets; each socket says who may use it. Refuses one that belongs to
+/// somebody else (Forbidden).
 [[nodiscard]] Status make_private_folder(std::string const& path);
 
 /// Control sockets of this user on which somebody listens.
