@@ -46,7 +46,8 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     info = stem + ".dist-info/"
     files = list(_sources())
     files.append((info + "METADATA", _metadata()))
-    files.append((info + "WHEEL", b"Wheel-Version: 1.0\nGenerator: aeterna\nRoot-Is-Purelib: true\nTag: py3-none-any\n"))
+    wheel = b"Wheel-Version: 1.0\nGenerator: aeterna\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files.append((info + "WHEEL", wheel))
     record = ""
     for name, data in files:
         digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
