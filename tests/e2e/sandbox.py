@@ -10,9 +10,20 @@ import sys
 
 from aether import BINARY, PATIENCE, PYTHON, SDK, eventually
 
-# The first process of the machine: brings up the loopback interface, reaps, and waits to be ended.
+# The first process of the machine: a /tmp of its own (with the folders it is told), the loopback
+# interface; then it reaps, and waits to be ended.
 _INIT = """
-import fcntl, signal, socket, struct
+import ctypes, fcntl, os, signal, socket, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def mount(source, target, kind, flags):
+    if libc.mount(source.encode(), target.encode(), kind, flags, None):
+        raise OSError(ctypes.get_errno(), "mount " + target)
+kept = {path: os.open(path, os.O_PATH) for path in sys.argv[1:] if path.startswith("/tmp/")}
+mount("tmpfs", "/tmp", b"tmpfs", 0)
+for path, fd in kept.items():
+    os.makedirs(path, exist_ok=True)
+    mount(f"/proc/self/fd/{fd}", path, None, 0x1000 | 0x4000)  # MS_BIND, MS_REC
+    os.close(fd)
 with socket.socket() as s:
     fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS: UP, RUNNING
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -46,7 +57,7 @@ class Sandbox:
         (programs / "python3").symlink_to(PYTHON)
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("AETHER", "LISTEN_"))},
-            "AETHER_RUNTIME_DIR": str(folder / "run"),
+            "AETHER_RUNTIME_DIR": "/tmp/aether",
             "PATH": f"{programs}:{BINARY.parent}:/usr/sbin:/usr/bin:/sbin:/bin",
             "PYTHONPATH": str(SDK),
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -54,9 +65,11 @@ class Sandbox:
         self.started = []
 
     def __enter__(self):
+        folders = [str(path.resolve()) for path in (self.folder, BINARY.parent, SDK)]
         # unshare is the parent of the machine's first process, and takes it along when it is killed.
         self.holder = subprocess.Popen(
-            ["unshare", *_flags(), "--net", "--pid", "--fork", "--kill-child", "--mount-proc", PYTHON, "-c", _INIT],
+            ["unshare", *_flags(), "--net", "--pid", "--fork", "--kill-child", "--mount-proc", PYTHON, "-c", _INIT,
+             *folders],
             stdout=subprocess.PIPE,
             text=True,
         )
