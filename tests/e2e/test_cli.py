@@ -75,6 +75,12 @@ def test_what_is_refused_ends_with_1_and_says_what_to_do(tmp_path):
     assert done.returncode == 1 and "/nowhere/at-all" in done.stderr
 
 
+def test_a_runtime_folder_too_long_for_sockets_is_refused_at_once(tmp_path):
+    (tmp_path / "a.yaml").write_text(json.dumps(config_of(tmp_path)))
+    done = run("up", "-f", "-c", "a.yaml", env={"AETHER_RUNTIME_DIR": "/tmp/" + "x" * 90}, cwd=tmp_path)
+    assert done.returncode == 1 and "AETHER_RUNTIME_DIR" in done.stderr, done.stderr
+
+
 # ---- validate and the other tools
 
 
