@@ -68,6 +68,17 @@ Status make_private_folder(std::string const& path) {
   return {};
 }
 
+Status check_socket_room(std::string const& folder) {
+  // "/notify-<number>-<tag>.sock" is the longest name of ours besides the services' own.
+  constexpr std::size_t kNameMax = 34;
+  if (folder.size() + kNameMax <= os::kUnixPathMax) return {};
+  return fail(
+      ErrorCode::AddressInvalid,
+      fmt::format("the runtime folder {} is too long for the sockets in it (a path of a unix "
+                  "socket has at most {} bytes); set AETHER_RUNTIME_DIR to a shorter one",
+                  folder, os::kUnixPathMax));
+}
+
 std::vector<std::string> living_control_sockets() {
   std::vector<std::string> living;
   std::error_code ec;

@@ -27,6 +27,9 @@ struct RuntimeNames {
 /// somebody else (Forbidden).
 [[nodiscard]] Status make_private_folder(std::string const& path);
 
+/// AddressInvalid if the sockets of services would not fit into the folder's path (man 7 unix).
+[[nodiscard]] Status check_socket_room(std::string const& folder);
+
 /// Control sockets of this user on which somebody listens.
 [[nodiscard]] std::vector<std::string> living_control_sockets();
 
