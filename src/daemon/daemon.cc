@@ -27,18 +27,6 @@ namespace {
 constexpr Duration kApiEnd = std::chrono::seconds(1);
 /// For the daemon's own tasks once they are cancelled; they wait for nothing outside.
 constexpr Duration kTasksEnd = std::chrono::seconds(5);
-/// The longest name of a socket that an instance gets in the folder: "/notify-NUMBER-12345678".
-constexpr std::size_t kSocketNameMax = 27;
-
-/// Found out now, and not by each start of each program.
-Status check_room_for_sockets(std::string const& folder) {
-  if (folder.size() + kSocketNameMax <= os::kUnixPathMax) return {};
-  return fail(
-      ErrorCode::AddressInvalid,
-      fmt::format("the folder for sockets has a path of {} bytes ({}), which leaves no room "
-                  "in the {} that the kernel takes; set AETHER_RUNTIME_DIR to a short one",
-                  folder.size(), folder, os::kUnixPathMax));
-}
 
 }  // namespace
 
@@ -59,7 +47,6 @@ Daemon::~Daemon() = default;
 
 Status Daemon::prepare() {
   TRY(check_release(config_));
-  TRY(check_room_for_sockets(names_.folder));
   TRY(check_socket_room(names_.folder));
   TRY(make_private_folder(names_.folder));
   if (os::is_listening(names_.control_socket)) {
