@@ -16,6 +16,7 @@
 #include "base/address.h"
 #include "base/log.h"
 #include "config/loader.h"
+#include "daemon/debris.h"
 #include "daemon/release.h"
 #include "os/reap.h"
 #include "os/unix_socket.h"
@@ -41,7 +42,10 @@ Daemon::Daemon(config::Config config, DaemonOptions options, Clock const& clock)
       routes_(*this, metrics_, feed_),
       tasks_(loop_.executor(), "daemon") {}
 
-Daemon::~Daemon() = default;
+Daemon::~Daemon() {
+  // After a prepare() that failed, tasks wait that never ran: the loop's end is theirs.
+  loop_.stop();
+}
 
 // ---- Preparing ----------------------------------------------------------------------------------
 
@@ -54,6 +58,7 @@ Status Daemon::prepare() {
                 fmt::format("an Aether is already running for {} (control socket {})", config_.path,
                             names_.control_socket));
   }
+  if (auto ended = end_debris(names_.folder); !ended) return fail(std::move(ended).error());
   TRY_ASSIGN(os::SignalFd signals, os::SignalFd::open({SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGUSR1,
                                                        SIGUSR2, SIGWINCH, SIGCHLD}));
   signals_ = std::make_unique<os::SignalFd>(std::move(signals));
@@ -78,14 +83,21 @@ Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
   auto entry = std::make_unique<Entry>();
   entry->spec = spec;
   entry->service = std::make_unique<relay::Service>(spec, std::move(deps));
-  TRY(entry->service->open_listeners());
+  Status opened = entry->service->open_listeners();
   Entry* const added = entries_.emplace_back(std::move(entry)).get();
+  if (!opened) {
+    // What it did open has tasks, so it is stopped like one that ran.
+    added->removed = true;
+    tasks_.spawn("remove service", remove_service(added));
+    return fail(std::move(opened).error());
+  }
   added->service->on_ended([this, added] {
     added->down = true;
     bool const all_down =
         std::ranges::all_of(entries_, [](auto const& one) { return one->down || one->removed; });
     if (!all_down) return;
-    exit_code_ = entries_.front()->service->exit_code().value_or(0);
+    // Without a code no process of it ever ran, which is no success.
+    exit_code_ = entries_.front()->service->exit_code().value_or(1);
     log::info("every service has ended: Aether ends too, with code {}", exit_code_);
     request_stop();
   });
@@ -132,8 +144,10 @@ async::Task<void> Daemon::start_all() {
   for (auto const& entry : entries_) {
     tasks_.spawn(fmt::format("start {}", entry->service->name()), start_service(entry.get()));
   }
-  for (auto const& entry : entries_) co_await entry->settled->wait();
-  outer_.tell("READY=1");
+  // By index: a reload may add services while this waits.
+  std::size_t const count = entries_.size();
+  for (std::size_t i = 0; i < count; ++i) co_await entries_[i]->settled->wait();
+  if (!stopping_) outer_.tell("READY=1");
   if (options_.started) options_.started(*this);
 }
 
@@ -142,7 +156,7 @@ async::Task<void> Daemon::start_service(Entry* entry) {
     Entry* const first = find(name);
     if (first != nullptr) co_await first->settled->wait();
   }
-  if (stopping_) co_return;
+  if (stopping_ || entry->removed) co_return;
   Status const started = co_await entry->service->start();
   if (!started && !stopping_) log::error("{}", started.error().describe());
   entry->settled->set();
@@ -153,14 +167,17 @@ async::Task<void> Daemon::stop_all() {
   outer_.tell("STOPPING=1");
   // Those that others need go last.
   for (auto const& entry : std::views::reverse(entries_)) {
-    if (!entry->removed) co_await entry->service->stop();
+    if (entry->removed) {
+      co_await entry->gone->wait();
+    } else {
+      co_await entry->service->stop();
+    }
     entry->settled->set();
   }
   co_await control_server_->stop(kApiEnd);
   co_await public_server_->stop(kApiEnd);
   reap();
   co_await tasks_.stop(kTasksEnd);
-  ::unlink(names_.control_socket.c_str());
 }
 
 void Daemon::request_stop() {
@@ -237,7 +254,7 @@ Result<config::Config> Daemon::load_again() const {
 }
 
 Result<std::vector<api::SwapTicket>> Daemon::reload(api::ReloadCall call) {
-  if (stopping_) return fail(ErrorCode::NotRunning, "Aether is stopping");
+  if (stop_asked_.is_set()) return fail(ErrorCode::NotRunning, "Aether is stopping");
   TRY_ASSIGN(config::Config const next, load_again());
   if (call.service && find(*call.service) == nullptr) {
     return fail(ErrorCode::ServiceUnknown,
@@ -269,6 +286,7 @@ Result<std::vector<api::SwapTicket>> Daemon::reload(api::ReloadCall call) {
 }
 
 void Daemon::reload_by_signal() {
+  if (stop_asked_.is_set()) return;  // A service that is added now would be stopped by nobody.
   outer_.tell_reloading();
   auto const next = load_again();
   if (!next) {
@@ -310,6 +328,8 @@ void Daemon::apply_services(config::Config const& next) {
 
 async::Task<void> Daemon::remove_service(Entry* entry) {
   co_await entry->service->stop();
+  entry->settled->set();
+  entry->gone->set();
 }
 
 // ---- ControlPlane -------------------------------------------------------------------------------
@@ -335,6 +355,7 @@ Result<api::SwapTicket> Daemon::rollback(std::string_view service, std::string r
     return fail(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", service));
   }
   TRY_ASSIGN(SwapId const swap, entry->service->rollback(std::move(reason)));
+  entry->down = false;
   return api::SwapTicket{std::string(service), swap};
 }
 

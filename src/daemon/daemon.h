@@ -61,6 +61,7 @@ class Daemon final : public api::ControlPlane {
     std::unique_ptr<relay::Service> service;
     config::Service spec;
     std::unique_ptr<async::Event> settled = std::make_unique<async::Event>();
+    std::unique_ptr<async::Event> gone = std::make_unique<async::Event>();  ///< Removed, stopped.
     bool removed = false;  ///< No longer in the configuration; kept for whoever reads its log.
     bool down = false;
   };
@@ -93,7 +94,7 @@ class Daemon final : public api::ControlPlane {
   api::Metrics metrics_;
   api::Routes routes_;
   async::TaskGroup tasks_;
-  std::vector<std::unique_ptr<Entry>> entries_;  ///< In the file's order.
+  std::vector<std::unique_ptr<Entry>> entries_;  ///< In the file's order. Grows by a reload.
   std::unique_ptr<http::Server> control_server_;
   std::unique_ptr<http::Server> public_server_;
   std::unique_ptr<os::SignalFd> signals_;

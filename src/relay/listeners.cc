@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "async/timers.h"
+#include "base/fault.h"
 
 namespace aether::relay {
 namespace {
@@ -50,6 +51,11 @@ Result<steer::ListenSpec> spec_of(config::Listen const& wanted) {
                            .v6_only = wanted.v6_only};
 }
 
+Result<steer::ListenerGroup> open_one(steer::ListenSpec spec) {
+  TRY(fault::pass(fault::Point::ListenerOpen));
+  return steer::ListenerGroup::open(std::move(spec));
+}
+
 Result<supervise::PassedListener> passed(steer::ListenerGroup& group, RevisionId revision) {
   TRY_ASSIGN(int const fd, group.lane_fd(revision));
   return supervise::PassedListener{.name = group.name(),
@@ -64,7 +70,7 @@ Result<Listeners> Listeners::open(std::vector<config::Listen> const& wanted) {
   Listeners opened;
   for (config::Listen const& one : wanted) {
     TRY_ASSIGN(steer::ListenSpec spec, spec_of(one));
-    TRY_ASSIGN(steer::ListenerGroup group, steer::ListenerGroup::open(std::move(spec)));
+    TRY_ASSIGN(steer::ListenerGroup group, open_one(std::move(spec)));
     opened.groups_.push_back(std::move(group));
   }
   return opened;
@@ -77,7 +83,7 @@ Result<supervise::PassedListener> Listeners::add(std::string_view text, Revision
   });
   if (same != groups_.end()) return passed(*same, revision);
   steer::ListenSpec spec{.name = address.text(), .address = address};
-  TRY_ASSIGN(steer::ListenerGroup group, steer::ListenerGroup::open(std::move(spec)));
+  TRY_ASSIGN(steer::ListenerGroup group, open_one(std::move(spec)));
   groups_.push_back(std::move(group));
   return passed(groups_.back(), revision);
 }

@@ -94,6 +94,7 @@ Status Service::Impl::open_listeners() {
 }
 
 async::Task<Status> Service::Impl::start() {
+  if (stopping_) co_return fail(ErrorCode::NotRunning, fmt::format("{} is stopping", name_));
   tasks_.spawn("swap deadlines", tick());
   launch_serving(serving_, "start");
   while (life_ == Life::Starting) {
@@ -202,7 +203,9 @@ void Service::Impl::on_exited(supervise::Instance const& instance,
     post(event::OldExited{fmt::format("the old revision {}", why)});
   } else if (revision == serving_) {
     exit_code_ = exited.status.shell_code();
-    serving_lost(end, std::move(why));
+    // Its end may have been noticed when its swap was decided: one end, one restart.
+    bool const known = life_ == Life::WaitingToRestart || life_ == Life::Down;
+    if (!known) serving_lost(end, std::move(why));
   }
 }
 
@@ -328,6 +331,7 @@ async::Task<void> Service::Impl::stop() {
     conclude(Verdict::RolledBack, "Aether is stopping");
     current_->over->set();
   }
+  drop_waiting("Aether is stopping");
   for (auto const& [id, instance] : instances_) instance->begin_stop();
   while (!instances_.empty()) {
     buried_.reset();
@@ -342,6 +346,8 @@ async::Task<void> Service::Impl::stop() {
 }
 
 void Service::Impl::hurry() {
+  stopping_ =
+      true;  // Its turn to be stopped may be still to come: until then nothing is restarted.
   for (auto const& [id, instance] : instances_) instance->kill_tree();
 }
 

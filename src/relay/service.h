@@ -107,14 +107,15 @@ class Service {
   [[nodiscard]] Status signal(int number);
   /// Ends everything: a running swap, every instance, listeners. Within the service's stop_timeout.
   [[nodiscard]] async::Task<void> stop();
-  /// Makes a running stop() kill at once.
+  /// Kills at once, and starts nothing any more. stop() has been called, or will be.
   void hurry();
 
   [[nodiscard]] ServiceStatus status() const;
   [[nodiscard]] supervise::LogBook& log_book();
   /// Exit code of the last serving process that ended for good (128+n for a signal).
   [[nodiscard]] std::optional<int> exit_code() const;
-  /// Called when the service will not be started again (restart policy, crash loop).
+  /// Called when the service stays down as its restart policy says; not after a crash loop, which
+  /// waits for a reload.
   void on_ended(std::function<void()> callback);
 
  private:

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -89,6 +90,7 @@ class Service::Impl {
   // service_swap.cc
   void begin(SwapId id, ReloadRequest request);
   void begin_waiting();
+  void drop_waiting(std::string why);
   void post(SwapEvent event);
   void post_for(SwapId swap, SwapEvent event);
   void turn(SwapEvent const& event);
@@ -102,6 +104,7 @@ class Service::Impl {
   void perform(action::StopJudge);
   void perform(action::Stop action);
   void perform(action::Kill action);
+  void post_gone(RevisionId revision);
   void perform(action::RetireLane action);
   void perform(action::Succeed const& action);
   void perform(action::Fail const& action);
@@ -123,6 +126,7 @@ class Service::Impl {
   [[nodiscard]] Status give_state_socket_to_its_user() const;
   [[nodiscard]] Result<InstanceId> identify(PeerIdentity const& peer) const;
   [[nodiscard]] HelloAnswer describe(InstanceId instance) const;
+  void on_hello(InstanceId instance);
   void on_load(InstanceId instance);
   Result<SrpListener> on_listen(InstanceId instance, std::string const& address);
   void perform(action::ExportMemory action);
@@ -131,7 +135,7 @@ class Service::Impl {
   void perform(action::ReclaimMemory action);
   void perform(action::Resume action);
   async::Task<void> export_memory(SwapId swap, RevisionId from);
-  async::Task<void> deliver_memory(SwapId swap, RevisionId to);
+  async::Task<void> deliver_memory(SwapId swap, RevisionId to, std::optional<State> memory);
   async::Task<void> reclaim_memory(SwapId swap, RevisionId from);
   async::Task<void> release(RevisionId revision);
   async::Task<void> resume(RevisionId revision, std::optional<State> memory,
@@ -151,6 +155,7 @@ class Service::Impl {
   steer::Rescue rescue_;  ///< Carries what waits for a revision that died to the one that serves.
   std::unique_ptr<SrpServer> srp_;
   std::string state_socket_;
+  std::set<RevisionId> with_memory_;       ///< Revisions that said they can hand over memory.
   std::optional<State> orphaned_memory_;   ///< Of a swap whose processes all died.
   std::shared_ptr<async::Event> resumed_;  ///< Set when the last RESUME has been answered.
   HealthWatch health_;

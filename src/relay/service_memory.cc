@@ -37,7 +37,7 @@ Status Service::Impl::open_state_socket() {
   SrpHandlers handlers{
       .identify = [this](PeerIdentity const& peer) { return identify(peer); },
       .describe = [this](InstanceId instance) { return describe(instance); },
-      .on_hello = [this](InstanceId id) { log::debug("{}: instance {} has an SDK", name_, id); },
+      .on_hello = [this](InstanceId id) { on_hello(id); },
       .on_load = [this](InstanceId instance) { on_load(instance); },
       .on_listen = [this](InstanceId instance,
                           std::string const& address) { return on_listen(instance, address); },
@@ -98,6 +98,14 @@ bool Service::Impl::holds_memory(RevisionId revision) const {
   return open && open->hello().can_export;
 }
 
+void Service::Impl::on_hello(InstanceId id) {
+  auto const found = instances_.find(id);
+  if (found == instances_.end()) return;
+  RevisionId const revision = found->second->revision();
+  log::debug("{}: revision {} speaks SRP", name_, revision);
+  if (holds_memory(revision)) with_memory_.insert(revision);
+}
+
 void Service::Impl::on_load(InstanceId id) {
   auto const found = instances_.find(id);
   if (found == instances_.end()) return;
@@ -156,6 +164,13 @@ void Service::Impl::perform(action::ExportMemory action) {
 
 async::Task<void> Service::Impl::export_memory(SwapId swap, RevisionId from) {
   auto const old = session(from);
+  bool const lost = !old && with_memory_.contains(from) && alive(from);
+  if (lost) {
+    post_for(swap, event::ExportFailed{
+                       "the old revision closed its state socket, so its memory cannot be asked "
+                       "for (its SDK connects again by itself; reload once more)"});
+    co_return;
+  }
   if (!holds_memory(from)) {
     log::info("{}: revision {} holds no memory to hand over (it uses no SDK)", name_, from);
     post_for(swap, event::Exported{});
@@ -185,19 +200,25 @@ async::Task<void> Service::Impl::export_memory(SwapId swap, RevisionId from) {
 
 void Service::Impl::perform(action::DeliverMemory action) {
   // Not ended with the swap: a child that asked must be answered, or it waits for ever.
-  tasks_.spawn("deliver memory", deliver_memory(current_->report.id, action.to));
+  tasks_.spawn("deliver memory", deliver_memory(current_->report.id, action.to, current_->memory));
 }
 
-async::Task<void> Service::Impl::deliver_memory(SwapId swap, RevisionId to) {
+// The memory comes along: the swap may be over before this begins.
+async::Task<void> Service::Impl::deliver_memory(SwapId swap, RevisionId to,
+                                                std::optional<State> memory) {
   auto const next = session(to);
   if (!next) {
     post_for(swap, event::DeliveryFailed{"the new revision closed its state socket before it had "
                                          "its memory"});
     co_return;
   }
-  std::optional<State> const memory = current_->memory;
+  if (auto passed = fault::pass(fault::Point::SwapDeliver); !passed) {
+    post_for(swap, event::DeliveryFailed{passed.error().message()});
+    co_return;
+  }
   Mechanism const mechanism = mechanism_of(specs_.at(to));
-  Status const delivered = co_await next->deliver(memory, mechanism, policy_.handoff_limit);
+  Status const delivered =
+      co_await next->deliver(std::move(memory), mechanism, policy_.handoff_limit);
   if (!current_ || current_->report.id != swap) co_return;
   if (!delivered) {
     post(event::DeliveryFailed{

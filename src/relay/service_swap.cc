@@ -68,14 +68,8 @@ void Service::Impl::reload_later(ReloadRequest request) {
     }
     return;
   }
-  if (waiting_) {
-    // One is remembered; the newer one takes its place, and its caller is told so.
-    SwapReport superseded{.id = waiting_->id,
-                          .old = serving_,
-                          .verdict = Verdict::RolledBack,
-                          .why = "superseded by a newer reload"};
-    remember(std::move(superseded));
-  }
+  // One is remembered; the newer one takes its place, and its caller is told so.
+  drop_waiting("superseded by a newer reload");
   waiting_ = Waiting{SwapId{++swaps_}, std::move(request)};
 }
 
@@ -121,6 +115,8 @@ void Service::Impl::begin(SwapId id, ReloadRequest request) {
                  .reason = std::move(request.reason),
                  .began = deps_.clock.wall()};
   swap.began = deps_.clock.now();
+  // What a swap left behind whose processes all died is for whoever serves next.
+  if (!alive(serving_)) swap.memory = orphaned_memory_;
   if (supervise::Instance const* old = find(serving_)) swap.report.old_pid = old->pid();
   current_ = std::move(swap);
   restart_policy_.clear();
@@ -135,6 +131,17 @@ void Service::Impl::begin_waiting() {
   Waiting waiting = std::move(*waiting_);
   waiting_.reset();
   begin(waiting.id, std::move(waiting.request));
+}
+
+void Service::Impl::drop_waiting(std::string why) {
+  if (!waiting_) return;
+  SwapReport dropped{.id = waiting_->id,
+                     .old = serving_,
+                     .reason = waiting_->request.reason,
+                     .verdict = Verdict::RolledBack,
+                     .why = std::move(why)};
+  waiting_.reset();
+  remember(std::move(dropped));
 }
 
 // ---- Turning the machine ------------------------------------------------------------------------
@@ -170,7 +177,10 @@ void Service::Impl::turn(SwapEvent const& event) {
   if (is_idle(swap_) && current_) {
     current_->over->set();
     previous_ = current_->report.verdict == Verdict::Succeeded ? current_->report.old : previous_;
+    RevisionId const next = current_->report.next;
     current_.reset();
+    // One that never ran has no burial to wait for.
+    if (next != serving_ && find(next) == nullptr) specs_.erase(next);
   }
   notice_silent_loss();
   tell_state();
@@ -213,7 +223,9 @@ void Service::Impl::perform(action::RunPreflight) {
 }
 
 async::Task<void> Service::Impl::preflight(SwapId swap, RevisionId next) {
-  config::Service const spec = specs_.at(next);
+  auto const found = specs_.find(next);
+  if (found == specs_.end()) co_return;  // The swap was over before this began.
+  config::Service const spec = found->second;
   std::vector<std::string> const environment = hook_environment(next);
   if (auto passed = fault::pass(fault::Point::SwapPreflight); !passed) {
     post_for(swap, event::PreflightFailed{passed.error().message()});
@@ -290,12 +302,18 @@ async::Task<void> Service::Impl::watch_queue(SwapId swap, RevisionId revision) {
 }
 
 void Service::Impl::perform(action::StartJudge) {
+  if (auto passed = fault::pass(fault::Point::SwapSoak); !passed) {
+    post(event::NextSick{passed.error().message()});
+    return;
+  }
   RevisionId const next = current_->report.next;
   config::Service const& spec = specs_.at(next);
   auto const& check = spec.orchestration.canary.health_check;
   if (!check) return;
-  supervise::ProbeSpec probe{
-      .environment = hook_environment(next), .workdir = spec.workdir, .user = spec.user};
+  supervise::ProbeSpec probe{.environment = hook_environment(next),
+                             .workdir = spec.workdir,
+                             .user = spec.user,
+                             .known = &deps_.known};
   if (auto lanes = listeners_.lanes(next); lanes && !lanes->empty()) {
     probe.port = lanes->front().address.port;
   }
@@ -315,6 +333,11 @@ void Service::Impl::perform(action::Stop action) {
     post(event::OldExited{"is gone already"});
     return;
   }
+  if (auto passed = fault::pass(fault::Point::SwapDrain); !passed) {
+    // As if the signal were lost: the deadline of the drain ends it.
+    log::error("{}: revision {}: {}", name_, action.revision, passed.error().describe());
+    return;
+  }
   config::Service const& spec = specs_.at(action.revision);
   if (!current_->blind_since && policy_.overlap == SwapPolicy::Overlap::No) {
     current_->blind_since = deps_.clock.now();
@@ -326,7 +349,13 @@ void Service::Impl::perform(action::Kill action) {
   supervise::Instance* const instance = find(action.revision);
   if (instance != nullptr && !instance->exit_status()) {
     instance->kill_tree();
-  } else if (current_ && action.revision == current_->report.next) {
+  } else {
+    post_gone(action.revision);
+  }
+}
+
+void Service::Impl::post_gone(RevisionId revision) {
+  if (current_ && revision == current_->report.next) {
     post(event::NextExited{"is gone already"});
   } else {
     post(event::OldExited{"is gone already"});
@@ -352,6 +381,7 @@ async::Task<void> Service::Impl::retire(RevisionId revision) {
       revision == previous_ || revision == serving_ ||
       (current_ && (revision == current_->report.old || revision == current_->report.next));
   if (!remembered) specs_.erase(revision);
+  if (!alive(revision)) with_memory_.erase(revision);
 }
 
 void Service::Impl::perform(action::Succeed const& action) {
@@ -359,6 +389,7 @@ void Service::Impl::perform(action::Succeed const& action) {
   serving_ = current_->report.next;
   if (retired != serving_ && retired != current_->report.old) specs_.erase(retired);
   problem_.reset();
+  orphaned_memory_.reset();
   set_life(Life::Running);
   // Both could accept for a while: nobody ever waited for an owner.
   if (!current_->report.blackout) current_->report.blackout = Duration::zero();
@@ -389,6 +420,10 @@ void Service::Impl::conclude(Verdict verdict, std::string why) {
     deps_.observer.phase_ended(name_, phase.name, phase.took);
   }
   bool const good = verdict == Verdict::Succeeded;
+  if (!good) {
+    auto const passed = fault::pass(fault::Point::SwapRollback);
+    if (!passed) log::error("{}: {}", name_, passed.error().describe());
+  }
   if (good) {
     log::info("{}: swap {} succeeded: revision {} serves (pid {})", name_, report.id, report.next,
               report.next_pid);

@@ -12,6 +12,8 @@ from .log import log
 
 VERSION = "python/0.1.0"
 HELLO_TIMEOUT = 10.0
+# Between two attempts to speak with Aether again.
+RECONNECT_PAUSE = 0.2
 # What is left of Aether's deadline for encoding and sending, once quiescing has given up.
 EXPORT_SHARE = 0.8
 
@@ -56,10 +58,11 @@ class Relay:
     def connected(self):
         return self._wire is not None
 
-    def _connect(self):
+    def _connect(self, quiet=False):
+        """Says hello; True if Aether answered. `quiet`: a failure is nothing new."""
         path = os.environ.get("AETERNA_STATE_SOCK")
         if not path:
-            return
+            return False
         connection = None
         try:
             connection = wire.Wire(path)
@@ -82,13 +85,15 @@ class Relay:
                 raise wire.Gone("%s: %s" % (answer.get("code"), answer.get("message")))
             connection.set_timeout(None)
         except (OSError, wire.Gone, frames.ProtocolViolation) as error:
-            log.warning("no conversation with Aether at %s: %s", path, error)
+            if not quiet:
+                log.warning("no conversation with Aether at %s: %s", path, error)
             if connection is not None:
                 connection.close()
-            return
+            return False
         self.hello = answer
         self._wire = connection
         threading.Thread(target=self._run, name="aeterna-sdk", daemon=True).start()
+        return True
 
     # ---- asked by the program ------------------------------------------------------------------
 
@@ -176,6 +181,18 @@ class Relay:
             self._tell(RESUMED)
         if self._waiting_for is not None:
             self._answer(None)
+        self._come_back()
+
+    def _come_back(self):
+        """The conversation can end by one bad frame, and a later swap needs the memory all the same.
+
+        Ends when the socket is gone, which is how an Aether that stops says goodbye."""
+        path = os.environ.get("AETERNA_STATE_SOCK", "")
+        while os.path.exists(path):
+            time.sleep(RECONNECT_PAUSE)
+            if self._connect(quiet=True):
+                log.info("speaking with Aether again")
+                return
 
     def _handle(self, connection, kind, flags, payload, fd):
         if kind in frames.STATE_FRAMES or kind == frames.STATE_FD:
