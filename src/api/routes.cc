@@ -86,6 +86,30 @@ http::Response problem(Error const& error) {
   return response;
 }
 
+/// Whether the segments of a path are those of a route; {name} stands for any.
+bool matches(std::string_view route, std::vector<std::string> const& path) {
+  std::vector<std::string> const wanted = segments(route);
+  return std::ranges::equal(wanted, path, [](std::string const& want, std::string const& have) {
+    return want.starts_with('{') || want == have;
+  });
+}
+
+/// 405 with what is allowed (RFC 9110, 15.5.6) if the path is known, else 404.
+http::Response no_route(http::Request const& request) {
+  std::string allowed;
+  for (RouteInfo const& route : kRoutes) {
+    if (!matches(route.path, segments(request.path))) continue;
+    allowed += fmt::format("{}{}", allowed.empty() ? "" : ", ", route.method);
+  }
+  Error const error(ErrorCode::NotFound,
+                    fmt::format("no route {} {}", request.method, request.path));
+  if (allowed.empty()) return problem(error);
+  http::Response response = http::json_response(405, json::serialize(problem_json(error, 405)));
+  response.headers.set("Content-Type", "application/problem+json");
+  response.headers.set("Allow", std::move(allowed));
+  return response;
+}
+
 http::Response ok(json::value const& body, int status = 200) {
   return http::json_response(status, json::serialize(body));
 }
@@ -191,7 +215,7 @@ async::Task<http::Response> Routes::dispatch(http::Request request) {
         {path[2], SwapId{number_or<std::uint64_t>(&path[4], 0, "the swap's number")}}};
     co_return co_await swap_answer(std::move(tickets), true);
   }
-  throw Error(ErrorCode::NotFound, fmt::format("no route {} {}", request.method, request.path));
+  co_return no_route(request);
 }
 
 http::Response Routes::health() const {
@@ -240,7 +264,8 @@ async::Task<http::Response> Routes::reload(http::Request request,
 
 async::Task<http::Response> Routes::rollback(http::Request request, std::string service) {
   bool const wait = is_true(request.query_value("wait"));
-  std::vector<SwapTicket> tickets{or_throw(control_.rollback(service, "rollback asked for"))};
+  std::vector<SwapTicket> tickets{
+      or_throw(control_.rollback(service, std::string(kRollbackReason)))};
   co_return co_await swap_answer(std::move(tickets), wait);
 }
 

@@ -17,6 +17,9 @@
 
 namespace aether::api {
 
+/// The reason of a swap that a rollback began; a swap that it takes back keeps its own.
+inline constexpr std::string_view kRollbackReason = "rollback asked for";
+
 /// One line of the table of routes; {name} stands for a path segment.
 struct RouteInfo {
   std::string_view method;

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <array>
 #include <fstream>
 #include <set>
 #include <string>
@@ -109,12 +110,28 @@ CORO_TEST(Routes, AreAllAnswered) {
   }
 }
 
-CORO_TEST(Routes, WithAnotherMethodOrPathAreNotFound) {
+CORO_TEST(Routes, WithAnotherMethodSayWhichOnesAreAllowed) {
   House house;
-  std::vector<std::pair<std::string, std::string>> const wrong{
-      {"GET", "/"},           {"POST", "/health"},       {"DELETE", "/v1/status"},
-      {"GET", "/v1/reload"},  {"GET", "/v1/services/"},  {"GET", "/v1/services/web/logs/1"},
-      {"GET", "//v1/status"}, {"POST", "/v1/services/"}, {"GET", "*"}};
+  std::vector<std::array<std::string, 3>> const wrong{{"POST", "/health", "GET"},
+                                                      {"DELETE", "/v1/status", "GET"},
+                                                      {"GET", "/v1/reload", "POST"},
+                                                      {"PUT", "/v1/services/web/logs", "GET"}};
+  for (auto const& [method, path, allowed] : wrong) {
+    http::Request asked = request(method, path);
+    http::Response const response = co_await house.ask(std::move(asked));
+    EXPECT_EQ(response.status, 405) << method << " " << path;
+    EXPECT_EQ(response.headers.get("Allow"), allowed);
+    EXPECT_EQ(response.headers.get("Content-Type"), "application/problem+json");
+  }
+}
+
+CORO_TEST(Routes, WithAnotherPathAreNotFound) {
+  House house;
+  std::vector<std::pair<std::string, std::string>> const wrong{{"GET", "/"},
+                                                               {"GET", "/v2/status"},
+                                                               {"GET", "/v1/services/web/logs/1"},
+                                                               {"GET", "//v1/status"},
+                                                               {"GET", "*"}};
   for (auto const& [method, path] : wrong) {
     http::Request asked = request(method, path);
     http::Response const response = co_await house.ask(std::move(asked));

@@ -6,6 +6,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "api/routes.h"
 #include "base/bytes.h"
 #include "cli/commands.h"
 #include "cli/control_client.h"
@@ -107,9 +108,10 @@ Result<int> rollback(Globals const& globals, std::string const& service) {
                                                    fmt::format("/v1/services/{}/rollback?wait=true",
                                                                http::percent_encode(name)),
                                                    {}, kVerdictLimit));
-  // A swap that is taken back is what was asked for.
-  Result<int> const told = tell(globals, answer, true);
-  return told ? Result<int>(kDone) : told;
+  TRY_ASSIGN(int const told, tell(globals, answer, true));
+  // A swap that is taken back is what was asked for; one that was begun for it has to succeed.
+  json::value const& swap = answer.at("swaps").as_array().front();
+  return swap.at("reason").as_string() == api::kRollbackReason ? told : kDone;
 }
 
 }  // namespace aether::cli

@@ -52,8 +52,11 @@ void print_started(api::ControlPlane const& control) {
 
 void print_line(std::string_view service, RevisionId revision, std::string_view line) {
   Paint const paint = paint_for(stdout);
-  fmt::print("{}[{} r{}]{} {}\n", paint.dim, service, revision, paint.reset, line);
-  std::fflush(stdout);
+  std::string const text =
+      fmt::format("{}[{} r{}]{} {}\n", paint.dim, service, revision, paint.reset, line);
+  // fmt::print would throw once nobody reads (`| head`), and end the reading of the program's pipe.
+  (void)std::fwrite(text.data(), 1, text.size(), stdout);
+  (void)std::fflush(stdout);
 }
 
 Result<config::Config> load_for_up(Globals const& globals) {
@@ -112,6 +115,21 @@ Status leave_terminal(std::string const& log_file) {
   return {};
 }
 
+/// Fails, with the services still being tried, if one of them did not start.
+Result<int> every_service_runs(Globals const& globals) {
+  TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
+  TRY_ASSIGN(json::value const answer, client.call("GET", "/v1/services"));
+  for (json::value const& service : answer.at("services").as_array()) {
+    if (!service.at("pid").is_null()) continue;
+    return fail(ErrorCode::ExitedEarly,
+                fmt::format("{} did not start; Aether runs and goes on trying (aether down stops "
+                            "it, aether logs {} shows what it wrote)",
+                            service.at("name").as_string().c_str(),
+                            service.at("name").as_string().c_str()));
+  }
+  return kDone;
+}
+
 Result<int> start_background(Globals const& globals, config::Config config) {
   daemon::RuntimeNames const names = daemon::runtime_names(config.path);
   TRY(daemon::make_private_folder(names.folder));
@@ -128,6 +146,7 @@ Result<int> start_background(Globals const& globals, config::Config config) {
     std::exit(run_background(std::move(config), std::move(writing)));
   }
   writing.reset();
+  TRY(os::unblock_all());
   std::string told;
   std::array<char, 4096> buffer{};
   ssize_t got = 0;
@@ -136,7 +155,8 @@ Result<int> start_background(Globals const& globals, config::Config config) {
   }
   if (told.starts_with(kServes)) {
     fmt::print("Aether runs in the background (PID: {}); log: {}\n", child, names.log_file);
-    return status(globals, {});
+    TRY(status(globals, {}));
+    return every_service_runs(globals);
   }
   if (told.starts_with(kRefused) && told.size() >= 2) {
     return fail(static_cast<ErrorCode>(told[1]), told.substr(2));
@@ -158,11 +178,12 @@ namespace {
 
 /// Its control socket is closed: what is left to do takes milliseconds.
 constexpr Duration kLastSteps = std::chrono::seconds(10);
+constexpr Duration kLook = std::chrono::milliseconds(50);
 
-void wait_for_end(int pidfd) {
+bool has_ended(int pidfd, Duration within) {
   pollfd ended{.fd = pidfd, .events = POLLIN, .revents = 0};
-  auto const limit = std::chrono::duration_cast<std::chrono::milliseconds>(kLastSteps);
-  (void)::poll(&ended, 1, static_cast<int>(limit.count()));
+  auto const limit = std::chrono::duration_cast<std::chrono::milliseconds>(within);
+  return ::poll(&ended, 1, static_cast<int>(limit.count())) > 0;
 }
 
 }  // namespace
@@ -176,9 +197,11 @@ Result<int> down(Globals const& globals) {
   for (;;) {
     auto const answer = client.call("GET", "/health");
     if (!answer && answer.error().code() == ErrorCode::Unreachable) break;
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    // Its successor may answer at the same socket already.
+    if (process && has_ended(process->pidfd(), Duration::zero())) break;
+    std::this_thread::sleep_for(kLook);
   }
-  if (process) wait_for_end(process->pidfd());
+  if (process) (void)has_ended(process->pidfd(), kLastSteps);
   if (globals.output == Output::Json) {
     fmt::print("{}\n", json::serialize(json::object{{"stopped", before.at("pid")}}));
   } else {

@@ -46,7 +46,6 @@ struct SwapReport {
   /// could. Zero when both could for a while. Absent if there was no cutover.
   std::optional<Duration> blackout;
   std::optional<HandoffReport> handoff;
-  std::string hint;  ///< What the user can do; may be empty.
 };
 
 /// Cuts a swap's time into phases.
