@@ -88,6 +88,7 @@ class Service::Impl {
   [[nodiscard]] bool alive(RevisionId revision) const;
 
   // service_swap.cc
+  [[nodiscard]] Status check_listeners(config::Service const& wanted) const;
   void begin(SwapId id, ReloadRequest request);
   void begin_waiting();
   void drop_waiting(std::string why);

@@ -30,13 +30,7 @@ constexpr Duration kStopBackstop = std::chrono::seconds(10);
 
 Result<SwapId> Service::Impl::reload(ReloadRequest request) {
   if (stopping_) return fail(ErrorCode::NotRunning, fmt::format("{} is stopping", name_));
-  config::Service const& now = specs_.at(serving_);
-  if (config::effective_listeners(now) != config::effective_listeners(request.spec)) {
-    return fail(ErrorCode::Unsupported,
-                fmt::format("{}: its listeners changed, which a swap does not do yet; restart "
-                            "Aether to apply that, or put listen: back as it was",
-                            name_));
-  }
+  TRY(check_listeners(request.spec));
   if (is_idle(swap_)) {
     SwapId const id{++swaps_};
     begin(id, std::move(request));
@@ -60,12 +54,25 @@ Result<SwapId> Service::Impl::reload(ReloadRequest request) {
   return id;
 }
 
+Status Service::Impl::check_listeners(config::Service const& wanted) const {
+  config::Service const& now = specs_.at(serving_);
+  if (config::effective_listeners(now) == config::effective_listeners(wanted)) return {};
+  return fail(ErrorCode::Unsupported,
+              fmt::format("{}: its listeners changed, which a swap does not do yet; restart "
+                          "Aether to apply that, or put listen: back as it was",
+                          name_));
+}
+
 void Service::Impl::reload_later(ReloadRequest request) {
   if (stopping_) return;
   if (is_idle(swap_)) {
     if (auto begun = reload(std::move(request)); !begun) {
       log::error("{}: reload refused: {}", name_, begun.error().describe());
     }
+    return;
+  }
+  if (auto same = check_listeners(request.spec); !same) {
+    log::error("{}: reload refused: {}", name_, same.error().describe());
     return;
   }
   // One is remembered; the newer one takes its place, and its caller is told so.
@@ -329,10 +336,7 @@ void Service::Impl::perform(action::StopJudge) {
 
 void Service::Impl::perform(action::Stop action) {
   supervise::Instance* const instance = find(action.revision);
-  if (instance == nullptr) {
-    post(event::OldExited{"is gone already"});
-    return;
-  }
+  if (instance == nullptr) return post_gone(action.revision);
   if (auto passed = fault::pass(fault::Point::SwapDrain); !passed) {
     // As if the signal were lost: the deadline of the drain ends it.
     log::error("{}: revision {}: {}", name_, action.revision, passed.error().describe());
