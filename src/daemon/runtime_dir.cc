@@ -55,7 +55,17 @@ RuntimeNames runtime_names(std::string const& config_path) {
 
 Status make_private_folder(std::string const& path) {
   std::error_code ec;
-  fs::create_directories(fs::path(path).parent_path(), ec);
+  std::string const parent = fs::path(path).parent_path().string();
+  fs::create_directories(parent, ec);
+  // Whoever owns the folder above can put another one in our place: /tmp/aether-UID can be guessed.
+  struct stat above{};
+  if (::lstat(parent.c_str(), &above) != 0) return fail(system_error("lstat", parent));
+  if (above.st_uid != 0 && above.st_uid != ::geteuid() && ::geteuid() != 0) {
+    return fail(ErrorCode::Forbidden,
+                fmt::format("{} belongs to somebody else; set AETHER_RUNTIME_DIR to a folder of "
+                            "this user",
+                            parent));
+  }
   if (::mkdir(path.c_str(), 0711) != 0 && errno != EEXIST) return fail(system_error("mkdir", path));
   struct stat info{};
   if (::lstat(path.c_str(), &info) != 0) return fail(system_error("lstat", path));
