@@ -44,6 +44,14 @@ Status block_all_early() {
   return {};
 }
 
+Status unblock_all() {
+  sigset_t none;
+  ::sigemptyset(&none);
+  if (int reason = ::pthread_sigmask(SIG_SETMASK, &none, nullptr); reason != 0)
+    return fail(system_error_from(reason, "unblock signals"));
+  return {};
+}
+
 void ignore_sigpipe() {
   ::signal(SIGPIPE, SIG_IGN);
 }

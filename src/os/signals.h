@@ -39,6 +39,8 @@ class SignalFd {
 /// SYS). The first call in main: nothing that arrives later is lost. spawn() undoes it for
 /// children.
 Status block_all_early();
+/// For a process that has no more to do with services, e.g. one that only waits for its child.
+Status unblock_all();
 /// Ignores SIGPIPE in this process: a peer that went away is an EPIPE. spawn() undoes it for
 /// children.
 void ignore_sigpipe();
