@@ -36,6 +36,13 @@ std::string with_hint(std::string why, supervise::event::Exited const& exited, b
         "\n  hint: it binds its port by itself, but Aether holds that port for it (fd 3); take "
         "the listener from LISTEN_FDS, use {fd:NAME} in the command, or set listen: none";
   }
+  if (std::ranges::any_of(exited.last_lines, [](std::string const& line) {
+        return line.contains("No module named 'aeterna");
+      })) {
+    why +=
+        "\n  hint: this Python has no Aeterna SDK; run `pip install ./sdk/python` from Aether's "
+        "repository for it, or add that folder to PYTHONPATH under env:";
+  }
   return why;
 }
 
