@@ -66,13 +66,25 @@ bool same_user(http::Peer const& peer) {
   return peer.unix_socket && (peer.uid == 0 || peer.uid == ::geteuid());
 }
 
+/// A loopback peer that only passes on what others ask: a browser for a web page (Origin, or a name
+/// of somebody's own that was made to point here), or a reverse proxy.
+bool came_from_elsewhere(http::Headers const& headers) {
+  for (std::string_view const name : {"Origin", "Forwarded", "X-Forwarded-For"}) {
+    if (headers.find(name) != nullptr) return true;
+  }
+  std::string_view host = headers.get("Host");
+  if (host.starts_with('[')) return false;  // An IPv6 address.
+  host = host.substr(0, host.find(':'));
+  bool const address =
+      host.find_first_not_of("0123456789.") == std::string_view::npos;  // IPv4, or none (HTTP/1.0)
+  return !address && host != "localhost";
+}
+
 /// Throws Forbidden for a sender that may not ask this.
 void authorize(http::Request const& request) {
   if (request.path == "/health" || request.path == "/metrics") return;
   if (same_user(request.peer)) return;
-  // A web page can make a browser on this machine send requests; those carry an Origin.
-  bool const program = request.peer.loopback && request.headers.find("Origin") == nullptr;
-  if (program) return;
+  if (request.peer.loopback && !came_from_elsewhere(request.headers)) return;
   throw Error(ErrorCode::Forbidden,
               fmt::format("{} {} is for this machine's programs only; use the control socket",
                           request.method, request.path));

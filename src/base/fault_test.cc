@@ -53,7 +53,7 @@ TEST_F(Fault, RefusesWhatItDoesNotKnowAndListsWhatItDoes) {
                             "srp.send:1:explode", "no.such:1:eio", ",", "srp.send:1:eio,,"}) {
     EXPECT_FALSE(configure(value)) << value;
   }
-  EXPECT_NE(configure("no.such:1:eio").error().message().find("swap.cutover"), std::string::npos);
+  EXPECT_NE(configure("no.such:1:eio").error().message().find("swap.deliver"), std::string::npos);
   EXPECT_NE(configure("srp.send:1:explode").error().message().find("kill, stop, eio"),
             std::string::npos);
 }
@@ -63,7 +63,7 @@ int status_of_child_passing(char const* value) {
   pid_t const child = ::fork();
   if (child == 0) {
     if (!configure(value)) ::_exit(1);
-    bool const passed = pass(Point::SwapCutover).has_value();
+    bool const passed = pass(Point::SwapDeliver).has_value();
     ::_exit(passed ? 0 : 2);
   }
   int status = 0;
@@ -77,19 +77,19 @@ int status_of_child_passing(char const* value) {
 }
 
 TEST_F(Fault, KillsTheProcess) {
-  int const status = status_of_child_passing("swap.cutover:1:kill");
+  int const status = status_of_child_passing("swap.deliver:1:kill");
   ASSERT_TRUE(WIFSIGNALED(status));
   EXPECT_EQ(WTERMSIG(status), SIGKILL);
 }
 
 TEST_F(Fault, StopsTheProcess) {
-  int const status = status_of_child_passing("swap.cutover:1:stop");
+  int const status = status_of_child_passing("swap.deliver:1:stop");
   ASSERT_TRUE(WIFSTOPPED(status));
   EXPECT_EQ(WSTOPSIG(status), SIGSTOP);
 }
 
 TEST_F(Fault, LetsOtherPassesThrough) {
-  EXPECT_EQ(status_of_child_passing("swap.cutover:2:kill"), 0);
+  EXPECT_EQ(status_of_child_passing("swap.deliver:2:kill"), 0);
 }
 
 }  // namespace

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/command_line.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string_view>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -14,6 +19,7 @@
 #include "cli/commands.h"
 #include "cli/terminal.h"
 #include "config/loader.h"
+#include "config/suggest.h"
 
 namespace aether::cli {
 namespace {
@@ -38,7 +44,8 @@ struct Parser {
     app.add_flag("-v,--verbose", globals.verbose, "Log what happens in detail");
     std::map<std::string, Output> const outputs{{"text", Output::Text}, {"json", Output::Json}};
     app.add_option("-o,--output", globals.output, "text or json")
-        ->transform(CLI::CheckedTransformer(outputs));
+        ->transform(CLI::CheckedTransformer(outputs))
+        ->option_text("text|json");
     app.require_subcommand(1);
     // -c, -v and -o stand before or after the command.
     app.fallthrough();
@@ -179,9 +186,33 @@ std::string program_name(char const* argv0) {
 
 int explain(Error const& error) {
   Paint const paint = paint_for(stderr);
+  if (error.code() == ErrorCode::ConfigInvalid) {
+    // Each mistake is a line that begins with file:line:column, for editors.
+    fmt::print(stderr, "{}✗{} Configuration validation failed (config-invalid):\n{}\n", paint.red,
+               paint.reset, error.message());
+    return kFailed;
+  }
   fmt::print(stderr, "{}error{}: {}\n", paint.red, paint.reset, error.describe());
   fmt::print(stderr, "  {}{}{}\n", paint.dim, info(error.code()).cure, paint.reset);
   return error.code() == ErrorCode::UsageInvalid ? kUsage : kFailed;
+}
+
+/// The fault of a first word that is no command, with the one that was probably meant.
+std::optional<Error> unknown_command(CLI::App const& app, int argc, char** argv) {
+  std::vector<std::string> names;
+  for (CLI::App const* const sub : app.get_subcommands({})) names.push_back(sub->get_name());
+  for (int i = 1; i < argc; ++i) {
+    std::string_view const word = argv[i];
+    bool const takes_value =
+        word == "-c" || word == "--config" || word == "-o" || word == "--output";
+    if (takes_value) ++i;
+    if (word.starts_with('-')) continue;
+    if (std::ranges::find(names, word) != names.end()) return std::nullopt;
+    std::vector<std::string_view> const known(names.begin(), names.end());
+    return Error(ErrorCode::UsageInvalid, fmt::format("there is no command \"{}\"{}", word,
+                                                      config::did_you_mean(word, known)));
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -191,6 +222,7 @@ int run(int argc, char** argv) {
   try {
     parser.app.parse(argc, argv);
   } catch (CLI::ParseError const& error) {
+    if (auto const unknown = unknown_command(parser.app, argc, argv)) return explain(*unknown);
     // --help and --version arrive here too, with code 0.
     return parser.app.exit(error) == 0 ? kDone : kUsage;
   }
@@ -203,6 +235,9 @@ int run(int argc, char** argv) {
     return done ? *done : explain(done.error());
   } catch (Error const& error) {
     return explain(error);
+  } catch (std::system_error const& error) {
+    // Whoever read our output is gone (`| head`): there is nobody left to tell.
+    return error.code() == std::errc::broken_pipe ? kDone : kFailed;
   }
 }
 

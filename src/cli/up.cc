@@ -50,15 +50,6 @@ void print_started(api::ControlPlane const& control) {
   std::fflush(stdout);
 }
 
-void print_line(std::string_view service, RevisionId revision, std::string_view line) {
-  Paint const paint = paint_for(stdout);
-  std::string const text =
-      fmt::format("{}[{} r{}]{} {}\n", paint.dim, service, revision, paint.reset, line);
-  // fmt::print would throw once nobody reads (`| head`), and end the reading of the program's pipe.
-  (void)std::fwrite(text.data(), 1, text.size(), stdout);
-  (void)std::fflush(stdout);
-}
-
 Result<config::Config> load_for_up(Globals const& globals) {
   TRY_ASSIGN(config::Config config, config::load(globals.config_file()));
   if (!globals.verbose) log::set_level(config.observability.log_level);
@@ -74,7 +65,7 @@ Result<int> run_foreground(config::Config config) {
     fmt::print("▶ Starting service: {}\n", service.name);
   }
   std::fflush(stdout);
-  daemon::DaemonOptions options{.version = std::string(version()), .echo = print_line};
+  daemon::DaemonOptions options{.version = std::string(version()), .echo_fd = STDOUT_FILENO};
   options.started = [](api::ControlPlane const& control) {
     print_started(control);
     if (is_terminal(stdout)) fmt::print("\nPress Ctrl+C to stop...\n");

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/daemon.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,13 +20,14 @@
 #include "config/loader.h"
 #include "daemon/debris.h"
 #include "daemon/release.h"
+#include "os/child.h"
 #include "os/reap.h"
 #include "os/unix_socket.h"
 
 namespace aether::daemon {
 namespace {
 
-/// For API requests in flight when Aether stops.
+/// For API requests in flight, and lines not shown yet, when Aether stops.
 constexpr Duration kApiEnd = std::chrono::seconds(1);
 /// For the daemon's own tasks once they are cancelled; they wait for nothing outside.
 constexpr Duration kTasksEnd = std::chrono::seconds(5);
@@ -40,7 +43,9 @@ Daemon::Daemon(config::Config config, DaemonOptions options, Clock const& clock)
       loop_(clock),
       metrics_(feed_),
       routes_(*this, metrics_, feed_),
-      tasks_(loop_.executor(), "daemon") {}
+      tasks_(loop_.executor(), "daemon") {
+  if (options_.echo_fd >= 0) echo_.emplace(loop_.executor(), options_.echo_fd);
+}
 
 Daemon::~Daemon() {
   // After a prepare() that failed, tasks wait that never ran: the loop's end is theirs.
@@ -53,11 +58,7 @@ Status Daemon::prepare() {
   TRY(check_release(config_));
   TRY(check_socket_room(names_.folder));
   TRY(make_private_folder(names_.folder));
-  if (os::is_listening(names_.control_socket)) {
-    return fail(ErrorCode::AlreadyRunning,
-                fmt::format("an Aether is already running for {} (control socket {})", config_.path,
-                            names_.control_socket));
-  }
+  TRY(lock_runtime_folder());
   if (auto ended = end_debris(names_.folder); !ended) return fail(std::move(ended).error());
   TRY_ASSIGN(os::SignalFd signals, os::SignalFd::open({SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGUSR1,
                                                        SIGUSR2, SIGWINCH, SIGCHLD}));
@@ -72,6 +73,17 @@ Status Daemon::prepare() {
   return open_api();
 }
 
+/// Held for life, and let go by the kernel however this process ends.
+Status Daemon::lock_runtime_folder() {
+  lock_ = os::UniqueFd(::open(names_.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!lock_) return fail(system_error("open", names_.folder));
+  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) == 0) return {};
+  if (errno != EWOULDBLOCK) return fail(system_error("flock", names_.folder));
+  return fail(ErrorCode::AlreadyRunning,
+              fmt::format("an Aether is already running for {} (control socket {})", config_.path,
+                          names_.control_socket));
+}
+
 Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
   relay::ServiceDeps deps{.executor = loop_.executor(),
                           .clock = clock_,
@@ -79,7 +91,12 @@ Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
                           .known = known_,
                           .runtime_dir = names_.folder,
                           .next_instance = [this] { return InstanceId{++instances_}; },
-                          .echo = options_.echo};
+                          .echo = {}};
+  if (echo_) {
+    deps.echo = [this](std::string_view service, RevisionId revision, std::string_view line) {
+      echo_->line(service, revision, line);
+    };
+  }
   auto entry = std::make_unique<Entry>();
   entry->spec = spec;
   entry->service = std::make_unique<relay::Service>(spec, std::move(deps));
@@ -162,11 +179,26 @@ async::Task<void> Daemon::start_service(Entry* entry) {
   entry->settled->set();
 }
 
+std::vector<Daemon::Entry*> Daemon::starting_order() {
+  std::vector<Entry*> order;
+  auto const place = [&](auto const& self, Entry* entry) -> void {
+    if (std::ranges::find(order, entry) != order.end()) return;
+    for (std::string const& name : entry->spec.after) {
+      Entry* const first = find(name);  // config has refused cycles
+      if (first != nullptr) self(self, first);
+    }
+    order.push_back(entry);
+  };
+  for (auto const& entry : entries_) place(place, entry.get());
+  return order;
+}
+
 async::Task<void> Daemon::stop_all() {
   stopping_ = true;
   outer_.tell("STOPPING=1");
   // Those that others need go last.
-  for (auto const& entry : std::views::reverse(entries_)) {
+  std::vector<Entry*> const order = starting_order();
+  for (Entry* const entry : std::views::reverse(order)) {
     if (entry->removed) {
       co_await entry->gone->wait();
     } else {
@@ -176,6 +208,7 @@ async::Task<void> Daemon::stop_all() {
   }
   co_await control_server_->stop(kApiEnd);
   co_await public_server_->stop(kApiEnd);
+  if (echo_) co_await echo_->stop(kApiEnd);
   reap();
   co_await tasks_.stop(kTasksEnd);
 }
@@ -192,8 +225,14 @@ async::Task<void> Daemon::read_signals() {
     co_await async::readable(signals_->fd());
     for (;;) {
       auto const signal = signals_->read();
+      if (!signal) log::error("{}", signal.error().describe());
       if (!signal || !*signal) break;
-      on_signal(**signal);
+      // Whatever comes of one signal, the next one must still be heard.
+      try {
+        on_signal(**signal);
+      } catch (Error const& error) {
+        log::error("{}: {}", os::signal_name((*signal)->signal), error.describe());
+      }
     }
   }
 }
@@ -236,100 +275,6 @@ void Daemon::reap() {
     return;
   }
   if (!reaped->empty()) metrics_.reaped(reaped->size());
-}
-
-// ---- Reloading ----------------------------------------------------------------------------------
-
-Daemon::Entry* Daemon::find(std::string_view service) {
-  auto const found = std::ranges::find_if(entries_, [&](auto const& entry) {
-    return !entry->removed && entry->service->name() == service;
-  });
-  return found == entries_.end() ? nullptr : found->get();
-}
-
-Result<config::Config> Daemon::load_again() const {
-  TRY_ASSIGN(config::Config next, config::load(config_.path));
-  TRY(check_release(next));
-  return next;
-}
-
-Result<std::vector<api::SwapTicket>> Daemon::reload(api::ReloadCall call) {
-  if (stop_asked_.is_set()) return fail(ErrorCode::NotRunning, "Aether is stopping");
-  TRY_ASSIGN(config::Config const next, load_again());
-  if (call.service && find(*call.service) == nullptr) {
-    return fail(ErrorCode::ServiceUnknown,
-                fmt::format("there is no service {}; there is: {}", *call.service,
-                            fmt::join(std::views::transform(
-                                          entries_,
-                                          [](auto const& entry) { return entry->service->name(); }),
-                                      ", ")));
-  }
-  std::vector<api::SwapTicket> tickets;
-  std::optional<Error> refused;
-  for (config::Service const& spec : next.services) {
-    if (call.service && spec.name != *call.service) continue;
-    Entry* const entry = find(spec.name);
-    if (entry == nullptr) continue;
-    auto begun = entry->service->reload({.reason = call.reason, .force = call.force, .spec = spec});
-    if (!begun) {
-      refused = std::move(begun).error();
-      continue;
-    }
-    entry->spec = spec;
-    entry->down = false;
-    tickets.push_back({spec.name, *begun});
-  }
-  if (!call.service) apply_services(next);
-  if (refused && tickets.empty()) return fail(std::move(*refused));
-  if (refused) log::error("reload: {}", refused->describe());
-  return tickets;
-}
-
-void Daemon::reload_by_signal() {
-  if (stop_asked_.is_set()) return;  // A service that is added now would be stopped by nobody.
-  outer_.tell_reloading();
-  auto const next = load_again();
-  if (!next) {
-    log::error("reload refused, the old configuration stays: {}", next.error().describe());
-    outer_.tell("READY=1");
-    return;
-  }
-  for (config::Service const& spec : next->services) {
-    Entry* const entry = find(spec.name);
-    if (entry == nullptr) continue;
-    entry->spec = spec;
-    entry->down = false;
-    entry->service->reload_later({.reason = "SIGHUP", .spec = spec});
-  }
-  apply_services(*next);
-  outer_.tell("READY=1");
-}
-
-void Daemon::apply_services(config::Config const& next) {
-  for (auto const& entry : entries_) {
-    bool const stays = std::ranges::any_of(next.services, [&](config::Service const& spec) {
-      return spec.name == entry->service->name();
-    });
-    if (stays || entry->removed) continue;
-    log::info("{} is no longer in the configuration", entry->service->name());
-    entry->removed = true;
-    tasks_.spawn("remove service", remove_service(entry.get()));
-  }
-  for (config::Service const& spec : next.services) {
-    if (find(spec.name) != nullptr) continue;
-    auto added = add_service(spec);
-    if (!added) {
-      log::error("new service {}: {}", spec.name, added.error().describe());
-      continue;
-    }
-    tasks_.spawn(fmt::format("start {}", spec.name), start_service(*added));
-  }
-}
-
-async::Task<void> Daemon::remove_service(Entry* entry) {
-  co_await entry->service->stop();
-  entry->settled->set();
-  entry->gone->set();
 }
 
 // ---- ControlPlane -------------------------------------------------------------------------------

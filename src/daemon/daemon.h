@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,15 +22,17 @@
 #include "daemon/runtime_dir.h"
 #include "http/server.h"
 #include "os/signals.h"
+#include "os/unique_fd.h"
 #include "relay/service.h"
+#include "supervise/echo.h"
 #include "supervise/known_children.h"
 
 namespace aether::daemon {
 
 struct DaemonOptions {
   std::string version;
-  /// Shows a line of a program's output on the terminal; empty: not shown.
-  std::function<void(std::string_view service, RevisionId, std::string_view line)> echo;
+  /// Where lines of the programs' output are shown, -1: nowhere. Borrowed.
+  int echo_fd = -1;
   /// Called once everything that can start has started.
   std::function<void(api::ControlPlane const&)> started;
 };
@@ -66,6 +69,7 @@ class Daemon final : public api::ControlPlane {
     bool down = false;
   };
 
+  [[nodiscard]] Status lock_runtime_folder();
   [[nodiscard]] Status open_api();
   [[nodiscard]] Result<Entry*> add_service(config::Service const& spec);
   [[nodiscard]] Entry* find(std::string_view service);
@@ -81,6 +85,8 @@ class Daemon final : public api::ControlPlane {
   async::Task<void> remove_service(Entry* entry);
   async::Task<void> main_task();
   async::Task<void> stop_all();
+  /// Each after those that it names in `after:`; else in the file's order.
+  [[nodiscard]] std::vector<Entry*> starting_order();
 
   config::Config config_;
   DaemonOptions options_;
@@ -90,6 +96,7 @@ class Daemon final : public api::ControlPlane {
   OuterManager outer_;
   async::Loop loop_;
   supervise::KnownChildren known_;
+  std::optional<supervise::Echo> echo_;
   api::EventFeed feed_;
   api::Metrics metrics_;
   api::Routes routes_;
@@ -98,6 +105,7 @@ class Daemon final : public api::ControlPlane {
   std::unique_ptr<http::Server> control_server_;
   std::unique_ptr<http::Server> public_server_;
   std::unique_ptr<os::SignalFd> signals_;
+  os::UniqueFd lock_;  ///< Of the runtime folder: one Aether a configuration.
   async::Event stop_asked_;
   std::uint64_t instances_ = 0;
   bool stopping_ = false;

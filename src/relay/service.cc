@@ -94,7 +94,16 @@ Service::Impl::~Impl() {
                "service {} was not stopped before it was destroyed", name_);
 }
 
+Status Service::Impl::check_command(RevisionId revision) const {
+  config::Service const& spec = specs_.at(revision);
+  auto const found =
+      os::find_command(spec.command.front(), hook_environment(revision), spec.workdir.value_or(""));
+  if (!found) return fail(Error(found.error()).while_doing(fmt::format("service {}", name_)));
+  return {};
+}
+
 Status Service::Impl::open_listeners() {
+  TRY(check_command(serving_));
   config::Service const& spec = specs_.at(serving_);
   TRY_ASSIGN(listeners_, Listeners::open(config::effective_listeners(spec)));
   return open_state_socket();
@@ -207,13 +216,29 @@ void Service::Impl::on_exited(supervise::Instance const& instance,
     post(event::NextExited{fmt::format("the new revision {}", why)});
   } else if (current_ && revision == current_->report.old && !is_idle(swap_)) {
     if (!std::holds_alternative<Draining>(swap_)) exit_code_ = exited.status.shell_code();
-    post(event::OldExited{fmt::format("the old revision {}", why)});
+    tell_old_exited(revision, fmt::format("the old revision {}", why));
   } else if (revision == serving_) {
     exit_code_ = exited.status.shell_code();
     // Its end may have been noticed when its swap was decided: one end, one restart.
     bool const known = life_ == Life::WaitingToRestart || life_ == Life::Down;
     if (!known) serving_lost(end, std::move(why));
   }
+}
+
+void Service::Impl::tell_old_exited(RevisionId revision, std::string why) {
+  if (policy_.overlap == SwapPolicy::Overlap::Yes) {
+    post(event::OldExited{std::move(why)});
+    return;
+  }
+  // One owner at a time: the next one waits for the last process of the tree, not for the first.
+  tasks_.spawn("old revision ends",
+               tell_when_buried(current_->report.id, revision, std::move(why)));
+}
+
+async::Task<void> Service::Impl::tell_when_buried(SwapId swap, RevisionId revision,
+                                                  std::string why) {
+  co_await until_buried(revision);
+  post_for(swap, event::OldExited{std::move(why)});
 }
 
 void Service::Impl::serving_lost(supervise::ServiceEnd end, std::string why) {
@@ -359,17 +384,19 @@ void Service::Impl::hurry() {
 }
 
 ServiceStatus Service::Impl::status() const {
+  // While a swap runs, whoever new connections go to; the other one is the old one, or stands by.
+  RevisionId const current = is_idle(swap_) ? serving_ : steered(swap_);
   ServiceStatus status{.name = name_,
                        .state = state_name(),
                        .phase = std::string(phase_name(swap_)),
                        .listeners = listeners_.status(),
-                       .revision = serving_,
+                       .revision = current,
                        .restarts = restarts_,
                        .problem = problem_,
-                       .command = specs_.at(serving_).command};
+                       .command = specs_.at(current).command};
   for (auto const& [id, instance] : instances_) {
     if (instance->exit_status()) continue;
-    bool const serving = instance->revision() == serving_;
+    bool const serving = instance->revision() == current;
     (serving ? status.pid : status.old_pid) = instance->pid();
     auto const lived = deps_.clock.now() - instance->started();
     status.instances.push_back(
@@ -381,8 +408,8 @@ ServiceStatus Service::Impl::status() const {
          .since = std::chrono::time_point_cast<WallTime::duration>(deps_.clock.wall() - lived),
          .memory_bytes = instance->resident_bytes()});
   }
-  std::ranges::partition(status.instances, [this](InstanceStatus const& instance) {
-    return instance.revision == serving_;
+  std::ranges::partition(status.instances, [current](InstanceStatus const& instance) {
+    return instance.revision == current;
   });
   if (current_) {
     status.last_swap = current_->report;

@@ -17,6 +17,7 @@
 #include "relay/service.h"
 #include "relay/srp_session.h"
 #include "relay/swap_machine.h"
+#include "supervise/hook.h"
 #include "supervise/instance.h"
 #include "supervise/log_book.h"
 #include "supervise/restart_policy.h"
@@ -74,6 +75,8 @@ class Service::Impl {
   void on_instance_event(InstanceId instance, supervise::InstanceEvent const& event);
   void on_ready(supervise::Instance const& instance, supervise::event::BecameReady const& ready);
   void on_exited(supervise::Instance const& instance, supervise::event::Exited const& exited);
+  void tell_old_exited(RevisionId revision, std::string why);
+  async::Task<void> tell_when_buried(SwapId swap, RevisionId revision, std::string why);
   void serving_lost(supervise::ServiceEnd end, std::string why);
   void set_life(Life life);
   void tell_state();
@@ -113,8 +116,11 @@ class Service::Impl {
   void conclude(Verdict verdict, std::string why);
   void remember(SwapReport report);
   async::Task<void> preflight(SwapId swap, RevisionId next);
-  async::Task<void> run_hooks(std::vector<config::Hook> hooks, RevisionId revision,
-                              std::vector<std::string> environment);
+  [[nodiscard]] supervise::HookSpec hook_run(config::Hook const& hook,
+                                             config::Service const& service, RevisionId revision,
+                                             std::vector<std::string> environment);
+  async::Task<void> run_hooks(std::vector<config::Hook> hooks, config::Service service,
+                              RevisionId revision, std::vector<std::string> environment);
   async::Task<void> watch_queue(SwapId swap, RevisionId revision);
   async::Task<void> retire(RevisionId revision);
   /// Runs a task of a swap; it is cancelled when the swap is over.
@@ -123,6 +129,8 @@ class Service::Impl {
                                           async::Task<void> task);
 
   // service_memory.cc
+  /// What cannot run at all is known before anything is started.
+  [[nodiscard]] Status check_command(RevisionId revision) const;
   Status open_state_socket();
   [[nodiscard]] Status give_state_socket_to_its_user() const;
   [[nodiscard]] Result<InstanceId> identify(PeerIdentity const& peer) const;

@@ -165,7 +165,13 @@ void Service::Impl::post(SwapEvent event) {
   while (!inbox_.empty()) {
     SwapEvent const next = std::move(inbox_.front());
     inbox_.pop_front();
-    turn(next);
+    try {
+      turn(next);
+    } catch (Error const& error) {
+      // An action that failed in a way nobody foresaw must not end all later swaps: the state's
+      // deadline decides.
+      log::error("{}: {}: {}", name_, event_name(next), error.describe());
+    }
   }
   turning_ = false;
   if (is_idle(swap_)) begin_waiting();
@@ -246,15 +252,8 @@ async::Task<void> Service::Impl::preflight(SwapId swap, RevisionId next) {
     co_return;
   }
   for (config::Hook const& hook : spec.orchestration.pre_flight) {
-    supervise::HookSpec hook_run = supervise::hook_spec(hook);
-    hook_run.environment = environment;
-    hook_run.workdir = spec.workdir;
-    hook_run.user = spec.user;
-    hook_run.revision = next;
-    hook_run.logs = &logs_;
-    hook_run.known = &deps_.known;
-    supervise::HookResult const result =
-        co_await supervise::run_hook(deps_.clock, std::move(hook_run));
+    supervise::HookSpec run = hook_run(hook, spec, next, environment);
+    supervise::HookResult const result = co_await supervise::run_hook(deps_.clock, std::move(run));
     Status const status = supervise::hook_status(hook.name, result);
     if (status) continue;
     if (hook.block_on_fail) {
@@ -438,8 +437,8 @@ void Service::Impl::conclude(Verdict verdict, std::string why) {
   config::Orchestration const& orchestration = specs_.at(report.next).orchestration;
   auto const& hooks = good ? orchestration.on_success : orchestration.on_failure;
   if (!hooks.empty())
-    tasks_.spawn("post-process hooks",
-                 run_hooks(hooks, report.next, hook_environment(report.next)));
+    tasks_.spawn("post-process hooks", run_hooks(hooks, specs_.at(report.next), report.next,
+                                                 hook_environment(report.next)));
   remember(report);
 }
 
@@ -449,14 +448,24 @@ void Service::Impl::remember(SwapReport report) {
   verdict_told_.set();
 }
 
-async::Task<void> Service::Impl::run_hooks(std::vector<config::Hook> hooks, RevisionId revision,
+supervise::HookSpec Service::Impl::hook_run(config::Hook const& hook,
+                                            config::Service const& service, RevisionId revision,
+                                            std::vector<std::string> environment) {
+  supervise::HookSpec run = supervise::hook_spec(hook);
+  run.environment = std::move(environment);
+  run.workdir = service.workdir;
+  run.user = service.user;
+  run.revision = revision;
+  run.logs = &logs_;
+  run.known = &deps_.known;
+  return run;
+}
+
+async::Task<void> Service::Impl::run_hooks(std::vector<config::Hook> hooks, config::Service service,
+                                           RevisionId revision,
                                            std::vector<std::string> environment) {
   for (config::Hook const& hook : hooks) {
-    supervise::HookSpec run = supervise::hook_spec(hook);
-    run.environment = environment;
-    run.revision = revision;
-    run.logs = &logs_;
-    run.known = &deps_.known;
+    supervise::HookSpec run = hook_run(hook, service, revision, environment);
     supervise::HookResult const result = co_await supervise::run_hook(deps_.clock, std::move(run));
     if (auto status = supervise::hook_status(hook.name, result); !status) {
       log::warn("{}: {}", name_, status.error().message());

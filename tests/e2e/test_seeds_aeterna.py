@@ -223,6 +223,6 @@ def test_a_missing_python_is_named_with_what_there_is_instead(machine):
     (machine.folder / "agent.py").write_text(SNIPPET)
     # A machine that has python3 only, as Debian does.
     machine.begin('PATH="${PATH%%:/usr/sbin*}" exec aeterna start -c aeterna.yaml')
-    eventually(lambda: "crash loop" in machine.output(), f"it gives up; output: {machine.output()}")
+    eventually(lambda: "command-not-found" in machine.output(), f"it is refused; output: {machine.output()}")
     lines = machine.output().splitlines()
     assert "python3" in next(line for line in lines if "python" in line and "revision" not in line)
