@@ -156,7 +156,6 @@ int http_status(ErrorCode code) {
   switch (code) {
     case ErrorCode::SwapRunning:
     case ErrorCode::AlreadyRunning:
-    case ErrorCode::SwapSuperseded:
       return 409;
     case ErrorCode::ServiceUnknown:
     case ErrorCode::NotFound:

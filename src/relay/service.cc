@@ -118,8 +118,7 @@ async::Task<Status> Service::Impl::start() {
     co_await life_changed_.wait();
   }
   if (life_ == Life::Running) co_return Status{};
-  co_return fail(ErrorCode::ExitedEarly,
-                 fmt::format("{}: {}", name_, problem_.value_or("stopped")));
+  co_return fail(problem_code_, fmt::format("{}: {}", name_, problem_.value_or("stopped")));
 }
 
 void Service::Impl::launch_serving(RevisionId revision, std::string_view reason) {
@@ -131,6 +130,7 @@ void Service::Impl::launch_serving(RevisionId revision, std::string_view reason)
   }
   auto launched = launch(revision);
   if (!launched) {
+    problem_code_ = launched.error().code();
     serving_lost({}, launched.error().message());
     return;
   }
@@ -221,6 +221,8 @@ void Service::Impl::on_exited(supervise::Instance const& instance,
     exit_code_ = exited.status.shell_code();
     // Its end may have been noticed when its swap was decided: one end, one restart.
     bool const known = life_ == Life::WaitingToRestart || life_ == Life::Down;
+    bool const late = exited.cause == supervise::EndCause::ReadyTimeout;
+    problem_code_ = late ? ErrorCode::NotReady : ErrorCode::ExitedEarly;
     if (!known) serving_lost(end, std::move(why));
   }
 }
@@ -252,6 +254,7 @@ void Service::Impl::serving_lost(supervise::ServiceEnd end, std::string why) {
     return;
   }
   if (auto const* loop = std::get_if<supervise::CrashLoop>(&verdict)) {
+    problem_code_ = ErrorCode::CrashLoop;
     problem_ = fmt::format(
         "crash loop: it ended {} times within {}; last: {}. Mend it, then run: "
         "aether reload {}",

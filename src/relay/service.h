@@ -58,7 +58,6 @@ struct InstanceStatus {
   pid_t pid = 0;
   std::string state;        ///< "starting", "ready", "stopping", "exited".
   std::string status_text;  ///< The program's last STATUS=.
-  std::string ready_by;     ///< How readiness showed: "notify", "listening", ...
   WallTime since{};
   std::uint64_t memory_bytes = 0;  ///< RSS of the tree; 0 if it cannot be read.
 };

@@ -180,6 +180,7 @@ class Service::Impl {
   bool stopping_ = false;
   std::string told_state_;
   std::optional<std::string> problem_;
+  ErrorCode problem_code_ = ErrorCode::ExitedEarly;  ///< Of `problem_`.
   std::optional<int> exit_code_;
   async::Event life_changed_;
   async::Event buried_;
