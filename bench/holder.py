@@ -32,8 +32,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("X-Pid", body.decode())
         self.end_headers()
         self.wfile.write(body)
-server = HTTPServer(client.get_listener_socket(), Handler)
-hold()
-print("HOLDING", flush=True)
-server.serve_forever()
+def hold_and_say():
+    hold()
+    print("HOLDING", flush=True)
+# What the next handoff will move is made while this one serves already.
+threading.Thread(target=hold_and_say, daemon=True).start()
+HTTPServer(client.get_listener_socket(), Handler).serve_forever()
 """
