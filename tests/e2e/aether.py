@@ -64,6 +64,7 @@ class Aether:
         self.write_config(config)
         # Short: the path of a Unix socket has 107 bytes.
         self.runtime = Path(subprocess.check_output(["mktemp", "-d", "/tmp/ae.XXXXXX"], text=True).strip())
+        self.runtime.chmod(0o711)  # services of other users reach their sockets in it
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("AETHER", "LISTEN_"))},
             "AETHER_RUNTIME_DIR": str(self.runtime),
