@@ -255,11 +255,19 @@ def test_memcached_that_becomes_a_daemon_is_not_left_behind(start):
     assert not left, left
 
 
-@pytest.mark.parametrize("wrapper", ["sh -c", "su"])
-def test_a_program_behind_a_wrapper_gets_its_listener_by_aether_exec(start, tmp_path, wrapper):
-    checked = "import os, sys\nassert os.environ['LISTEN_PID'] == str(os.getpid()), 'LISTEN_PID'\n" + ASYNCIO
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter; pytest's own are private."""
     folder = Path(tempfile.mkdtemp(prefix="ae-wrap.", dir="/tmp"))
     folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("wrapper", ["sh -c", "su"])
+def test_a_program_behind_a_wrapper_gets_its_listener_by_aether_exec(start, open_folder, wrapper):
+    checked = "import os, sys\nassert os.environ['LISTEN_PID'] == str(os.getpid()), 'LISTEN_PID'\n" + ASYNCIO
+    folder = open_folder
     inner = " ".join(program(folder, "server.py", checked))
     aether_for_all = shutil.copy(BINARY, folder / "aether")  # where its user may run it
     line = f"{aether_for_all} exec -- {inner}; true"  # the shell stays, as the parent
@@ -281,7 +289,6 @@ def test_a_program_behind_a_wrapper_gets_its_listener_by_aether_exec(start, tmp_
         result = json.loads(load.communicate(timeout=60)[0])
     assert result["failed"] == 0 and len(result["tally"]) >= SWAPS - 1, result
     stops_cleanly(aether, folder)
-    shutil.rmtree(folder)
 
 
 def test_a_udp_server_answers_each_datagram_over_swaps(start, tmp_path):
