@@ -9,6 +9,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from aether import Aether  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "edge(id, ...): holds these items of the list of edge cases (A1 to H6)"
+    )
+
+
 @pytest.fixture
 def start(tmp_path):
     """start(config, **options) gives a running Aether, which is stopped at the test's end."""
