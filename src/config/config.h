@@ -80,8 +80,23 @@ struct ReadyDelay {
   Duration delay{};  ///< Still runs after this time.
   bool operator==(ReadyDelay const&) const = default;
 };
+struct ReadyFd {
+  int fd = 3;  ///< A newline on this descriptor, as s6 takes it (notification-fd).
+  bool operator==(ReadyFd const&) const = default;
+};
+struct ReadyLog {
+  std::string pattern;  ///< A line of its output has this; Pattern::compile has taken it.
+  bool operator==(ReadyLog const&) const = default;
+};
 using Ready = std::variant<ReadyAuto, ReadyNotify, ReadyListening, ReadyHttp, ReadyTcp,
-                           ReadyCommand, ReadyDelay>;
+                           ReadyCommand, ReadyDelay, ReadyFd, ReadyLog>;
+
+/// Whose words on NOTIFY_SOCKET count.
+enum class NotifyAccess : std::uint8_t {
+  All,   ///< Every process of the service's tree.
+  Main,  ///< The main process alone.
+  None,  ///< Nobody: there is no NOTIFY_SOCKET.
+};
 
 /// Absent: Aether sets no limit of its own.
 struct Limits {
@@ -148,6 +163,7 @@ struct StateHandoff {
   Duration timeout = std::chrono::seconds(5);  ///< The same value as Handoff::timeout.
   bool connections = false;                    ///< Move open connections too. `up` refuses true.
   OnHandoffFailure on_handoff_failure = OnHandoffFailure::Abort;
+  bool check = false;  ///< Try the round trip of the real state before anything moves.
   bool operator==(StateHandoff const&) const = default;
 };
 
@@ -158,6 +174,20 @@ enum class Mode : std::uint8_t {
   Run,        ///< No overlap: the old one stops, the new one starts; connections wait in the queue.
 };
 
+/// When an old revision gets its stop signal.
+enum class DrainStop : std::uint8_t {
+  AfterQueue,  ///< As soon as it has accepted what waited for it.
+  WhenIdle,    ///< When none of its connections is open any more, or at the deadline.
+  AtDeadline,
+};
+
+struct Drain {
+  Duration timeout = std::chrono::seconds(30);  ///< From the verdict on.
+  DrainStop stop = DrainStop::AfterQueue;
+  Duration spread{};  ///< The SDK closes idle connections over this time. 0: at once.
+  bool operator==(Drain const&) const = default;
+};
+
 struct Orchestration {
   Mode mode = Mode::HotRelay;
   Duration soak_time{};  ///< 0: no soak. 30s if the file names a mode or a canary and no time.
@@ -165,7 +195,8 @@ struct Orchestration {
   std::vector<Hook> on_success;
   std::vector<Hook> on_failure;
   Duration warmup_delay{};  ///< From ready to handoff.
-  Duration drain_timeout = std::chrono::seconds(30);
+  Drain drain;
+  int max_revisions = 4;  ///< Living ones; the oldest draining one ends first.
   Canary canary;
   StateHandoff state_handoff;
   bool operator==(Orchestration const&) const = default;
@@ -199,6 +230,10 @@ struct Service {
   std::vector<std::string> after;  ///< Services that must be ready first. Known names, no cycle.
   std::vector<Compat> compat;
   std::optional<Duration> watchdog;
+  NotifyAccess notify_access = NotifyAccess::All;
+  int fd_store = 128;  ///< Descriptors that are kept for the service at most; 0: none.
+  /// Where a program that goes to the background writes its pid. As `workdir`.
+  std::optional<std::string> pid_file;
   Orchestration orchestration;
   Handoff handoff;
   bool operator==(Service const&) const = default;
@@ -264,10 +299,24 @@ struct Observability {
   bool operator==(Observability const&) const = default;
 };
 
-/// Where /v1 is served besides the control socket and the metrics address.
+/// What the bearer of a token may do; docs/operations.md has the table.
+enum class Role : std::uint8_t { Viewer, Submitter, Approver, Operator, Auditor };
+
+/// Who may use the API from elsewhere. Exactly one of the three says what the token is.
+struct Token {
+  std::string name;  ///< For the log; unique.
+  Role role = Role::Viewer;
+  std::string sha256;  ///< Of the token, 64 lowercase hexadecimal digits.
+  std::string file;    ///< The token is the content of this file.
+  std::string env;     ///< The token is the value of this variable of Aether's own environment.
+  bool operator==(Token const&) const = default;
+};
+
+/// Where /v1 is served besides the control socket and the metrics address, and to whom.
 struct Api {
   std::string host = "127.0.0.1";
   std::optional<std::uint16_t> port;  ///< Absent: nowhere else.
+  std::vector<Token> tokens;
   bool operator==(Api const&) const = default;
 };
 

@@ -81,6 +81,7 @@ void read_root(Reader& reader, Node const& node, RootDraft& root);
 
 // The tables, for the reference.
 [[nodiscard]] std::vector<Section> service_sections();
+[[nodiscard]] Section ready_section();
 [[nodiscard]] std::vector<Section> listen_sections();
 [[nodiscard]] std::vector<Section> orchestration_sections();
 [[nodiscard]] std::vector<Section> function_sections();

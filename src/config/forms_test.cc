@@ -133,6 +133,9 @@ TEST(Forms, ReadyMayBeAWordOrAMap) {
   EXPECT_EQ(ready("{tcp: \"127.0.0.1:80\"}"), Ready(ReadyTcp{"127.0.0.1:80"}));
   EXPECT_EQ(ready("{command: [a, b]}"), Ready(ReadyCommand{{"a", "b"}}));
   EXPECT_EQ(ready("{delay: 2s}"), Ready(ReadyDelay{2s}));
+  EXPECT_EQ(ready("{unix: /run/x.sock}"), Ready(ReadyTcp{"unix:/run/x.sock"}));
+  EXPECT_EQ(ready("{fd: 7}"), Ready(ReadyFd{7}));
+  EXPECT_EQ(ready("{log: \"(ready|up)$\"}"), Ready(ReadyLog{"(ready|up)$"}));
   Service const patient = service_with("  ready: {timeout: 5m}\n").services.at(0);
   EXPECT_EQ(patient.ready, Ready(ReadyAuto{}));
   EXPECT_EQ(patient.ready_timeout, 5min);
@@ -146,6 +149,9 @@ TEST(Forms, TheOtherKeysOfAService) {
   stop_timeout: 1m
   compat: [nginx]
   watchdog: 2s
+  notify_access: main
+  fd_store: 0
+  pid_file: /run/x.pid
 )")
                               .services.at(0);
   EXPECT_EQ(service.workdir, "/srv");
@@ -155,6 +161,9 @@ TEST(Forms, TheOtherKeysOfAService) {
   EXPECT_EQ(service.stop_timeout, 1min);
   EXPECT_EQ(service.compat, std::vector{Compat::Nginx});
   EXPECT_EQ(service.watchdog, 2s);
+  EXPECT_EQ(service.notify_access, NotifyAccess::Main);
+  EXPECT_EQ(service.fd_store, 0);
+  EXPECT_EQ(service.pid_file, "/run/x.pid");
   EXPECT_EQ(service_with("  stop_signal: 34\n").services[0].stop_signal, 34);
   EXPECT_EQ(service_with("  stop_signal: SIGQUIT\n").services[0].stop_signal, 3);
 }
@@ -166,9 +175,11 @@ TEST(Forms, StateHandoffMayBeABoolOrAMap) {
   StateHandoff const expected{.enabled = true,
                               .timeout = 2s,
                               .connections = true,
-                              .on_handoff_failure = OnHandoffFailure::Continue};
+                              .on_handoff_failure = OnHandoffFailure::Continue,
+                              .check = true};
   EXPECT_EQ(orchestration(
-                "{state_handoff: {timeout: 2s, connections: true, on_handoff_failure: continue}}")
+                "{state_handoff: {timeout: 2s, connections: true, on_handoff_failure: continue, "
+                "check: true}}")
                 .state_handoff,
             expected);
 }

@@ -18,6 +18,8 @@ inline constexpr std::size_t kNodesMax = 200'000;
 inline constexpr std::size_t kScalarBytesMax = 64 << 10;
 /// All text of a Config once aliases and variables are expanded: the end of alias bombs.
 inline constexpr std::size_t kExpandedBytesMax = 16 << 20;
+/// fd_store of a service. Each costs one of Aether's own descriptors.
+inline constexpr int kStoredFdsMax = 4096;
 /// Mistakes told at once; more are counted.
 inline constexpr std::size_t kMistakesMax = 100;
 
@@ -29,6 +31,8 @@ inline constexpr std::size_t kListenersTotalMax = 1024;
 /// Of one service. All are walked for each when circles are looked for.
 inline constexpr std::size_t kAfterMax = 64;
 inline constexpr std::size_t kHooksMax = 32;
+/// Each is compared with each request's: a constant and small time.
+inline constexpr std::size_t kTokensMax = 64;
 inline constexpr std::size_t kArgumentsMax = 1024;
 inline constexpr std::size_t kVariablesMax = 1024;
 

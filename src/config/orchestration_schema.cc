@@ -99,6 +99,10 @@ void store_state(Reader& reader, Node const& node, OrchestrationDraft& draft) {
   store<Member, Read>(reader, node, draft.value.state_handoff);
 }
 template <auto Member, auto Read>
+void store_drain(Reader& reader, Node const& node, OrchestrationDraft& draft) {
+  store<Member, Read>(reader, node, draft.value.drain);
+}
+template <auto Member, auto Read>
 void store_orchestration(Reader& reader, Node const& node, OrchestrationDraft& draft) {
   store<Member, Read>(reader, node, draft.value);
 }
@@ -150,6 +154,11 @@ constexpr std::array kStateFields{
                "remembers "
                "nothing."},
               store_state<&StateHandoff::on_handoff_failure, read_choice<kOnHandoffFailure>>},
+    SwapField{{"check", "bool", "false",
+               "Preflight of each swap: a throwaway process of the new revision is given a copy of "
+               "the real memory, and must read (and migrate) it before anything moves. As `aether "
+               "reload --check-state`."},
+              store_state<&StateHandoff::check, read_bool>},
 };
 
 void read_state_handoff(Reader& reader, Node const& node, OrchestrationDraft& draft) {
@@ -166,10 +175,27 @@ constexpr std::array kStartupFields{
                "From ready to the handoff; the old revision serves meanwhile."},
               store_orchestration<&Orchestration::warmup_delay, read_duration>},
 };
+
+constexpr std::array kDrainStops{
+    Choice{"after_queue", DrainStop::AfterQueue},
+    Choice{"when_idle", DrainStop::WhenIdle},
+    Choice{"at_deadline", DrainStop::AtDeadline},
+};
 constexpr std::array kDrainFields{
     SwapField{{"timeout", "duration", "30s",
-               "For the old revision's requests in flight; then it is stopped."},
-              store_orchestration<&Orchestration::drain_timeout, read_duration>},
+               "How long an old revision may take, from the verdict on, to finish what it has."},
+              store_drain<&Drain::timeout, read_duration>},
+    SwapField{{"stop", "`after_queue`, `when_idle`, `at_deadline`", "after_queue",
+               "When an old revision gets its stop signal. `after_queue`: at once, when it has "
+               "accepted what waited for it; its tree is killed at the timeout. `when_idle`: when "
+               "none of its connections is open any more, at the latest at the timeout; "
+               "`at_deadline`: at the timeout. In these two its tree is killed `stop_timeout` "
+               "after the signal."},
+              store_drain<&Drain::stop, read_choice<kDrainStops>>},
+    SwapField{{"spread", "duration", "0s",
+               "Over how much time the SDK closes idle connections, so that their clients do not "
+               "all come back at once."},
+              store_drain<&Drain::spread, read_duration>},
 };
 constexpr std::array kPostFields{
     SwapField{{"on_success", "list of hooks", "",
@@ -224,6 +250,10 @@ constexpr std::array kOrchestrationFields{
         read_hooks<&Orchestration::pre_flight>},
     SwapField{{"startup", "map", "", "See `orchestration.startup`."}, read_part<kStartupFields>},
     SwapField{{"drain", "map", "", "See `orchestration.drain`."}, read_part<kDrainFields>},
+    SwapField{{"max_revisions", "number", "4",
+               "2 to 64 revisions of a service live at a time, at most. A swap that would need one "
+               "more ends the oldest draining one first."},
+              store_orchestration<&Orchestration::max_revisions, read_number<2, 64>>},
     SwapField{{"post_process", "map", "", "See `orchestration.post_process`."},
               read_part<kPostFields>},
 };

@@ -195,6 +195,18 @@ void check_exclusive_mix(Reader& reader, ServiceDraft const& draft, Service cons
                  "every listener of it mode: exclusive");
 }
 
+void check_ready_fd(Reader& reader, ServiceDraft const& draft, Service const& service,
+                    std::vector<Listen> const& listeners) {
+  constexpr std::size_t kFirstListenerFd = 3;
+  auto const* ready = std::get_if<ReadyFd>(&service.ready);
+  std::size_t const end = kFirstListenerFd + listeners.size();
+  if (ready == nullptr || static_cast<std::size_t>(ready->fd) >= end) return;
+  reader.mistake(find_place(draft.places, "ready").value_or(draft.place),
+                 fmt::format("service.ready.fd: {} is the number of a listener (they are 3 to {}); "
+                             "choose {} or a higher one",
+                             ready->fd, end - 1, end));
+}
+
 Service resolve_service(Reader& reader, RootDraft const& root, ServiceDraft& draft) {
   Service service = std::move(draft.value);
   Place const name_place = find_place(draft.places, "name").value_or(draft.place);
@@ -214,6 +226,7 @@ Service resolve_service(Reader& reader, RootDraft const& root, ServiceDraft& dra
   check_fd_names(reader, draft, service, listeners);
   check_probes(reader, root, draft, service, listeners);
   check_exclusive_mix(reader, draft, service);
+  check_ready_fd(reader, draft, service, listeners);
   return service;
 }
 

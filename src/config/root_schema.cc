@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of the whole file, and its small sections: observability, api, store, jobs.
+#include <algorithm>
 #include <array>
+#include <cctype>
 
 #include <fmt/format.h>
 
@@ -60,10 +62,76 @@ std::optional<std::string> read_host(Reader& reader, Node const& node) {
   return std::nullopt;
 }
 
+constexpr std::array kRoles{
+    Choice{"viewer", Role::Viewer},     Choice{"submitter", Role::Submitter},
+    Choice{"approver", Role::Approver}, Choice{"operator", Role::Operator},
+    Choice{"auditor", Role::Auditor},
+};
+
+std::optional<std::string> read_sha256(Reader& reader, Node const& node) {
+  auto digest = reader.word(node);
+  if (!digest) return std::nullopt;
+  std::ranges::transform(*digest, digest->begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  bool const hex = digest->find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (digest->size() == 64 && hex) return digest;
+  // What was written may be the token itself: it is not repeated.
+  reader.mistake(node.place,
+                 "is not a SHA-256 digest of 64 hexadecimal digits; `aether token` prints one");
+  return std::nullopt;
+}
+
+constexpr std::array kTokenFields{
+    Field<Token>{{"name", "text", "(required)", "For the log. Each name once."},
+                 store<&Token::name, read_word>},
+    Field<Token>{{"role", "`viewer`, `submitter`, `approver`, `operator`, `auditor`", "viewer",
+                  "What its bearer may do: `viewer` reads, `operator` changes. The others are for "
+                  "jobs, which are not in this release; they read."},
+                 store<&Token::role, read_choice<kRoles>>},
+    Field<Token>{{"sha256", "64 hexadecimal digits", "",
+                  "The token's SHA-256 digest, as `aether token` prints it."},
+                 store<&Token::sha256, read_sha256>},
+    Field<Token>{{"file", "path", "",
+                  "Instead: a file with the token. Not readable by everyone (`chmod o-r`); read "
+                  "again by each reload."},
+                 store<&Token::file, read_path>},
+    Field<Token>{{"env", "name", "",
+                  "Instead: the variable of Aether's environment with the token. Services do not "
+                  "get to see it."},
+                 store<&Token::env, read_word>},
+};
+
+void read_tokens(Reader& reader, Node const& node, Api& api) {
+  auto const items = reader.items(node, kTokensMax, "a list of tokens, each {name, role, sha256}");
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    Reader::Scope const scope(reader, fmt::format("[{}]", i));
+    Node const& item = *items[i];
+    Token token;
+    std::size_t const before = reader.mistake_count();
+    read_map<Token>(reader, item, token, kTokenFields);
+    if (reader.mistake_count() != before) continue;
+    int const sources =
+        int{!token.sha256.empty()} + int{!token.file.empty()} + int{!token.env.empty()};
+    if (token.name.empty()) {
+      reader.mistake(item.place, "has no name");
+    } else if (std::ranges::find(api.tokens, token.name, &Token::name) != api.tokens.end()) {
+      reader.mistake(item.place, fmt::format("a second token is named \"{}\"", token.name));
+    } else if (sources != 1) {
+      reader.mistake(item.place,
+                     "needs exactly one of sha256, file and env; `aether token` makes one");
+    } else {
+      api.tokens.push_back(std::move(token));
+    }
+  }
+}
+
 constexpr std::array kApiFields{
     Field<Api>{{"host", "IP address", "127.0.0.1", ""}, store<&Api::host, read_host>},
     Field<Api>{{"port", "port", "none", "0: any free one."},
                store<&Api::port, read_number<0, 65535, std::uint16_t>>},
+    Field<Api>{
+        {"tokens", "list of maps", "", "Who may ask from other machines; see `api.tokens[]`."},
+        read_tokens},
 };
 
 constexpr std::array kStoreTypes{
@@ -188,8 +256,14 @@ std::vector<Section> all_sections() {
       {describe<Observability>("observability", "", kObservabilityFields),
        describe<Api>(
            "api",
-           "Where `/v1` is served besides the control socket and, to this machine, `metrics_port`.",
-           kApiFields)},
+           "Where `/v1` is served besides the control socket and `metrics_port`, and to whom. On "
+           "both ports `/metrics` and `/health` are open to everyone; programs of the same user "
+           "and "
+           "of root on this machine may do everything, those of other users may look, and all "
+           "others "
+           "need a token.",
+           kApiFields),
+       describe<Token>("api.tokens[]", "Exactly one of `sha256`, `file` and `env`.", kTokenFields)},
       function_sections(),
       {describe<Store>("store",
                        "Where jobs are kept. Read and checked; jobs are not in this release.",

@@ -150,7 +150,7 @@ observability: {metrics_port: ":9091", log_level: "debug"}
   EXPECT_FALSE(orchestration.pre_flight[0].block_on_fail);
   EXPECT_EQ(orchestration.pre_flight[1], (Hook{"check.sh", {"/scripts/check.sh"}, 30s, true}));
   EXPECT_EQ(orchestration.warmup_delay, 10s);
-  EXPECT_EQ(orchestration.drain_timeout, 45s);
+  EXPECT_EQ(orchestration.drain.timeout, 45s);
   EXPECT_EQ(orchestration.on_success.at(0).name, "tell");
   EXPECT_EQ(orchestration.on_failure.at(0).name, "alarm");
   EXPECT_EQ(orchestration.state_handoff.timeout, 15s);

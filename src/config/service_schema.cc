@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tables of a service: itself, restart, limits, ready.
+// The tables of a service: itself, restart, limits. Its readiness is in ready_schema.cc.
 #include <array>
 #include <charconv>
 
@@ -95,66 +95,13 @@ std::optional<Limits> read_limits(Reader& reader, Node const& node) {
   return limits;
 }
 
-// ---- ready
-
-enum class ReadyWord : std::uint8_t { Auto, Notify, Listening };
-constexpr std::array kReadyWords{
-    Choice{"auto", ReadyWord::Auto},
-    Choice{"notify", ReadyWord::Notify},
-    Choice{"listening", ReadyWord::Listening},
-    Choice{"port", ReadyWord::Listening},
-};
-
-std::optional<Ready> read_ready_word(Reader& reader, Node const& node) {
-  auto const word = read_choice<kReadyWords>(reader, node);
-  if (!word) return std::nullopt;
-  if (*word == ReadyWord::Notify) return ReadyNotify{};
-  if (*word == ReadyWord::Listening) return ReadyListening{};
-  return ReadyAuto{};
-}
-
-struct ReadyDraft {
-  Ready ready;
-  std::optional<Duration> timeout;
-  int ways = 0;  ///< Keys that say how; one is allowed.
-};
-
-template <class Way, auto Member, auto Read>
-void read_way(Reader& reader, Node const& node, ReadyDraft& draft) {
-  ++draft.ways;
-  Way way;
-  store<Member, Read>(reader, node, way);
-  draft.ready = std::move(way);
-}
-
-constexpr std::array kReadyFields{
-    Field<ReadyDraft>{
-        {"when", "`auto`, `notify`, `listening`", "auto",
-         "`notify`: `READY=1` on `NOTIFY_SOCKET`, or the SDK's hello. `listening` (also `port`): "
-         "the program waits for connections on each of its listeners. `auto`: whichever comes "
-         "first; without listeners, that it runs."},
-        [](Reader& reader, Node const& node, ReadyDraft& draft) {
-          ++draft.ways;
-          if (auto ready = read_ready_word(reader, node)) draft.ready = *ready;
-        }},
-    Field<ReadyDraft>{
-        {"http", "URL or path", "",
-         "Asked until it answers with 200 to 399. `/path` asks the service's first TCP listener."},
-        read_way<ReadyHttp, &ReadyHttp::url, read_url>},
-    Field<ReadyDraft>{{"tcp", "address", "", "Tried until it accepts a connection."},
-                      read_way<ReadyTcp, &ReadyTcp::address, read_target>},
-    Field<ReadyDraft>{{"command", "list", "", "Run until it ends with 0."},
-                      read_way<ReadyCommand, &ReadyCommand::command, read_command>},
-    Field<ReadyDraft>{{"delay", "duration", "", "Ready when it still runs after this time."},
-                      read_way<ReadyDelay, &ReadyDelay::delay, read_duration>},
-    Field<ReadyDraft>{
-        {"timeout", "duration", "60s", "Not ready by then: the start, or the swap, has failed."},
-        [](Reader& reader, Node const& node, ReadyDraft& draft) {
-          if (auto timeout = read_timeout(reader, node)) draft.timeout = timeout;
-        }},
-};
-
 // ---- the service
+
+constexpr std::array kNotifyAccesses{
+    Choice{"all", NotifyAccess::All},
+    Choice{"main", NotifyAccess::Main},
+    Choice{"none", NotifyAccess::None},
+};
 
 constexpr std::array kCompats{
     Choice{"nginx", Compat::Nginx},
@@ -284,6 +231,19 @@ constexpr std::array kServiceFields{
     ServiceField{{"watchdog", "duration", "none",
                   "`WATCHDOG=1` must come at least this often (`WATCHDOG_USEC`)."},
                  store_service<&Service::watchdog, read_timeout>},
+    ServiceField{{"notify_access", "`all`, `main`, `none`", "all",
+                  "Whose words on `NOTIFY_SOCKET` count: those of every process of the service, of "
+                  "its main process alone, or of nobody."},
+                 store_service<&Service::notify_access, read_choice<kNotifyAccesses>>},
+    ServiceField{
+        {"fd_store", "number", "128",
+         "How many descriptors the service may leave with Aether (`FDSTORE=1`), 0 to 4096. "
+         "Its later instances get them again."},
+        store_service<&Service::fd_store, read_number<0, kStoredFdsMax>>},
+    ServiceField{{"pid_file", "path", "",
+                  "For a program that goes to the background: where it writes the pid of the "
+                  "process that stays. A relative one is taken from this file's folder."},
+                 store_service<&Service::pid_file, read_path>},
     ServiceField{
         {"orchestration", "map", "the file's",
          "As the section of that name, for this service alone. Takes its place as a whole."},
@@ -303,20 +263,6 @@ constexpr std::array kServiceFields{
 };
 
 }  // namespace
-
-void read_ready(Reader& reader, Node const& node, ServiceDraft& service) {
-  ReadyDraft draft;
-  if (node.kind == Node::Kind::Scalar) {
-    if (auto ready = read_ready_word(reader, node)) service.value.ready = *ready;
-    return;
-  }
-  read_map<ReadyDraft>(reader, node, draft, kReadyFields);
-  if (draft.ways > 1) {
-    reader.mistake(node.place, "says several ways; choose one of when, http, tcp, command, delay");
-  }
-  service.value.ready = std::move(draft.ready);
-  if (draft.timeout) service.value.ready_timeout = *draft.timeout;
-}
 
 void read_service(Reader& reader, Node const& node, ServiceDraft& service) {
   service.place = node.place;
@@ -343,9 +289,7 @@ std::vector<Section> service_sections() {
       describe<Restart>("service.restart.backoff", "", kBackoffFields),
       describe<Restart>("service.restart.crash_loop", "", kCrashLoopFields),
       describe<Limits>("service.limits", "", kLimitsFields),
-      describe<ReadyDraft>(
-          "service.ready",
-          "A word alone, `ready: notify`, or a map with one way and a timeout:", kReadyFields),
+      ready_section(),
   };
 }
 

@@ -14,11 +14,23 @@ namespace aether::config {
 namespace {
 
 // What Aether tells each child (docs/architecture.md); a value of the user's would be lost.
-constexpr std::array<std::string_view, 15> kReservedVariables{
-    "LISTEN_FDS",         "LISTEN_PID",         "LISTEN_FDNAMES",     "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",      "WATCHDOG_PID",       "AETERNA_MANAGED",    "AETERNA_INHERITED_FDS",
-    "AETERNA_STATE_SOCK", "AETHER_SERVICE",     "AETHER_REVISION",    "AETHER_INSTANCE_ID",
-    "AETHER_SOCKET",      "AETHER_FUNCTION_ID", "AETHER_TRIGGER_PORT"};
+constexpr std::array<std::string_view, 17> kReservedVariables{"LISTEN_FDS",
+                                                              "LISTEN_PID",
+                                                              "LISTEN_FDNAMES",
+                                                              "NOTIFY_SOCKET",
+                                                              "WATCHDOG_USEC",
+                                                              "WATCHDOG_PID",
+                                                              "AETERNA_MANAGED",
+                                                              "AETERNA_INHERITED_FDS",
+                                                              "AETERNA_STATE_SOCK",
+                                                              "AETHER_SERVICE",
+                                                              "AETHER_REVISION",
+                                                              "AETHER_INSTANCE_ID",
+                                                              "AETHER_SOCKET",
+                                                              "AETHER_FUNCTION_ID",
+                                                              "AETHER_TRIGGER_PORT",
+                                                              "LISTEN_PIDFDID",
+                                                              "FDSTORE"};
 
 // `python agent.py` as `["python", "agent.py"]`.
 std::string as_list(std::string_view text) {
