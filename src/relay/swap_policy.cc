@@ -28,7 +28,7 @@ SwapPolicy swap_policy(config::Service const& spec) {
       .handoff_limit = spec.handoff.timeout,
       .soak = orchestration.mode == config::Mode::Immediate ? Duration::zero()
                                                             : orchestration.soak_time,
-      .drain_limit = orchestration.drain_timeout,
+      .drain_limit = orchestration.drain.timeout,
   };
 }
 
