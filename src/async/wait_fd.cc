@@ -58,19 +58,28 @@ Task<void> wait_by_polling(int fd, std::uint32_t events) {
   co_await yield();
 }
 
+/// Out of descriptors, of memory, or of what one user may watch (man 2 epoll_ctl, ENOSPC).
+bool is_scarcity(int reason) {
+  return reason == EMFILE || reason == ENFILE || reason == ENOMEM || reason == ENOSPC;
+}
+
 Task<void> wait_for_events(int fd, std::uint32_t events) {
   Result<os::UniqueFd> watched = watch(fd, events);
   int const reason = watched ? 0 : watched.error().errno_value();
-  if (reason == EMFILE || reason == ENFILE) co_return co_await wait_by_polling(fd, events);
+  if (is_scarcity(reason)) co_return co_await wait_by_polling(fd, events);
   os::UniqueFd set = or_throw(std::move(watched));
   if (is_ready(set.get())) co_return co_await yield();
   Executor const executor = co_await this_executor;
-  stream_descriptor descriptor(executor, set.get());
-  (void)set.release();
+  stream_descriptor descriptor(executor);
   boost::system::error_code ec;
-  co_await descriptor.async_wait(stream_descriptor::wait_read,
-                                 boost::asio::redirect_error(boost::asio::use_awaitable, ec));
+  // Asio's own set may have no room for ours either.
+  if (descriptor.assign(set.get(), ec); !ec) {
+    (void)set.release();
+    co_await descriptor.async_wait(stream_descriptor::wait_read,
+                                   boost::asio::redirect_error(boost::asio::use_awaitable, ec));
+  }
   if (ec == boost::asio::error::operation_aborted) throw_cancelled();
+  if (ec && is_scarcity(ec.value())) co_return co_await wait_by_polling(fd, events);
   if (ec) throw system_error_from(ec.value(), "waiting for", fmt::format("fd {}", fd));
 }
 
