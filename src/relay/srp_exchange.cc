@@ -54,6 +54,22 @@ Error too_late(std::string_view what, Duration limit) {
           fmt::format("{} took longer than {} (handoff.timeout)", what, format_duration(limit))};
 }
 
+Error gave_way(std::string_view what) {
+  return {ErrorCode::HandoffFailed,
+          fmt::format("{} was given up: the program is to work on", what)};
+}
+
+/// The value of an exchange; nothing if it took too long, or gave way.
+template <class T>
+async::Task<std::optional<T>> unless_given_up(async::Event* give_up, Duration limit,
+                                              async::Task<T> task) {
+  std::optional<T> value;
+  async::Task<void> kept = async::detail::keep(std::move(task), &value);
+  async::Task<bool> running = async::until(*give_up, std::move(kept));
+  (void)co_await async::with_deadline(limit, std::move(running));
+  co_return value;
+}
+
 std::string_view wire_name(Mechanism mechanism) {
   return mechanism == Mechanism::Shm ? "shm" : "pipe";
 }
@@ -78,6 +94,7 @@ struct SrpSession::Exchange {
   ~Exchange() {
     session_->exchanging_ = false;
     drop_answers();
+    session_->exchange_ended_.set();
   }
 
  private:
@@ -97,8 +114,11 @@ async::Task<Result<Exported>> SrpSession::export_state(Mechanism mechanism, Dura
   Exchange const exchange(this);
   if (!hello_.can_shm) mechanism = Mechanism::Pipe;
   async::Task<Result<Exported>> task = exchange_export(mechanism, limit);
-  auto exported = co_await async::with_deadline(limit, std::move(task));
-  if (!exported) co_return fail(too_late("the export of memory", limit));
+  auto exported = co_await unless_given_up(&give_up_, limit, std::move(task));
+  if (!exported) {
+    constexpr std::string_view kWhat = "the export of memory";
+    co_return fail(give_up_.is_set() ? gave_way(kWhat) : too_late(kWhat, limit));
+  }
   if (*exported) co_return std::move(*exported);
   Error error = std::move(*exported).error();
   if (error.code() == ErrorCode::ChecksumMismatch) {
@@ -232,8 +252,11 @@ async::Task<Status> SrpSession::deliver(std::optional<State> state, Mechanism me
   Exchange const exchange(this);
   load_asked_ = false;
   async::Task<Status> task = exchange_deliver(std::move(state), mechanism);
-  auto delivered = co_await async::with_deadline(limit, std::move(task));
-  if (!delivered) co_return fail(too_late("the delivery of memory", limit));
+  auto delivered = co_await unless_given_up(&give_up_, limit, std::move(task));
+  if (!delivered) {
+    constexpr std::string_view kWhat = "the delivery of memory";
+    co_return fail(give_up_.is_set() ? gave_way(kWhat) : too_late(kWhat, limit));
+  }
   co_return std::move(*delivered);
 }
 
@@ -314,7 +337,12 @@ async::Task<Status> SrpSession::release(bool keep_accepting, Duration limit) {
 async::Task<Status> SrpSession::resume(std::optional<State> state, Mechanism mechanism,
                                        Duration limit) {
   auto const self = shared_from_this();
-  if (exchanging_) co_return fail(ErrorCode::Internal, "an SRP exchange is running already");
+  while (exchanging_) {
+    give_up_.set();
+    exchange_ended_.reset();
+    co_await exchange_ended_.wait();
+  }
+  give_up_.reset();
   Exchange const exchange(this);
   async::Task<Status> task = exchange_resume(std::move(state), mechanism);
   auto resumed = co_await async::with_deadline(limit, std::move(task));

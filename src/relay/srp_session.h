@@ -117,7 +117,8 @@ class SrpSession : public std::enable_shared_from_this<SrpSession> {
                                             Duration limit);
   /// The new revision has the memory. @param keep_accepting the child has a listener of its own.
   [[nodiscard]] async::Task<Status> release(bool keep_accepting, Duration limit = kAnswerLimit);
-  /// Work again; on this memory if there is one, else on the child's own. Waits for its answer.
+  /// Work again; on this memory if there is one, else on the child's own. Waits for its answer. An
+  /// export or delivery that still runs is given up: whoever is told to work on must not wait.
   [[nodiscard]] async::Task<Status> resume(std::optional<State> state, Mechanism mechanism,
                                            Duration limit);
   /// Cuts the connection; what waits on it ends with Unreachable.
@@ -167,6 +168,8 @@ class SrpSession : public std::enable_shared_from_this<SrpSession> {
   async::Event closed_;
   async::Event may_write_;
   async::Event resumed_;
+  async::Event give_up_;          ///< Set by resume(): the exchange that runs gives way.
+  async::Event exchange_ended_;   ///< Set whenever one has.
   std::uint32_t sent_crc32_ = 0;  ///< Of the state that was sent last in CRC-32 frames.
   bool exchanging_ = false;
   bool greeted_ = false;

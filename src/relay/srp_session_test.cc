@@ -321,6 +321,33 @@ CORO_TEST(SrpSession, AnExportThatTakesTooLongTimesOutAndWhatComesLateIsDropped)
   co_await bench.server.stop();
 }
 
+Task<void> resume_during_export(Loop* loop, SrpSession* session, Child* child) {
+  (void)co_await child->receive();  // EXPORT, which is answered when RESUME is on its way.
+  Task<Status> resuming = session->resume(std::nullopt, Mechanism::Pipe, kLong);
+  Task<void> playing = answer_export(child, FrameType::Ack, R"({"of":"resume"})", 0);
+  Status const resumed = co_await beside(*loop, std::move(resuming), std::move(playing));
+  EXPECT_TRUE(resumed) << resumed.error().describe();
+}
+
+// A rollback that is asked for while the old revision exports: it must not stand still for ever.
+CORO_TEST(SrpSession, ResumeEndsAnExportThatStillRuns) {
+  Bench bench(loop);
+  Child child(bench.path());
+  co_await bench.greet(child);
+  auto const session = bench.session();
+  Task<Result<Exported>> exporting = session->export_state(Mechanism::Pipe, kLong);
+  Task<void> resuming = resume_during_export(&loop, session.get(), &child);
+  auto const exported = co_await beside(loop, std::move(exporting), std::move(resuming));
+  CO_ASSERT_FALSE(exported.has_value());
+  EXPECT_EQ(exported.error().code(), ErrorCode::HandoffFailed);
+
+  Task<Result<Exported>> again = session->export_state(Mechanism::Pipe, kLong);
+  Task<void> none = answer_export(&child, FrameType::Ack, R"({"of":"export","memory":"none"})", 0);
+  auto const later = co_await beside(loop, std::move(again), std::move(none));
+  EXPECT_TRUE(later.has_value());
+  co_await bench.server.stop();
+}
+
 Task<void> play_shm_export(Child* child, int fd, std::string about) {
   (void)co_await child->receive();
   co_await child->send(FrameType::StateFd, std::move(about), 0, fd);
