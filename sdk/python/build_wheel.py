@@ -37,7 +37,7 @@ def _metadata():
 
 def _sources():
     for name in sorted(os.listdir(os.path.join(HERE, PACKAGE))):
-        if name.endswith(".py"):
+        if name.endswith(".py") or name == "py.typed":
             yield PACKAGE + "/" + name, _read(PACKAGE, name)
 
 

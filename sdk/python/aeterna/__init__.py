@@ -8,8 +8,9 @@
     context = client.load_context()
 """
 
+from .aio import drain
 from .client import AeternaClient, HandoffError, Released
 from .state import Buffer
 
-__version__ = "0.1.0"
-__all__ = ["AeternaClient", "Buffer", "HandoffError", "Released", "__version__"]
+__version__ = "0.2.0"
+__all__ = ["AeternaClient", "Buffer", "HandoffError", "Released", "drain", "__version__"]

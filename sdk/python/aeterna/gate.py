@@ -13,8 +13,17 @@ RELEASED = "released"  # the next revision has the memory: new turns belong to i
 _depth = contextvars.ContextVar("aeterna_turn_depth", default=0)
 
 
+def step_inside():
+    """What runs in this context from now on belongs to a turn: it does not wait at the gate."""
+    _depth.set(_depth.get() + 1)
+
+
 class Gate:
     def __init__(self):
+        self.reset()
+
+    def reset(self):
+        """As new: in a child of fork() the threads that were inside, or held the lock, are gone."""
         self._changed = threading.Condition(threading.Lock())
         self._state = OPEN
         self._inside = 0
@@ -59,17 +68,20 @@ class Gate:
             self.leave()
         return depth
 
-    def close(self, deadline):
-        """Quiesces: True when nobody is inside. False at the deadline, and the gate is open again."""
+    def begin_closing(self):
+        """Lets nobody in any more. False if it did so already."""
         with self._changed:
             if self._state != OPEN:
-                return self._state == QUIESCED
+                return False
             self._state = QUIESCED
+            return True
+
+    def await_empty(self, deadline):
+        """True once nobody is inside; False at the deadline. It stays closed either way."""
+        with self._changed:
             while self._inside > 0:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    self._state = OPEN
-                    self._changed.notify_all()
                     return False
                 self._changed.wait(left)
         return True

@@ -7,22 +7,33 @@
   passes them on (each connection once; the client is told to come back).
 - Handlers of long answers (server-sent events) say `with self.stream() as stream:` and end when
   `stream.moved` is true; their clients reconnect to the next revision.
-- SIGTERM: what is in flight is answered with `Connection: close`, then serve_forever() returns.
+- When it is replaced, each connection is answered once more, with `Connection: close`. Idle ones
+  are kept as long as the drain allows, since a request that meets a closed socket is lost; the last
+  ones are closed at random moments before its deadline. Streams end likewise (where memory moved,
+  as soon as it has).
+- SIGTERM: what is in flight is answered, then serve_forever() returns.
 """
 
+from __future__ import annotations
+
 import contextlib
+import fcntl
 import http.server
 import io
 import selectors
 import signal
 import socket
+import struct
+import termios
 import threading
 import time
+from typing import Any, Iterator, Optional, Tuple
 
 from . import listeners
 from .client import AeternaClient
+from .drain_plan import random_share
 from .forward import forward, is_our_own
-from .relay import EXPORTED, RELEASED, RESUMED
+from .relay import DRAINED, EXPORTED, RELEASED, RESUMED
 
 __all__ = ["HTTPServer", "ThreadingHTTPServer"]
 
@@ -32,25 +43,30 @@ BODY_READ_AHEAD_MAX = 8 << 20
 ACCEPTS_PER_ROUND = 64
 # How long a request that came back to the process that passed it on waits for that to be resumed.
 OWN_PATIENCE = 5.0
-# After the last answer: how long to wait for the client's end, so that unread bytes do not reset
-# the connection and take the answer with them (RFC 9112, 9.6).
+# After the last answer the client's end is waited for, so that unread bytes do not reset the
+# connection and take the answer with them (RFC 9112, 9.6): until it has been quiet for so long, and
+# has all that was sent; and how long at most.
 LINGER = 1.0
+LINGER_MAX = 10.0
+# How long DRAIN may come after SIGTERM, which takes another way.
+PLAN_PATIENCE = 0.2
+SIOCOUTQ = termios.TIOCOUTQ  # bytes that the client has not acknowledged (man 7 tcp)
 
 
 class Stream:
     """A long answer. It does not hold up a handoff, and must end once it has `moved`."""
 
-    def __init__(self, server):
-        self._server = server
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
 
     @property
-    def moved(self):
-        """True once this process no longer has what the stream tells about."""
-        return self._server.moved.is_set()
+    def moved(self) -> bool:
+        """True once this answer should end, so that its client comes back to the next revision."""
+        return self._event.is_set()
 
-    def wait(self, timeout=None):
+    def wait(self, timeout: Optional[float] = None) -> bool:
         """Waits until it has moved. False after `timeout` seconds."""
-        return self._server.moved.wait(timeout)
+        return self._event.wait(timeout)
 
 
 class BodyError(Exception):
@@ -68,29 +84,25 @@ class RelayingHandler:
     _idle = True
     _streaming = False
     _interim = False
+    _ending = False
     passed_stream = None  # the next revision's side of an event stream that is passed on
 
-    def stream(self):
+    def stream(self) -> contextlib.AbstractContextManager[Stream]:
         """A context manager for a long answer; see Stream. What follows it is outside the turn."""
         return self._stream()
 
     @contextlib.contextmanager
-    def _stream(self):
+    def _stream(self) -> Iterator[Stream]:
         if not self._streaming:
             self._streaming = True
             self.server.gate.step_out()
         self.close_connection = True
-        yield Stream(self.server)
+        yield Stream(self._moved)
 
     def setup(self):
         super().setup()
-        self.server.connection_began(self)
-
-    def finish(self):
-        try:
-            super().finish()
-        finally:
-            self.server.connection_ended(self)
+        self._moved = threading.Event()
+        self.server.connection_began(self.request, self)
 
     def handle_expect_100(self):
         self._interim = True
@@ -123,7 +135,8 @@ class RelayingHandler:
             self.send_error(414)
             return
         if not self.raw_requestline:
-            self.close_connection = True
+            # It was told that it is the last chance, and a request came in that very moment.
+            self.close_connection = not (self._ending and _has_input(self.connection))
             return
         if not self.parse_request():
             return
@@ -202,15 +215,22 @@ class RelayingHandler:
                 return lines
         raise BodyError(431)
 
-    def last_chance(self):
-        """Draining: an idle connection gets no further request, unless one has come already; a
-        stream that is passed on ends, and its client comes back to the next revision itself."""
+    def end_idle(self):
+        """An idle connection gets no further request, unless one has come already; a stream ends,
+        and its client comes back to the next revision itself. A busy one is not touched."""
+        self._moved.set()
         ending = self.connection if self._idle else self.passed_stream
         try:
             if ending is not None:
+                self._ending = ending is self.connection
                 ending.shutdown(socket.SHUT_RD)
         except OSError:
             pass
+
+    @property
+    def can_end(self):
+        """Idle, or a stream."""
+        return self._idle or self._streaming or self.passed_stream is not None
 
 
 def relaying(handler):
@@ -225,20 +245,34 @@ class HTTPServer(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 1024
-    idle_grace = 1.0  # at SIGTERM after a swap: how long an idle client may still send a request
-    drain_timeout = 8.0  # at SIGTERM: how long answers and streams may take to end
+    # At a SIGTERM that is not part of a swap: how long an idle client may still send a request, and
+    # how long answers and streams may take to end. In a swap Aether says how long: drain.timeout.
+    idle_grace = 1.0
+    drain_timeout = 8.0
+    # Streams tell of the memory, so they end when it has moved. False: they stay until the drain
+    # ends them, as those of a service without memory do.
+    streams_follow_memory = True
 
-    def __init__(self, address, handler, bind_and_activate=True, client=None, name=None):
+    def __init__(
+        self,
+        address: Optional[Tuple[str, int]],
+        handler: Any,
+        bind_and_activate: bool = True,
+        client: Optional[AeternaClient] = None,
+        name: Optional[str] = None,
+    ) -> None:
         self.client = client or AeternaClient()
         self.gate = self.client._relay.gate
-        self.moved = threading.Event()
+        self.plan = self.client._relay.plan
         self._name = name
         self._address = address
-        self._connections = set()
+        self._connections = {}  # socket -> _Connection, from accept() until it is closed
+        self._closer = None
         self._changed = threading.Condition()
         self._own_lane = True
         self._accepting = True
         self._terminate = False
+        self._hurry = False
         self._stop = False
         self._ended = threading.Event()
         self._ended.set()
@@ -247,7 +281,6 @@ class HTTPServer(http.server.ThreadingHTTPServer):
         self._wake_out.setblocking(False)
         super().__init__(address or ("", 0), relaying(handler), bind_and_activate)
         self.client._relay.watchers.append(self._on_event)
-        self.client.on_drain(self.moved.set)
 
     # ---- the listener --------------------------------------------------------------------------
 
@@ -310,6 +343,8 @@ class HTTPServer(http.server.ThreadingHTTPServer):
                 self.client_error(error)
                 return
             try:
+                with self._changed:
+                    self._connections[request] = _Connection()
                 self.process_request(request, address)
             except Exception:
                 self.handle_error(request, address)
@@ -338,6 +373,8 @@ class HTTPServer(http.server.ThreadingHTTPServer):
             return lambda: None
 
         def terminate(number, frame):
+            if self._terminate:  # the second one
+                self._hurry = True
             self._terminate = True
             self._wake()
 
@@ -352,46 +389,81 @@ class HTTPServer(http.server.ThreadingHTTPServer):
         self._wake()
 
     def _drain(self):
-        deadline = time.monotonic() + self.drain_timeout
+        began = time.monotonic()
         if self._accepting:
             self._accept_waiting()
         self._accepting = False
         self.client.drain()
-        if not self._wait_connections(time.monotonic() + self.idle_grace):
-            for handler in list(self._connections):
-                handler.last_chance()
-            self._wait_connections(deadline)
+        if self.client.managed:  # a drain of a swap is announced
+            self._wait_connections(began + PLAN_PATIENCE, lambda: self.plan.announced)
+        if not self.plan.announced:
+            self._end_streams()
+            if not self._wait_connections(began + self.idle_grace, lambda: self.plan.announced):
+                if not self.plan.announced:
+                    self._end_all()
+        self._wait_connections(began + self.drain_timeout)
 
-    def _wait_connections(self, deadline):
+    def _wait_connections(self, deadline, until=lambda: False):
+        """True once there is no connection. A plan that is announced moves the deadline."""
         with self._changed:
-            while self._connections:
-                left = deadline - time.monotonic()
+            while self._connections and not until():
+                by = self.plan.close_by
+                left = max(deadline, by or 0.0) - time.monotonic()
+                if self._hurry:
+                    self._hurry = False
+                    self._end_all()
                 if left <= 0:
                     return False
-                self._changed.wait(left)
-        return True
+                self._changed.wait(min(left, 0.5))  # 0.5: the second SIGTERM cannot notify
+        return not self._connections
+
+    def _end_streams(self):
+        for connection in list(self._connections.values()):
+            if connection.handler is not None:
+                connection.handler._moved.set()
+
+    def _end_all(self):
+        for connection in list(self._connections.values()):
+            if connection.handler is not None:
+                connection.handler.end_idle()
+
+    def _close_as_planned(self):
+        """Runs beside the server from DRAIN on: ends each connection at a moment of its own."""
+        while self.plan.announced:
+            nearest = 1.0
+            with self._changed:
+                connections = list(self._connections.values())
+            for connection in connections:
+                handler = connection.handler
+                if handler is None or connection.ended:
+                    continue
+                left = self.plan.left(connection.share)
+                if left > 0:
+                    nearest = min(nearest, left)
+                elif handler.can_end:
+                    connection.ended = True
+                    handler.end_idle()
+                else:
+                    nearest = min(nearest, 0.05)
+            with self._changed:
+                self._changed.wait(nearest)
 
     # ---- connections ---------------------------------------------------------------------------
 
-    def connection_began(self, handler):
+    def connection_began(self, request, handler):
         with self._changed:
-            self._connections.add(handler)
-
-    def connection_ended(self, handler):
-        with self._changed:
-            self._connections.discard(handler)
-            self._changed.notify_all()
+            self._connections.setdefault(request, _Connection()).handler = handler
 
     def shutdown_request(self, request):
         try:
             request.shutdown(socket.SHUT_WR)
-            deadline = time.monotonic() + LINGER
-            request.settimeout(LINGER)
-            while request.recv(65536) and time.monotonic() < deadline:
-                pass
+            _read_until_quiet(request)
         except OSError:
             pass
         self.close_request(request)
+        with self._changed:
+            self._connections.pop(request, None)
+            self._changed.notify_all()
 
     # ---- the handoff ---------------------------------------------------------------------------
 
@@ -401,13 +473,52 @@ class HTTPServer(http.server.ThreadingHTTPServer):
         elif event == RELEASED:
             # The stragglers of an own listener would be lost; those of a shared one are the next one's.
             self._accepting = bool(body.get("accept", self._own_lane))
+            if self.streams_follow_memory:
+                self._end_streams()
+        elif event == DRAINED:
+            with self._changed:
+                if self._closer is None or not self._closer.is_alive():
+                    self._closer = threading.Thread(
+                        target=self._close_as_planned, name="aeterna-drain", daemon=True
+                    )
+                    self._closer.start()
+                self._changed.notify_all()
         elif event == RESUMED:
-            self.moved.clear()
             self._accepting = True
         self._wake()
 
 
 ThreadingHTTPServer = HTTPServer
+
+
+class _Connection:
+    """What the server knows of one. `share` says when in the spread of a drain it ends."""
+
+    def __init__(self):
+        self.handler = None  # set once its thread runs
+        self.share = random_share()
+        self.ended = False
+
+
+def _has_input(sock):
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
+
+
+def _read_until_quiet(sock):
+    """Until the client's end, or until it says nothing more and has all that was sent to it."""
+    deadline = time.monotonic() + LINGER_MAX
+    sock.settimeout(LINGER)
+    while time.monotonic() < deadline:
+        try:
+            if not sock.recv(65536):
+                return
+        except socket.timeout:
+            left = fcntl.ioctl(sock, SIOCOUTQ, b"\0\0\0\0")
+            if struct.unpack("i", left)[0] == 0:
+                return
 
 
 def _empty(sock):

@@ -64,6 +64,11 @@ def bind_own(port):
     return socket.create_server(("", port), backlog=1024)
 
 
+def bind_nowhere():
+    """A listener that nobody knows of."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
 def is_own_lane(sock):
     """True if connections in this socket's queue are for this revision only (steered)."""
     try:

@@ -1,27 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The conversation with Aether: one thread that answers EXPORT, RELEASE and RESUME."""
+"""The conversation with Aether: one thread that answers EXPORT, RELEASE, RESUME and DRAIN."""
 
 import os
 import queue
+import sys
 import threading
 import time
 
-from . import frames, state, wire
+from . import frames, gate, hooks, state, wire
+from .drain_plan import DrainPlan
 from .gate import OPEN, QUIESCED, Gate
 from .log import log
 
-VERSION = "python/0.1.0"
+VERSION = "python/0.2.0"
+CAPABILITIES = ["export", "shm", "resume", "crc32", "version", "trial", "drain"]
 HELLO_TIMEOUT = 10.0
-# Between two attempts to speak with Aether again.
+# Between two attempts to speak with Aether again: the first pause, doubled up to the longest one.
+# After so many attempts (about five minutes) nobody is there any more who could want the memory.
 RECONNECT_PAUSE = 0.2
-# What is left of Aether's deadline for encoding and sending, once quiescing has given up.
+RECONNECT_PAUSE_MAX = 5.0
+RECONNECT_ATTEMPTS = 60
+# What of Aether's deadline quiescing and the hooks may use; the rest is for encoding and sending.
 EXPORT_SHARE = 0.8
+# The exit code of a check (AETERNA_CHECK_STATE) whose memory could not be used.
+CHECK_FAILED = 3
 
-EXPORTED, RELEASED, RESUMED = "exported", "released", "resumed"
+EXPORTED, RELEASED, RESUMED, DRAINED = "exported", "released", "resumed", "drained"
 
 
 class HandoffError(RuntimeError):
     """Memory was promised and could not be taken. Aether rolls the swap back; end this process."""
+
+
+def checking():
+    """True in the throwaway process that only tries whether this program can read the memory."""
+    return os.environ.get("AETERNA_CHECK_STATE") == "1"
 
 
 class Taken:
@@ -39,9 +52,14 @@ class Relay:
         self.pid = os.getpid()
         self.gate = Gate()
         self.hello = {}
+        self.plan = DrainPlan()
+        self.version = 0  # how this program keeps its memory; 0: it does not say
+        self.migrate = None
+        self.migrates_from = None
+        self.quiesce_hooks = []
         self.export_hook = None
         self.resume_hook = None
-        self.watchers = []  # called with EXPORTED, RELEASED (and its payload), RESUMED
+        self.watchers = []  # called with EXPORTED, RELEASED, RESUMED or DRAINED, and the payload
         self.context = None
         self.has_context = False
         self._view = None  # the memoryview that load_context returned, and the memfd behind it
@@ -52,13 +70,44 @@ class Relay:
         self._asking = threading.Lock()
         self._answers = queue.SimpleQueue()
         self._waiting_for = None
-        self._connect()
+        self._loading = threading.Lock()
+        self._coming_version = 0  # of the state that comes next
+        self.tried = False  # whether connect() was called
+
+    def forget_conversation(self):
+        """In a child of fork(): the conversation, the memory and the right to hand it over are the
+        parent's. The connection is let go without ending it for the parent."""
+        if self._wire is not None:
+            self._wire.abandon()
+            self._wire = None
+        self.pid = os.getpid()
+        self.tried = False  # a client that is made from now on may begin one of its own
+        self.hello = {}
+        self.gate.reset()
+        self._asking = threading.Lock()
+        self._loading = threading.Lock()
+        self._answers = queue.SimpleQueue()
+        self._waiting_for = None
 
     @property
     def connected(self):
         return self._wire is not None
 
-    def _connect(self, quiet=False):
+    def _about(self):
+        about = {
+            "role": "service",
+            "instance": os.environ.get("AETHER_INSTANCE_ID", ""),
+            "pid": os.getpid(),
+            "sdk": VERSION,
+            "capabilities": CAPABILITIES,
+        }
+        if self.version:
+            about["state_version"] = self.version
+            if self.migrates_from is not None:
+                about["migrates_from"] = self.migrates_from
+        return about
+
+    def connect(self, quiet=False):
         """Says hello; True if Aether answered. `quiet`: a failure is nothing new."""
         path = os.environ.get("AETERNA_STATE_SOCK")
         if not path:
@@ -67,16 +116,7 @@ class Relay:
         try:
             connection = wire.Wire(path)
             connection.set_timeout(HELLO_TIMEOUT)
-            connection.send(
-                frames.HELLO,
-                {
-                    "role": "service",
-                    "instance": os.environ.get("AETHER_INSTANCE_ID", ""),
-                    "pid": os.getpid(),
-                    "sdk": VERSION,
-                    "capabilities": ["export", "shm", "resume", "crc32"],
-                },
-            )
+            connection.send(frames.HELLO, self._about())
             kind, _, payload, fd = connection.receive()
             if fd is not None:
                 os.close(fd)
@@ -97,11 +137,27 @@ class Relay:
 
     # ---- asked by the program ------------------------------------------------------------------
 
+    def load_once(self):
+        """The memory of this process. Asked for by whoever comes first; the others wait for that."""
+        with self._loading:
+            if not self.has_context:
+                try:
+                    value = self.load()
+                except HandoffError as error:
+                    if checking():
+                        _end_check(CHECK_FAILED, str(error))
+                    raise
+                if checking():
+                    self._end_check(value)
+                self.context = {} if value is None else value
+                self.has_context = True
+            return self.context
+
     def load(self):
         """The memory of the old revision, or None. Raises HandoffError if it cannot be used."""
         if not self.connected:
             return None
-        raw = self._ask("load", frames.LOAD, {})
+        raw = self._ask("load", frames.LOAD, {"state_version": self.version} if self.version else {})
         if raw is None:
             if self.hello.get("memory") == "waiting":
                 raise HandoffError("Aether went away while the old revision still had the memory")
@@ -117,20 +173,61 @@ class Relay:
         log.info("memory loaded: %s", raw.what)
         return raw.value
 
+    def _end_check(self, value):
+        """The memory was read; can this program give it away again? Ends the process."""
+        if not self.connected:
+            _end_check(CHECK_FAILED, "there is no conversation with Aether")
+        try:
+            encoded = state.encode(value)
+            again = state.decode(encoded.format, encoded.data)
+            if encoded.format == "json" and again != value:
+                raise ValueError("JSON does not give the same memory back")
+        except Exception as error:
+            _end_check(CHECK_FAILED, "the memory was read, but cannot be handed over again: %r" % error)
+        _end_check(0, "the memory can be read: %d bytes of %s" % (encoded.size, encoded.format))
+
     def _take(self, raw):
         """Decodes a state and confirms it: Taken, or the HandoffError that Aether was told."""
         try:
-            value = state.decode(raw.format, raw.data)
+            value = self._open(raw)
         except state.Unreadable as error:
             raw.close()
-            self._try_send(frames.ERROR, _error("state", "state-unreadable", error))
-            return HandoffError("the memory of the old revision cannot be read: %s" % error)
+            self._try_send(frames.ERROR, _error("state", error.code, error))
+            return HandoffError("the memory of the old revision cannot be used: %s" % error)
         if value is raw.data and raw.memfd is not None:
             self._view, self._view_fd = value, raw.memfd
         else:
             raw.close()
         self._try_send(frames.ACK, raw.ack)
         return Taken(value, "%d bytes of %s" % (raw.ack["bytes"], raw.format))
+
+    def _open(self, raw):
+        """The object of a state, in this program's own version. Raises Unreadable."""
+        if not self._knows(raw.version):
+            raise state.UnknownVersion(
+                "it is kept as version %s; this program keeps version %d%s"
+                % (
+                    raw.version or "0 (its program says none)",
+                    self.version,
+                    " and has no migrate=" if self.migrate is None else " and does not migrate that",
+                )
+            )
+        value = state.decode(raw.format, raw.data)
+        if not self.version or raw.version == self.version:
+            return value
+        try:
+            return self.migrate(value, raw.version)
+        except Exception as error:
+            raise state.UnknownVersion(
+                "migrate() from version %d to %d: %r" % (raw.version, self.version, error)
+            ) from error
+
+    def _knows(self, version):
+        if not self.version or version == self.version:
+            return True
+        if self.migrate is None:
+            return False
+        return self.migrates_from is None or version in self.migrates_from
 
     def listen(self, address):
         """(name, fd) of a listener that Aether keeps for the service, or None."""
@@ -188,11 +285,16 @@ class Relay:
 
         Ends when the socket is gone, which is how an Aether that stops says goodbye."""
         path = os.environ.get("AETERNA_STATE_SOCK", "")
-        while os.path.exists(path):
-            time.sleep(RECONNECT_PAUSE)
-            if self._connect(quiet=True):
+        pause = RECONNECT_PAUSE
+        for _ in range(RECONNECT_ATTEMPTS):
+            if not os.path.exists(path):
+                return
+            time.sleep(pause)
+            pause = min(pause * 2, RECONNECT_PAUSE_MAX)
+            if self.connect(quiet=True):
                 log.info("speaking with Aether again")
                 return
+        log.error("Aether does not answer at %s: this process works on alone", path)
 
     def _handle(self, connection, kind, flags, payload, fd):
         if kind in frames.STATE_FRAMES or kind == frames.STATE_FD:
@@ -201,6 +303,12 @@ class Relay:
         body = frames.json_object(kind, payload)
         if kind == frames.EXPORT:
             self._on_export(connection, body)
+        elif kind == frames.DRAIN:
+            self.plan.announce(body.get("deadline_ms"), body.get("spread_ms"))
+            self._tell(DRAINED, body)
+        elif kind == frames.CHECKPOINT:
+            version = body.get("state_version")
+            self._coming_version = version if type(version) is int and version > 0 else 0
         elif kind == frames.RELEASE:
             self.gate.release()
             log.info("the next revision has the memory: %s", self._handed_over)
@@ -236,23 +344,27 @@ class Relay:
 
     def _on_state(self, connection, kind, flags, payload, fd):
         loading = self._waiting_for == "load"
+        version, self._coming_version = self._coming_version, 0
         try:
             raw = connection.receive_state(kind, flags, payload, fd)
+            raw.version = version
         except state.Unreadable as error:
             connection.send(frames.ERROR, _error("state", "checksum-mismatch", error))
             if loading:
                 self._answer(error)
             return
         if loading:
-            # A pickle may import modules, which must happen on the thread that asked: it may hold
-            # an import lock. Everything else is confirmed here, without waking that thread first.
-            self._answer(raw if raw.format == "pickle" else self._take(raw))
+            # A pickle or migrate() may import modules, which must happen on the thread that asked:
+            # it may hold an import lock. Everything else is confirmed here, without waking it first.
+            foreign = raw.format == "pickle" or version != self.version
+            self._answer(raw if foreign else self._take(raw))
             return
         try:  # before RESUME: what the next revision made of our memory
-            self._attached = state.decode(raw.format, raw.data)
+            self._attached = self._open(raw)
             connection.send(frames.ACK, raw.ack)
         except state.Unreadable as error:
-            connection.send(frames.ERROR, _error("state", "state-unreadable", error))
+            log.warning("the next revision's memory cannot be used; keeping our own: %s", error)
+            connection.send(frames.ERROR, _error("state", error.code, error))
         finally:
             raw.close()
 
@@ -260,16 +372,20 @@ class Relay:
         began = time.monotonic()
         limit = body.get("deadline_ms")
         limit = limit / 1000 if isinstance(limit, (int, float)) else 5.0
-        if not self.gate.close(began + limit * EXPORT_SHARE):
-            told = "%d turns were still running after %.1f s" % (self.gate.inside, limit * EXPORT_SHARE)
-            log.error("no handoff: %s", told)
-            connection.send(frames.ERROR, _error("export", "quiesce-timeout", told))
+        deadline = began + limit * EXPORT_SHARE
+        trial = body.get("trial") is True
+        refusal = self._quiesce(deadline, limit)
+        if refusal is not None:
+            log.error("no handoff: %s", refusal[1])
+            connection.send(frames.ERROR, _error("export", *refusal))
             return
         quiesced = time.monotonic()
-        self._tell(EXPORTED)
         encoded = None
         try:
-            encoded = self._encode_context(body.get("mechanism") == "shm")
+            self._tell(EXPORTED)
+            encoded = self._encode_context(body.get("mechanism") == "shm", deadline, trial)
+            if trial:
+                self._work_on()
             if encoded is None:
                 connection.send(frames.ACK, {"of": "export", "memory": "none"})
                 return
@@ -280,22 +396,56 @@ class Relay:
                 "quiesce_ms": round((quiesced - began) * 1000, 3),
                 "export_ms": round((done - quiesced) * 1000, 3),
             }
+            if self.version:
+                figures["state_version"] = self.version
             connection.send_state(encoded, frames.encode(frames.CHECKPOINT, figures))
             # Logged at RELEASE: until then the next revision needs the processor more.
             self._handed_over = "%d bytes of %s" % (encoded.size, encoded.format)
         except wire.Gone:
             raise
         except Exception as error:
-            log.exception("no handoff: the memory could not be exported")
-            self.gate.open()
-            self._tell(RESUMED)
+            log.error("no handoff: the memory could not be exported: %r", error, exc_info=error)
+            self._work_on()
             connection.send(frames.ERROR, _error("export", "handoff-failed", repr(error)))
         finally:
             if encoded is not None:
                 encoded.close()
 
-    def _encode_context(self, by_memfd):
-        value = self.export_hook() if self.export_hook else None
+    def _quiesce(self, deadline, limit):
+        """None once nobody works; else (code, why) and everybody works on."""
+        if self.gate.state == gate.RELEASED:
+            return "handoff-failed", "the memory was handed over already"
+        if not self.gate.begin_closing():
+            return None  # It stands still since an earlier EXPORT.
+        for hook in list(self.quiesce_hooks):
+            try:
+                hook.call(deadline)
+            except Exception as error:
+                late = isinstance(error, hooks.TooLate)
+                self._work_on()
+                return "quiesce-timeout" if late else "handoff-failed", "on_quiesce: %s" % (
+                    error if late else repr(error)
+                )
+        if self.gate.await_empty(deadline):
+            return None
+        inside = self.gate.inside
+        self._work_on()
+        return "quiesce-timeout", "%d turns were still running after %.1f s" % (
+            inside,
+            limit * EXPORT_SHARE,
+        )
+
+    def _work_on(self):
+        """The handoff came to nothing, or was only a trial."""
+        if self.gate.state != QUIESCED:
+            return
+        if self.resume_hook:
+            self._call_resume_hook(None)
+        self.gate.open()
+        self._tell(RESUMED)
+
+    def _encode_context(self, by_memfd, deadline, trial):
+        value = self.export_hook.call(deadline) if self.export_hook else None
         if value is None:
             if not self.has_context:
                 return None
@@ -304,6 +454,8 @@ class Relay:
             if by_memfd:  # unchanged since it was loaded: the same memory goes on
                 size = value.nbytes
                 return state.Encoded("bytes", memfd=self._view_fd, size=size, owned=False)
+        if trial:
+            value = state.snapshot(value)
         return state.encode(value, by_memfd)
 
     def _on_resume(self, body):
@@ -332,7 +484,7 @@ class Relay:
 
     def _call_resume_hook(self, value):
         try:
-            self.resume_hook(value)
+            self.resume_hook.call(time.monotonic() + hooks.RESUME_PATIENCE, value)
         except Exception:
             log.exception("the on_resume hook raised")
 
@@ -342,6 +494,16 @@ class Relay:
                 watcher(event, body or {})
             except Exception:
                 log.exception("a hook for %s raised", event)
+
+
+def _end_check(code, text):
+    """Ends the throwaway process: what comes after load_context() must not happen in it."""
+    print("[Aeterna-SDK] state check: %s" % text, file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        pass
+    os._exit(code)
 
 
 def _error(of, code, message):

@@ -41,6 +41,14 @@ def is_jsonable(value):
 class Unreadable(Exception):
     """Bytes that arrived whole, but that this program cannot make an object of."""
 
+    code = "state-unreadable"
+
+
+class UnknownVersion(Unreadable):
+    """Memory that is kept in a version which this program neither has nor migrates from."""
+
+    code = "state-version-unknown"
+
 
 class Encoded:
     """An object as bytes: in `data`, or in a sealed `memfd` (which close() closes if it is ours)."""
@@ -74,6 +82,15 @@ def encode(value, by_memfd=False):
         fd = sealed_memfd(encoded.data)
         return Encoded(encoded.format, memfd=fd, size=encoded.size)
     return encoded
+
+
+def snapshot(value):
+    """A copy of memory that goes on changing while it is sent. Objects are copied by encode()."""
+    if isinstance(value, Buffer):
+        return bytes(value.view)
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    return value
 
 
 def _pickle_to_memfd(value):

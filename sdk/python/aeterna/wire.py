@@ -25,6 +25,7 @@ class RawState:
         self.data = data
         self.ack = ack  # the fields of the ACK that confirms it
         self.memfd = memfd
+        self.version = 0  # the program's own number for how it keeps its memory
 
     def close(self):
         if self.memfd is not None:
@@ -51,6 +52,11 @@ class Wire:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+        self._socket.close()
+
+    def abandon(self):
+        """Closes this process's descriptor only: another process goes on with the conversation."""
+        self._sending = threading.Lock()
         self._socket.close()
 
     def set_timeout(self, seconds):
