@@ -49,6 +49,10 @@ Duration from_milliseconds(double value) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double, std::milli>(value));
 }
 
+std::int64_t milliseconds(Duration duration) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
+}
+
 Error too_late(std::string_view what, Duration limit) {
   return {ErrorCode::Timeout,
           fmt::format("{} took longer than {} (handoff.timeout)", what, format_duration(limit))};
@@ -105,7 +109,8 @@ struct SrpSession::Exchange {
   SrpSession* session_;
 };
 
-async::Task<Result<Exported>> SrpSession::export_state(Mechanism mechanism, Duration limit) {
+async::Task<Result<Exported>> SrpSession::export_state(Mechanism mechanism, Duration limit,
+                                                       Trial trial) {
   auto const self = shared_from_this();
   if (exchanging_) co_return fail(ErrorCode::Internal, "an SRP exchange is running already");
   if (!hello_.can_export) {
@@ -113,7 +118,7 @@ async::Task<Result<Exported>> SrpSession::export_state(Mechanism mechanism, Dura
   }
   Exchange const exchange(this);
   if (!hello_.can_shm) mechanism = Mechanism::Pipe;
-  async::Task<Result<Exported>> task = exchange_export(mechanism, limit);
+  async::Task<Result<Exported>> task = exchange_export(mechanism, limit, trial);
   auto exported = co_await unless_given_up(&give_up_, limit, std::move(task));
   if (!exported) {
     constexpr std::string_view kWhat = "the export of memory";
@@ -138,13 +143,14 @@ async::Task<Result<SrpSession::Incoming>> SrpSession::next_answer() {
   co_return std::move(*incoming);
 }
 
-async::Task<Result<Exported>> SrpSession::exchange_export(Mechanism mechanism, Duration limit) {
-  auto const deadline_ms = std::chrono::duration_cast<std::chrono::milliseconds>(limit).count();
-  Status asked = co_await send(FrameType::Export,
-                               json::serialize(json::object{{"mechanism", wire_name(mechanism)},
-                                                            {"deadline_ms", deadline_ms}}));
+async::Task<Result<Exported>> SrpSession::exchange_export(Mechanism mechanism, Duration limit,
+                                                          Trial trial) {
+  json::object question{{"mechanism", wire_name(mechanism)}, {"deadline_ms", milliseconds(limit)}};
+  if (trial == Trial::Yes) question["trial"] = true;
+  Status asked = co_await send(FrameType::Export, json::serialize(question));
   if (!asked) co_return fail(std::move(asked).error());
   Exported exported;
+  std::uint32_t version = 0;
   for (;;) {
     auto answer = co_await next_answer();
     if (!answer) co_return fail(std::move(answer).error());
@@ -156,6 +162,7 @@ async::Task<Result<Exported>> SrpSession::exchange_export(Mechanism mechanism, D
       if (!figures) co_return fail(std::move(figures).error());
       exported.quiesce = from_milliseconds(milliseconds_field(*figures, "quiesce_ms"));
       exported.export_time = from_milliseconds(milliseconds_field(*figures, "export_ms"));
+      version = version_field(*figures);
       continue;
     }
     if (frame.type == FrameType::Ack)
@@ -170,6 +177,7 @@ async::Task<Result<Exported>> SrpSession::exchange_export(Mechanism mechanism, D
                       json::serialize(json::object{
                           {"of", "state"}, {"bytes", state->size()}, {"crc32c", state->crc32c()}}));
     if (!told) co_return fail(std::move(told).error());
+    state->set_version(version);
     exported.state = std::move(*state);
     co_return exported;
   }
@@ -271,6 +279,11 @@ async::Task<Status> SrpSession::exchange_deliver(std::optional<State> state, Mec
 
 async::Task<Status> SrpSession::send_state(State state, Mechanism mechanism) {
   if (Status fault = fault::pass(fault::Point::SrpSend); !fault) co_return fault;
+  if (state.version() != 0 && hello_.knows_versions) {
+    Status told = co_await send(FrameType::Checkpoint,
+                                json::serialize(json::object{{"state_version", state.version()}}));
+    if (!told) co_return told;
+  }
   bool const by_memfd = mechanism == Mechanism::Shm && hello_.can_shm && state.size() > 0;
   if (!by_memfd) co_return co_await send_frames(state);
   json::object const about{{"name", "context"},
@@ -334,6 +347,17 @@ async::Task<Status> SrpSession::release(bool keep_accepting, Duration limit) {
   co_return std::move(*sent);
 }
 
+async::Task<Status> SrpSession::drain(Duration deadline, std::optional<Duration> spread) {
+  auto const self = shared_from_this();
+  if (!hello_.hears_drain) co_return Status();
+  json::object about{{"deadline_ms", milliseconds(deadline)}};
+  if (spread) about["spread_ms"] = milliseconds(*spread);
+  async::Task<Status> task = send(FrameType::Drain, json::serialize(about));
+  auto sent = co_await async::with_deadline(kAnswerLimit, std::move(task));
+  if (!sent) co_return fail(too_late("DRAIN", kAnswerLimit));
+  co_return std::move(*sent);
+}
+
 async::Task<Status> SrpSession::resume(std::optional<State> state, Mechanism mechanism,
                                        Duration limit) {
   auto const self = shared_from_this();
@@ -344,23 +368,31 @@ async::Task<Status> SrpSession::resume(std::optional<State> state, Mechanism mec
   }
   give_up_.reset();
   Exchange const exchange(this);
-  async::Task<Status> task = exchange_resume(std::move(state), mechanism);
+  Status given;
+  if (state) {
+    async::Task<Status> giving = give_back(std::move(*state), mechanism);
+    auto taken = co_await async::with_deadline(limit, std::move(giving));
+    given = taken ? std::move(*taken) : fail(too_late("giving memory back", limit));
+  }
+  // Whatever came of the memory, the child must not stand still for ever: it has its own copy.
+  async::Task<Status> task = exchange_resume(state.has_value() && given);
   auto resumed = co_await async::with_deadline(limit, std::move(task));
   if (!resumed) co_return fail(too_late("RESUME", limit));
-  co_return std::move(*resumed);
+  if (!*resumed) co_return std::move(*resumed);
+  co_return given;
 }
 
-async::Task<Status> SrpSession::exchange_resume(std::optional<State> state, Mechanism mechanism) {
-  if (state) {
-    Status sent = co_await send_state(*state, mechanism);
-    if (!sent) co_return sent;
-    Status taken = co_await await_state_ack(*state);
-    if (!taken) co_return taken;
-  }
+async::Task<Status> SrpSession::give_back(State state, Mechanism mechanism) {
+  Status sent = co_await send_state(state, mechanism);
+  if (!sent) co_return sent;
+  co_return co_await await_state_ack(state);
+}
+
+async::Task<Status> SrpSession::exchange_resume(bool attached) {
   ++resumes_unanswered_;
   resumed_.reset();
-  Status sent =
-      co_await send(FrameType::Resume, state ? R"({"memory":"attached"})" : R"({"memory":"own"})");
+  Status sent = co_await send(FrameType::Resume,
+                              attached ? R"({"memory":"attached"})" : R"({"memory":"own"})");
   if (!sent) co_return sent;
   co_await resumed_.wait();
   if (closed()) co_return fail(ErrorCode::Unreachable, "the program left instead of resuming");

@@ -134,6 +134,8 @@ std::string_view frame_name(FrameType type) {
       return "CHECKPOINT";
     case FrameType::Load:
       return "LOAD";
+    case FrameType::Drain:
+      return "DRAIN";
     case FrameType::Error:
       return "ERROR";
     case FrameType::Ack:

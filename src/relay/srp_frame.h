@@ -37,6 +37,7 @@ enum class FrameType : std::uint8_t {
   Release = 0x12,
   Checkpoint = 0x13,
   Load = 0x14,
+  Drain = 0x15,
   Error = 0xFE,
   Ack = 0xFF,
 };

@@ -2,6 +2,7 @@
 #include "relay/srp_json.h"
 
 #include <cmath>
+#include <limits>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -44,6 +45,12 @@ std::optional<std::uint64_t> number_field(json::object const& object, std::strin
     return static_cast<std::uint64_t>(value->get_int64());
   }
   return std::nullopt;
+}
+
+std::uint32_t version_field(json::object const& object) {
+  std::uint64_t const number = number_field(object, "state_version").value_or(0);
+  return number <= std::numeric_limits<std::uint32_t>::max() ? static_cast<std::uint32_t>(number)
+                                                             : 0;
 }
 
 double milliseconds_field(json::object const& object, std::string_view name) {

@@ -21,6 +21,8 @@ namespace aether::relay {
 /// A field that is a whole number of at least 0.
 [[nodiscard]] std::optional<std::uint64_t> number_field(boost::json::object const& object,
                                                         std::string_view name);
+/// "state_version": 1 to 2^32-1; 0 if it is missing or something else.
+[[nodiscard]] std::uint32_t version_field(boost::json::object const& object);
 /// A field that is a number of milliseconds, 0 if it is missing, negative or absurd.
 [[nodiscard]] double milliseconds_field(boost::json::object const& object, std::string_view name);
 /// Whether a frame is of this type and says that it answers `of`.

@@ -162,7 +162,10 @@ async::Task<Status> SrpSession::greet(PeerIdentity peer) {
             .sdk = text_field(*hello, "sdk"),
             .can_export = has_capability(*hello, "export"),
             .can_shm = has_capability(*hello, "shm"),
-            .wants_crc32 = has_capability(*hello, "crc32")};
+            .wants_crc32 = has_capability(*hello, "crc32"),
+            .knows_versions = has_capability(*hello, "version"),
+            .hears_drain = has_capability(*hello, "drain"),
+            .state_version = version_field(*hello)};
   HelloAnswer const answer = handlers_.describe(instance_);
   json::object const told{
       {"of", "hello"},

@@ -36,6 +36,9 @@ inline constexpr std::size_t kSrpConnectionsMax = 64;
 /// How a state travels between Aether and a child.
 enum class Mechanism : std::uint8_t { Pipe, Shm };
 
+/// A trial leaves the child at work: it quiesces only while its memory is copied.
+enum class Trial : std::uint8_t { No, Yes };
+
 /// Who knocks: the kernel's word (pid, uid, gid) and the peer's own (the rest).
 struct PeerIdentity {
   pid_t pid = 0;
@@ -50,7 +53,10 @@ struct HelloInfo {
   std::string sdk;
   bool can_export = false;
   bool can_shm = false;
-  bool wants_crc32 = false;  ///< Verifies CRC-32 (zlib) only; else CRC-32C.
+  bool wants_crc32 = false;         ///< Verifies CRC-32 (zlib) only; else CRC-32C.
+  bool knows_versions = false;      ///< Is told the version of a state that it is given.
+  bool hears_drain = false;         ///< Understands DRAIN.
+  std::uint32_t state_version = 0;  ///< In which its program keeps its memory; 0: it has none.
 };
 
 /// What the child is told in answer to its HELLO.
@@ -110,15 +116,22 @@ class SrpSession : public std::enable_shared_from_this<SrpSession> {
   /// it stays quiesced until release() or resume(). HandoffFailed: the child said why, and works
   /// on by itself. ChecksumMismatch: it was told, and works on by itself. Timeout: call resume().
   /// ProtocolViolation, Unreachable: the session is closed, and the child works on by itself.
-  [[nodiscard]] async::Task<Result<Exported>> export_state(Mechanism mechanism, Duration limit);
+  /// A trial needs resume() as well: an SDK that does not know of trials stands still.
+  [[nodiscard]] async::Task<Result<Exported>> export_state(Mechanism mechanism, Duration limit,
+                                                           Trial trial = Trial::No);
   /// Answers LOAD, and waits until the child has verified and decoded its memory. Without a state:
   /// tells it that there is none, which needs no answer.
   [[nodiscard]] async::Task<Status> deliver(std::optional<State> state, Mechanism mechanism,
                                             Duration limit);
   /// The new revision has the memory. @param keep_accepting the child has a listener of its own.
   [[nodiscard]] async::Task<Status> release(bool keep_accepting, Duration limit = kAnswerLimit);
+  /// The child is asked to leave: it ends its connections by the deadline, idle ones at random
+  /// moments within the spread before it. No answer; a child that does not know of it hears
+  /// nothing. @param deadline from now on.
+  [[nodiscard]] async::Task<Status> drain(Duration deadline, std::optional<Duration> spread);
   /// Work again; on this memory if there is one, else on the child's own. Waits for its answer. An
   /// export or delivery that still runs is given up: whoever is told to work on must not wait.
+  /// HandoffFailed: the child could not take this memory, and works on its own.
   [[nodiscard]] async::Task<Status> resume(std::optional<State> state, Mechanism mechanism,
                                            Duration limit);
   /// Cuts the connection; what waits on it ends with Unreachable.
@@ -147,9 +160,10 @@ class SrpSession : public std::enable_shared_from_this<SrpSession> {
   async::Task<Status> write_all(std::string_view bytes, int fd);
 
   // srp_exchange.cc: the handoff's three exchanges.
-  async::Task<Result<Exported>> exchange_export(Mechanism mechanism, Duration limit);
+  async::Task<Result<Exported>> exchange_export(Mechanism mechanism, Duration limit, Trial trial);
   async::Task<Status> exchange_deliver(std::optional<State> state, Mechanism mechanism);
-  async::Task<Status> exchange_resume(std::optional<State> state, Mechanism mechanism);
+  async::Task<Status> give_back(State state, Mechanism mechanism);
+  async::Task<Status> exchange_resume(bool attached);
   async::Task<Result<Incoming>> next_answer();
   async::Task<Result<State>> collect_frames(Incoming first);
   async::Task<Result<State>> adopt_memfd(Incoming incoming);

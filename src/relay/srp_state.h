@@ -37,6 +37,9 @@ class State {
   [[nodiscard]] StateFormat format() const { return format_; }
   [[nodiscard]] std::uint64_t size() const { return memory_->size(); }
   [[nodiscard]] std::uint32_t crc32c() const { return crc32c_; }
+  /// The program's own number for how it keeps its memory; 0: it has none.
+  [[nodiscard]] std::uint32_t version() const { return version_; }
+  void set_version(std::uint32_t version) { version_ = version; }
   /// Borrowed: lives as long as any copy of this state.
   [[nodiscard]] int fd() const { return memory_->fd(); }
   [[nodiscard]] Result<os::Mapping> map() const { return os::Mapping::map_read(fd(), size()); }
@@ -47,6 +50,7 @@ class State {
   StateFormat format_;
   std::shared_ptr<os::Memfd const> memory_;
   std::uint32_t crc32c_;
+  std::uint32_t version_ = 0;
 };
 
 }  // namespace aether::relay

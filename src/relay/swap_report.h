@@ -29,6 +29,8 @@ struct HandoffReport {
   std::string mechanism;                 ///< "pipe" or "shm".
   std::optional<Duration> quiesce_took;  ///< As the old revision's SDK told it.
   std::optional<Duration> export_took;   ///< The program's own export, as its SDK told it.
+  std::uint32_t state_version = 0;       ///< The program's own number; 0: it has none.
+  std::uint32_t taken_as_version = 0;    ///< What the new revision made of it; 0: it has none.
 };
 
 struct SwapReport {
@@ -41,6 +43,10 @@ struct SwapReport {
   WallTime began{};
   Verdict verdict = Verdict::Running;
   std::string why;                ///< Of a rollback: the rule and the figures. Else a note.
+  RevisionId serving;             ///< Who serves since the verdict; 0: nobody.
+  /// From the moment at which the new one was known to be sick or gone until new connections went
+  /// to the old one again. Absent if they never left it.
+  std::optional<Duration> rollback_took;
   std::vector<PhaseTime> phases;  ///< In order; complete up to the verdict.
   /// From the last moment at which the old one could accept to the first at which the new one
   /// could. Zero when both could for a while. Absent if there was no cutover.
