@@ -5,7 +5,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,6 +44,15 @@ std::optional<int> signal_number(std::string_view name) {
     if (std::string_view(signal_name(signal)).substr(3) == name) return signal;
   }
   return std::nullopt;
+}
+
+std::optional<std::uint64_t> pidfd_id(int pidfd) {
+  constexpr std::uint64_t kPidfsMagic = 0x50494446;  // PID_FS_MAGIC of linux/magic.h
+  struct statfs system{};
+  struct stat file{};
+  if (::fstatfs(pidfd, &system) != 0 || ::fstat(pidfd, &file) != 0) return std::nullopt;
+  if (static_cast<std::uint64_t>(system.f_type) != kPidfsMagic) return std::nullopt;
+  return file.st_ino;
 }
 
 Result<Child> Child::adopt(pid_t pid) {

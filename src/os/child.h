@@ -34,6 +34,10 @@ struct ExitStatus {
 /// "SIGTERM", "TERM", "15" to the number; nullopt if there is none such.
 [[nodiscard]] std::optional<int> signal_number(std::string_view name);
 
+/// The number that no other process has or had since boot: the inode of a pidfd where the kernel
+/// has a file system for them (pidfs, Linux 6.9); nullopt elsewhere. `pidfd` is borrowed.
+[[nodiscard]] std::optional<std::uint64_t> pidfd_id(int pidfd);
+
 /// One process, owned in the sense that nobody else reaps it (see reap.h). Move only, one thread.
 /// Destruction closes the pidfd and leaves the process alone: to end it is its owner's decision.
 class Child {

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -186,6 +187,22 @@ std::optional<Disposition> read_disposition(pid_t pid, int signal) {
   std::uint64_t bit = std::uint64_t{1} << (signal - 1);
   if ((*caught & bit) != 0) return Disposition::Handled;
   return (*ignored & bit) != 0 ? Disposition::Ignored : Disposition::Default;
+}
+
+bool default_action_ends(int signal) {
+  switch (signal) {
+    case SIGCHLD:
+    case SIGURG:
+    case SIGWINCH:
+    case SIGCONT:
+    case SIGSTOP:
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU:
+      return false;
+    default:
+      return true;
+  }
 }
 
 }  // namespace aether::os

@@ -61,5 +61,7 @@ struct ProcessInfo {
 enum class Disposition : std::uint8_t { Default, Ignored, Handled };
 /// Ask before sending HUP or USR1 to a program that may not expect it: Default would end it.
 [[nodiscard]] std::optional<Disposition> read_disposition(pid_t pid, int signal);
+/// Whether a signal ends a process that has no handler for it (man 7 signal, "Term" and "Core").
+[[nodiscard]] bool default_action_ends(int signal);
 
 }  // namespace aether::os

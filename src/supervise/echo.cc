@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,13 @@
 
 namespace aether::supervise {
 
+namespace {
+
+/// What a pipe that is writable takes at once (man 7 pipe, PIPE_BUF), and a terminal nearly always.
+constexpr std::size_t kPieceMax = 512;
+
+}  // namespace
+
 Echo::Echo(async::Executor executor, int fd) : fd_(fd), tasks_(std::move(executor), "echo") {
   struct stat status{};
   if (::fstat(fd, &status) != 0) broken_ = true;
@@ -22,18 +30,19 @@ Echo::Echo(async::Executor executor, int fd) : fd_(fd), tasks_(std::move(executo
     // which must stay shared; but writing to them does not wait.
     std::string const path = fmt::format("/proc/self/fd/{}", fd);
     own_.reset(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    if (own_) kind_ = Kind::NonBlocking;
     if (own_) fd_ = own_.get();
+    // It may belong to another user, or /proc may be missing: then each piece is asked for.
+    kind_ = own_ ? Kind::NonBlocking : Kind::Asked;
   }
   empty_.set();
   tasks_.spawn("show", show());
 }
 
-void Echo::line(std::string_view service, RevisionId revision, std::string_view text) {
-  if (broken_) return;
-  if (pending_.size() + text.size() > kEchoBytesMax) {
+bool Echo::has_room_for(std::size_t bytes) {
+  if (broken_) return false;
+  if (pending_.size() + bytes > kEchoBytesMax) {
     ++dropped_;
-    return;
+    return false;
   }
   if (dropped_ != dropped_told_) {
     fmt::format_to(std::back_inserter(pending_),
@@ -41,7 +50,20 @@ void Echo::line(std::string_view service, RevisionId revision, std::string_view 
                    dropped_ - dropped_told_);
     dropped_told_ = dropped_;
   }
+  return true;
+}
+
+void Echo::line(std::string_view service, RevisionId revision, std::string_view text) {
+  if (!has_room_for(text.size())) return;
   fmt::format_to(std::back_inserter(pending_), "[{} r{}] {}\n", service, revision, text);
+  empty_.reset();
+  grown_.set();
+}
+
+void Echo::text(std::string_view lines) {
+  if (!has_room_for(lines.size())) return;
+  pending_ += lines;
+  if (flush() && pending_.empty()) return;
   empty_.reset();
   grown_.set();
 }
@@ -61,6 +83,14 @@ async::Task<void> Echo::show() {
 ssize_t Echo::write_some(std::string_view bytes) const {
   if (kind_ == Kind::Socket)
     return ::send(fd_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (kind_ == Kind::Asked) {
+    pollfd room{.fd = fd_, .events = POLLOUT, .revents = 0};
+    if (::poll(&room, 1, 0) == 0) {
+      errno = EAGAIN;
+      return -1;
+    }
+    bytes = bytes.substr(0, kPieceMax);
+  }
   return ::write(fd_, bytes.data(), bytes.size());
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Echo: shows the children's lines on Aether's own stdout (`aether up` in the foreground). A
-// terminal or pipe that is not read (^S, `| less`) must stop neither Aether nor a child: what it
-// does not take in time is dropped, counted, and told when it goes on. Loop thread only.
+// Echo: shows the children's lines on Aether's own stdout (`aether up` in the foreground), and
+// Aether's own log on its stderr. A terminal or pipe that is not read (^S, `| less`) must stop
+// neither Aether nor a child: what it does not take in time is dropped, counted, and told when it
+// goes on. Loop thread only.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -28,13 +29,16 @@ class Echo {
 
   /// Shows "[service rN] text". Never waits.
   void line(std::string_view service, RevisionId revision, std::string_view text);
+  /// Shows whole lines as they are, now if possible. Never waits.
+  void text(std::string_view lines);
   /// Must be awaited before destruction: shows what is taken within `patience`.
   [[nodiscard]] async::Task<void> stop(Duration patience);
   [[nodiscard]] std::uint64_t lines_dropped() const { return dropped_; }
 
  private:
-  enum class Kind : std::uint8_t { Socket, NonBlocking, Plain };
+  enum class Kind : std::uint8_t { Socket, NonBlocking, Asked, Plain };
   async::Task<void> show();
+  [[nodiscard]] bool has_room_for(std::size_t bytes);
   /// False: it takes no more now.
   bool flush();
   [[nodiscard]] ssize_t write_some(std::string_view bytes) const;

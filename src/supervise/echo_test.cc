@@ -71,6 +71,17 @@ CORO_TEST(Echo, NeitherWaitsForAnUnreadPipeNorMarksItNonBlocking) {
   co_await echo.stop(10s);
 }
 
+// Edge: H4
+CORO_TEST(Echo, ShowsWholeLinesAtOnceAndNeverWaitsForAReader) {
+  Pipe pipe;
+  Echo echo(loop.executor(), pipe.write_end.get());
+  echo.text("now\n");
+  EXPECT_EQ(read_some(pipe.read_end.get()), "now\n");
+  for (int i = 0; i < 20'000; ++i) echo.text(std::string(100, 'x') + "\n");
+  EXPECT_GT(echo.lines_dropped(), 0U);
+  co_await echo.stop(1ms);
+}
+
 CORO_TEST(Echo, OutlivesAReaderThatIsGone) {
   os::ignore_sigpipe();
   Pipe pipe;

@@ -15,9 +15,24 @@ namespace {
 
 /// What an outer manager (systemd, another supervisor, another Aether) said to us, and to us only.
 bool is_ours_alone(std::string_view name) {
-  static constexpr std::array<std::string_view, 11> kNames = {
-      "NOTIFY_SOCKET", "MAINPID",      "FDSTORE",    "INVOCATION_ID", "JOURNAL_STREAM",  "NGINX",
-      "GUNICORN_FD",   "GUNICORN_PID", "UNICORN_FD", "MANAGERPID",    "SYSTEMD_EXEC_PID"};
+  static constexpr std::array<std::string_view, 18> kNames = {"NOTIFY_SOCKET",
+                                                              "MAINPID",
+                                                              "FDSTORE",
+                                                              "INVOCATION_ID",
+                                                              "JOURNAL_STREAM",
+                                                              "NGINX",
+                                                              "GUNICORN_FD",
+                                                              "GUNICORN_PID",
+                                                              "UNICORN_FD",
+                                                              "MANAGERPID",
+                                                              "SYSTEMD_EXEC_PID",
+                                                              "SERVICE_RESULT",
+                                                              "EXIT_CODE",
+                                                              "EXIT_STATUS",
+                                                              "UPSTART_FDS",
+                                                              "HAPROXY_PROCESSES",
+                                                              "HAPROXY_MWORKER_REEXEC",
+                                                              "TABLEFLIP_HAS_PARENT_7DIU3"};
   static constexpr std::array<std::string_view, 7> kPrefixes = {
       "LISTEN_",       "WATCHDOG_", "EINHORN_", "SERVER_STARTER_",
       "PUMA_INHERIT_", "AETERNA_",  "AETHER_"};
@@ -70,6 +85,18 @@ std::string join_listeners(std::span<PassedListener const> listeners, std::strin
   return fmt::format("{}", fmt::join(parts, separator));
 }
 
+/// systemd's socket activation and descriptor store: listeners first, then what was stored.
+void set_passed_fds(Variables& variables, ChildEnvironment const& child) {
+  if (child.fd_store_max > 0) variables.set("FDSTORE", fmt::format("{}", child.fd_store_max));
+  std::vector<std::string> names;
+  for (PassedListener const& listener : child.listeners)
+    names.push_back(listen_name(listener.name));
+  for (std::string const& name : child.stored_names) names.push_back(name);
+  if (names.empty()) return;
+  variables.set("LISTEN_FDS", fmt::format("{}", names.size()));
+  variables.set("LISTEN_FDNAMES", fmt::format("{}", fmt::join(names, ":")));
+}
+
 /// The same listeners, told as other socket masters tell them.
 void set_other_conventions(Variables& variables, ChildEnvironment const& child) {
   if (child.listeners.empty()) return;
@@ -110,13 +137,9 @@ std::vector<std::string> build_environment(std::span<std::string const> own,
                                            ChildEnvironment const& child) {
   Variables variables = basic_environment(own, child);
   variables.set("AETHER_INSTANCE_ID", fmt::format("{}", child.instance));
+  if (!child.invocation_id.empty()) variables.set("INVOCATION_ID", child.invocation_id);
   variables.set("AETERNA_INHERITED_FDS", fmt::format("{}", child.listeners.size()));
-  if (!child.listeners.empty()) {
-    variables.set("LISTEN_FDS", fmt::format("{}", child.listeners.size()));
-    variables.set("LISTEN_FDNAMES", join_listeners(child.listeners, ":", [](auto const& l, int) {
-                    return listen_name(l.name);
-                  }));
-  }
+  set_passed_fds(variables, child);
   if (!child.state_socket.empty()) variables.set("AETERNA_STATE_SOCK", child.state_socket);
   if (!child.notify_socket.empty()) variables.set("NOTIFY_SOCKET", child.notify_socket);
   if (child.watchdog) {
@@ -133,31 +156,59 @@ std::vector<std::string> build_hook_environment(std::span<std::string const> own
   return std::move(variables).take();
 }
 
+std::vector<std::string> hook_facts(pid_t main_pid, std::optional<EndFacts> const& end) {
+  std::vector<std::string> facts;
+  if (main_pid > 0) facts.push_back(fmt::format("MAINPID={}", main_pid));
+  if (!end) return facts;
+  facts.push_back(fmt::format("SERVICE_RESULT={}", end->result));
+  if (!end->status) return facts;
+  os::ExitStatus const& status = *end->status;
+  bool const exited = status.signal == 0;
+  std::string_view const how = exited ? "exited" : status.core_dumped ? "dumped" : "killed";
+  facts.push_back(fmt::format("EXIT_CODE={}", how));
+  // systemd writes signals without their SIG.
+  std::string const signal = exited ? std::string() : os::signal_name(status.signal);
+  facts.push_back(exited ? fmt::format("EXIT_STATUS={}", status.code)
+                         : fmt::format("EXIT_STATUS={}",
+                                       signal.starts_with("SIG") ? signal.substr(3) : signal));
+  return facts;
+}
+
+namespace {
+
+/// Replaces each OPEN NAME CLOSE in an argument by the number of the listener NAME.
+Status substitute(std::string& argument, std::span<PassedListener const> listeners,
+                  std::string_view open, char close) {
+  std::string const original = argument;
+  for (std::size_t at = argument.find(open); at != std::string::npos;
+       at = argument.find(open, at)) {
+    std::size_t const end = argument.find(close, at);
+    if (end == std::string::npos) break;
+    std::string const name = argument.substr(at + open.size(), end - at - open.size());
+    auto const found = std::ranges::find(listeners, name, &PassedListener::name);
+    if (found == listeners.end()) {
+      std::string const known =
+          join_listeners(listeners, ", ", [](auto const& listener, int) { return listener.name; });
+      return fail(ErrorCode::ConfigInvalid,
+                  fmt::format("the argument \"{}\" asks for a listener named \"{}\", which this "
+                              "service does not have; its listeners are: {}",
+                              original, name, known.empty() ? "none" : known));
+    }
+    std::string const number =
+        fmt::format("{}", kFirstListenerFd + std::distance(listeners.begin(), found));
+    argument.replace(at, end - at + 1, number);
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<std::vector<std::string>> substitute_fds(std::span<std::string const> command,
                                                 std::span<PassedListener const> listeners) {
-  constexpr std::string_view kOpen = "{fd:";
-  std::vector<std::string> arguments;
-  for (std::string const& original : command) {
-    std::string argument = original;
-    for (std::size_t at = argument.find(kOpen); at != std::string::npos;
-         at = argument.find(kOpen, at)) {
-      std::size_t const close = argument.find('}', at);
-      if (close == std::string::npos) break;
-      std::string const name = argument.substr(at + kOpen.size(), close - at - kOpen.size());
-      auto const found = std::ranges::find(listeners, name, &PassedListener::name);
-      if (found == listeners.end()) {
-        std::string const known = join_listeners(
-            listeners, ", ", [](auto const& listener, int) { return listener.name; });
-        return fail(ErrorCode::ConfigInvalid,
-                    fmt::format("the argument \"{}\" asks for a listener named \"{}\", which this "
-                                "service does not have; its listeners are: {}",
-                                original, name, known.empty() ? "none" : known));
-      }
-      std::string const number =
-          fmt::format("{}", kFirstListenerFd + std::distance(listeners.begin(), found));
-      argument.replace(at, close - at + 1, number);
-    }
-    arguments.push_back(std::move(argument));
+  std::vector<std::string> arguments(command.begin(), command.end());
+  for (std::string& argument : arguments) {
+    TRY(substitute(argument, listeners, "{fd:", '}'));
+    TRY(substitute(argument, listeners, "$(circus.sockets.", ')'));
   }
   return arguments;
 }

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "config/config.h"
+#include "os/process.h"
 
 namespace aether::supervise {
 
@@ -31,9 +32,12 @@ struct ChildEnvironment {
   std::string service;
   RevisionId revision;
   InstanceId instance;
+  std::string invocation_id;  ///< INVOCATION_ID; empty: not given.
   std::span<PassedListener const> listeners;
-  std::string state_socket;   ///< AETERNA_STATE_SOCK; empty: not given.
-  std::string notify_socket;  ///< NOTIFY_SOCKET; empty: not given.
+  std::vector<std::string> stored_names;  ///< Of the descriptors that follow the listeners.
+  std::size_t fd_store_max = 0;           ///< FDSTORE; 0: not given.
+  std::string state_socket;               ///< AETERNA_STATE_SOCK; empty: not given.
+  std::string notify_socket;              ///< NOTIFY_SOCKET; empty: not given.
   std::optional<Duration> watchdog;
   std::span<config::Compat const> compat;
   config::Variables user_defaults;  ///< HOME, USER ... of `user:`; weaker than `configured`.
@@ -50,7 +54,18 @@ struct ChildEnvironment {
 [[nodiscard]] std::vector<std::string> build_hook_environment(std::span<std::string const> own,
                                                               ChildEnvironment const& child);
 
-/// Replaces {fd:NAME} in each argument. ConfigInvalid, naming the listeners, if there is no NAME.
+/// How a service's process ended, in systemd's words (man 5 systemd.exec, SERVICE_RESULT).
+struct EndFacts {
+  std::string_view result = "success";        ///< "exit-code", "signal", "timeout", "watchdog" ...
+  std::optional<os::ExitStatus> status = {};  ///< None: it never ran, or runs on.
+};
+/// What a hook is told besides: MAINPID of the process that serves (0: none does), and for hooks
+/// after a swap SERVICE_RESULT, EXIT_CODE and EXIT_STATUS.
+[[nodiscard]] std::vector<std::string> hook_facts(pid_t main_pid,
+                                                  std::optional<EndFacts> const& end);
+
+/// Replaces {fd:NAME}, and circus's $(circus.sockets.NAME), in each argument. ConfigInvalid, naming
+/// the listeners, if there is no NAME.
 [[nodiscard]] Result<std::vector<std::string>> substitute_fds(
     std::span<std::string const> command, std::span<PassedListener const> listeners);
 

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "supervise/instance.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/log.h"
 #include "os/accepting.h"
@@ -28,25 +34,86 @@ config::Variables user_defaults(std::optional<os::Credentials> const& user) {
   return defaults;
 }
 
-ChildEnvironment child_environment(LaunchSpec const& spec, std::string const& notify_socket,
-                                   std::optional<os::Credentials> const& user) {
-  return {.service = spec.service,
-          .revision = spec.revision,
-          .instance = spec.instance,
-          .listeners = spec.listeners,
-          .state_socket = spec.state_socket,
-          .notify_socket = notify_socket,
-          .watchdog = spec.watchdog,
-          .compat = spec.compat,
-          .user_defaults = user_defaults(user),
-          .configured = spec.env};
+/// 128 random bits, as systemd has them (man 5 systemd.exec, INVOCATION_ID).
+std::string new_invocation_id() {
+  std::array<unsigned char, 16> bits{};
+  if (::getentropy(bits.data(), bits.size()) != 0) return {};
+  return fmt::format("{:02x}", fmt::join(bits, ""));
 }
 
-std::vector<os::ChildFd> child_fds(LaunchSpec const& spec, OutputPipe const& out,
-                                   OutputPipe const& err) {
-  std::vector<os::ChildFd> fds = {{out.write_end.get(), 1}, {err.write_end.get(), 2}};
+/// Without a NOTIFY_SOCKET something else must tell the tree's processes from all others.
+std::string mark_of(LaunchSpec const& spec, std::string const& notify_socket) {
+  bool const has_socket = spec.notify_access != config::NotifyAccess::None;
+  return (has_socket ? "NOTIFY_SOCKET=" : "AETHER_INSTANCE_MARK=") + notify_socket;
+}
+
+/// What the store has for this instance. The readiness descriptor's number is given away already,
+/// and half of our own limit is what spawn() needs to sort the numbers.
+std::vector<FdStore::Stored> stored_for(LaunchSpec const& spec, FdStore const* store) {
+  if (store == nullptr) return {};
+  std::vector<FdStore::Stored> stored = store->stored();
+  std::size_t const listeners = kFirstListenerFd + spec.listeners.size();
+  std::size_t room = static_cast<std::size_t>(std::max(::sysconf(_SC_OPEN_MAX), 64L)) / 2 - 32;
+  if (auto const* ready = std::get_if<config::ReadyFd>(&spec.ready))
+    room = std::min(room, static_cast<std::size_t>(ready->fd));
+  room -= std::min(room, listeners);
+  if (stored.size() > room) {
+    log::warn("{}: {} of its {} stored descriptors are not given to it: there are no numbers left",
+              spec.service, stored.size() - room, stored.size());
+    stored.resize(room);
+  }
+  return stored;
+}
+
+ChildEnvironment child_environment(LaunchSpec const& spec, std::string const& notify_socket,
+                                   std::optional<os::Credentials> const& user,
+                                   std::vector<FdStore::Stored> const& stored,
+                                   FdStore const* store) {
+  ChildEnvironment child{.service = spec.service,
+                         .revision = spec.revision,
+                         .instance = spec.instance,
+                         .invocation_id = new_invocation_id(),
+                         .listeners = spec.listeners,
+                         .state_socket = spec.state_socket,
+                         .watchdog = spec.watchdog,
+                         .compat = spec.compat,
+                         .user_defaults = user_defaults(user),
+                         .configured = spec.env};
+  for (FdStore::Stored const& one : stored) child.stored_names.push_back(one.name);
+  if (spec.notify_access == config::NotifyAccess::None) return child;
+  child.notify_socket = notify_socket;
+  if (store != nullptr) child.fd_store_max = store->max();
+  return child;
+}
+
+/// The pipe whose newline shows readiness; both ends empty if it shows otherwise.
+Result<OutputPipe> ready_pipe(LaunchSpec const& spec) {
+  if (!std::holds_alternative<config::ReadyFd>(spec.ready)) return OutputPipe{};
+  return OutputPipe::open();
+}
+
+struct ChildPipes {
+  OutputPipe out;
+  OutputPipe err;
+  OutputPipe ready;
+};
+
+Result<ChildPipes> open_pipes(LaunchSpec const& spec) {
+  ChildPipes pipes;
+  TRY_ASSIGN(pipes.out, OutputPipe::open());
+  TRY_ASSIGN(pipes.err, OutputPipe::open());
+  TRY_ASSIGN(pipes.ready, ready_pipe(spec));
+  return pipes;
+}
+
+std::vector<os::ChildFd> child_fds(LaunchSpec const& spec, ChildPipes const& pipes,
+                                   std::vector<FdStore::Stored> const& stored) {
+  std::vector<os::ChildFd> fds = {{pipes.out.write_end.get(), 1}, {pipes.err.write_end.get(), 2}};
   int target = kFirstListenerFd;
   for (PassedListener const& listener : spec.listeners) fds.push_back({listener.fd, target++});
+  for (FdStore::Stored const& one : stored) fds.push_back({one.fd, target++});
+  if (auto const* ready = std::get_if<config::ReadyFd>(&spec.ready))
+    fds.push_back({pipes.ready.write_end.get(), ready->fd});
   return fds;
 }
 
@@ -66,7 +133,9 @@ LaunchSpec launch_spec(config::Service const& service, RevisionId revision, Inst
           .ready_timeout = service.ready_timeout,
           .stop_signal = service.stop_signal,
           .stop_timeout = service.stop_timeout,
-          .watchdog = service.watchdog};
+          .watchdog = service.watchdog,
+          .notify_access = service.notify_access,
+          .pid_file = service.pid_file};
 }
 
 Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWorld world,
@@ -82,20 +151,20 @@ Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWor
   // The number alone: a service's name may be longer than a socket's path can be.
   std::string path = fmt::format("{}/notify-{}-{}", spec.runtime_dir, spec.instance, tag);
   TRY_ASSIGN(NotifySocket notify, NotifySocket::open(std::move(path), speaker));
-  TRY_ASSIGN(OutputPipe out, OutputPipe::open());
-  TRY_ASSIGN(OutputPipe err, OutputPipe::open());
-
-  ChildEnvironment const child = child_environment(spec, notify.path(), user);
+  TRY_ASSIGN(ChildPipes pipes, open_pipes(spec));
+  std::vector<FdStore::Stored> const stored = stored_for(spec, world.store);
+  ChildEnvironment const child = child_environment(spec, notify.path(), user, stored, world.store);
   os::SpawnSpec spawn{.environment = build_environment(world.own_environment, child),
-                      .fds = child_fds(spec, out, err),
+                      .fds = child_fds(spec, pipes, stored),
                       .workdir = spec.workdir.value_or(""),
                       .user = user,
-                      .set_listen_pid = !spec.listeners.empty(),
+                      .set_listen_pid = !spec.listeners.empty() || !stored.empty(),
                       .limits = resource_limits(spec.limits)};
   TRY_ASSIGN(spawn.argv, substitute_fds(spec.command, spec.listeners));
   // The socket's path is in the environment of the whole tree, and of no other process here.
-  TRY_ASSIGN(Tree tree,
-             Tree::start(std::move(spawn), name, "NOTIFY_SOCKET=" + notify.path(), world.known));
+  std::string mark = mark_of(spec, notify.path());
+  if (spec.notify_access == config::NotifyAccess::None) spawn.environment.push_back(mark);
+  TRY_ASSIGN(Tree tree, Tree::start(std::move(spawn), name, std::move(mark), world.known));
   LimitSet limits =
       LimitSet::create(spec.limits, tree.cgroup(), fmt::format("aether-{}-{}", ::getpid(), name));
   limits.hold(limits.folders().empty() ? std::vector<pid_t>{} : tree.members());
@@ -107,9 +176,11 @@ Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWor
                .tree = std::move(tree),
                .notify = std::move(notify),
                .limits = std::move(limits),
-               .stdout_pipe = std::move(out.read_end),
-               .stderr_pipe = std::move(err.read_end),
-               .environment = std::move(environment)};
+               .stdout_pipe = std::move(pipes.out.read_end),
+               .stderr_pipe = std::move(pipes.err.read_end),
+               .ready_pipe = std::move(pipes.ready.read_end),
+               .environment = std::move(environment),
+               .user_id = speaker};
 }
 
 Result<std::unique_ptr<Instance>> Instance::launch(LaunchSpec spec, InstanceWorld world,
@@ -141,6 +212,9 @@ InstanceMachine::Phase Instance::phase() const {
 bool Instance::is_ready() const {
   return body_->machine_.is_ready();
 }
+bool Instance::is_reloading() const {
+  return body_->machine_.is_reloading();
+}
 std::string const& Instance::status_text() const {
   return body_->machine_.status_text();
 }
@@ -164,7 +238,7 @@ InstanceCounters Instance::counters() const {
   NotifySocket::Counts const& counts = body_->parts_.notify.counts();
   return {.notify_messages = counts.messages,
           .notify_dropped = counts.dropped,
-          .fds_refused = counts.fds_refused,
+          .fds_refused = body_->fds_refused(),
           .log_bytes = body_->log_bytes()};
 }
 
@@ -176,6 +250,20 @@ void Instance::signal_main(int signal) {
   if (exit_status()) return;
   if (auto const sent = body_->parts_.tree.main().signal(signal); !sent)
     log::warn("{}: {}", body_->parts_.spec.service, sent.error().describe());
+}
+
+Status Instance::signal_handled(int signal) {
+  if (exit_status()) return {};
+  pid_t const main = pid();
+  bool const would_end = os::read_disposition(main, signal) == os::Disposition::Default &&
+                         os::default_action_ends(signal);
+  if (would_end)
+    return fail(ErrorCode::RequestInvalid,
+                fmt::format("{} was not sent to process {} ({}): it has no handler for that signal "
+                            "now, and would be ended by it",
+                            os::signal_name(signal), main, os::read_comm(main)));
+  signal_main(signal);
+  return {};
 }
 
 void Instance::begin_stop(int signal, Duration timeout) {

@@ -24,6 +24,7 @@
 #include "config/config.h"
 #include "os/process.h"
 #include "supervise/environment.h"
+#include "supervise/fd_store.h"
 #include "supervise/instance_machine.h"
 #include "supervise/known_children.h"
 #include "supervise/log_book.h"
@@ -50,6 +51,8 @@ struct LaunchSpec {
   int stop_signal = 15;
   Duration stop_timeout = std::chrono::seconds(10);
   std::optional<Duration> watchdog;
+  config::NotifyAccess notify_access = config::NotifyAccess::All;
+  std::optional<std::string> pid_file;  ///< As config::Service::pid_file.
   std::string
       runtime_dir;  ///< An existing folder of ours, for the notify socket. Short: 107 bytes.
   std::string state_socket;  ///< AETERNA_STATE_SOCK; empty: not given.
@@ -66,14 +69,15 @@ struct InstanceWorld {
   Clock const& clock;
   LogBook& logs;
   KnownChildren* known = nullptr;            ///< Needed if somebody reaps orphans.
+  FdStore* store = nullptr;                  ///< Of its service. None: FDSTORE=1 is refused.
   std::vector<std::string> own_environment;  ///< Aether's own, "NAME=value"; see own_environment().
 };
 
 /// Plain numbers for whoever makes metrics.
 struct InstanceCounters {
   std::uint64_t notify_messages = 0;
-  std::uint64_t notify_dropped = 0;  ///< Too long, or from a user that may not speak for it.
-  std::uint64_t fds_refused = 0;     ///< FDSTORE=1: closed; stored descriptors are not kept yet.
+  std::uint64_t notify_dropped = 0;  ///< Too long, or from somebody who may not speak for it.
+  std::uint64_t fds_refused = 0;     ///< FDSTORE=1: closed, there is no store or it is full.
   std::uint64_t log_bytes = 0;
 };
 
@@ -101,6 +105,8 @@ class Instance {
   [[nodiscard]] Instant started() const;
   [[nodiscard]] InstanceMachine::Phase phase() const;
   [[nodiscard]] bool is_ready() const;
+  /// It said RELOADING=1, and not READY=1 since.
+  [[nodiscard]] bool is_reloading() const;
   /// Its last STATUS=.
   [[nodiscard]] std::string const& status_text() const;
   /// Set once the main process has ended.
@@ -117,6 +123,9 @@ class Instance {
   void mark_ready_by_sdk();
   /// Sends a signal to the main process. Nothing if it has ended.
   void signal_main(int signal);
+  /// As signal_main, for a signal that a program has to expect (SIGHUP, SIGUSR1 ...). SignalUnsafe
+  /// if it has no handler for it and would die of it.
+  [[nodiscard]] Status signal_handled(int signal);
   /// Asks it to end: the signal to the main process; when that has ended, to those it left; at the
   /// timeout SIGKILL to the whole tree. A second call with a shorter timeout hurries. Returns at
   /// once; Exited and TreeEnded tell the rest.

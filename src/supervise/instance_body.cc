@@ -2,6 +2,7 @@
 #include "supervise/instance_body.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -11,35 +12,31 @@
 #include "async/wait_fd.h"
 #include "base/check.h"
 #include "base/log.h"
-#include "http/url.h"
 #include "os/accepting.h"
+#include "os/proc.h"
 
 namespace aether::supervise {
 namespace {
 
-/// Looking at a starting or ending tree: often at first, when it is most likely to change.
-constexpr Duration kPollFirst = std::chrono::milliseconds(5);
-constexpr Duration kPollLast = std::chrono::milliseconds(50);
-/// Of one attempt of a readiness probe; ready_timeout bounds all of them.
-constexpr Duration kProbeTimeout = std::chrono::seconds(5);
-/// A probe costs the program something, a command probe a process: not too often.
-constexpr Duration kProbePollLast = std::chrono::milliseconds(250);
-/// Datagrams taken in one turn of the loop; the kernel's own queue holds a few dozen at most.
-constexpr std::size_t kNotifyPerTurn = 256;
 /// At the end of the main process everything said before it must be heard.
 constexpr std::size_t kNotifyAtEnd = 4096;
 /// For SIGKILL to do its work when the instance is closed.
 constexpr Duration kClosePatience = std::chrono::seconds(5);
 
-Duration longer(Duration poll, Duration last = kPollLast) {
-  return std::min(poll * 5 / 4, last);
-}
-
 InstancePolicy policy_of(LaunchSpec const& spec) {
   return {.ready = spec.ready,
           .has_listeners = !spec.listeners.empty(),
           .ready_timeout = spec.ready_timeout,
-          .watchdog = spec.watchdog};
+          .stop_timeout = spec.stop_timeout,
+          .watchdog = spec.watchdog,
+          .access = spec.notify_access,
+          .has_pid_file = spec.pid_file.has_value()};
+}
+
+/// The configuration was checked when it was read.
+std::optional<Pattern> ready_line_of(config::Ready const& ready) {
+  auto const* log = std::get_if<config::ReadyLog>(&ready);
+  return log != nullptr ? std::optional(or_throw(Pattern::compile(log->pattern))) : std::nullopt;
 }
 
 }  // namespace
@@ -52,6 +49,7 @@ Instance::Body::Body(Parts parts)
               [this](SplitLine line) { append_line(LogStream::Stdout, line); }),
       stderr_(std::move(parts_.stderr_pipe),
               [this](SplitLine line) { append_line(LogStream::Stderr, line); }),
+      ready_line_(ready_line_of(parts_.spec.ready)),
       tasks_(parts_.world.executor,
              fmt::format("{} instance {}", parts_.spec.service, parts_.spec.instance)) {}
 
@@ -68,6 +66,8 @@ void Instance::Body::begin() {
   tasks_.spawn("main process", watch_main(&parts_.tree.main()));
   tasks_.spawn("deadlines", watch_time());
   if (machine_.watch() != InstanceMachine::Watch::Nothing) tasks_.spawn("readiness", watch_ready());
+  if (parts_.ready_pipe) tasks_.spawn("readiness descriptor", watch_ready_pipe());
+  if (parts_.spec.pid_file) tasks_.spawn("pid file", watch_pid_file());
 }
 
 void Instance::Body::happen(InstanceInput input) {
@@ -117,15 +117,19 @@ void Instance::Body::on(perform::KillTree) {
 }
 
 void Instance::Body::on(perform::AdoptMain adopt) {
+  if (adopt.pid != parts_.tree.main().pid()) this->adopt(adopt.pid, adopt.pidfd_id);
+}
+
+void Instance::Body::adopt(pid_t pid, std::optional<std::uint64_t> pidfd_id) {
   pid_t const from = parts_.tree.main().pid();
-  if (adopt.pid == from) return;
-  auto adopted = parts_.tree.adopt_main(adopt.pid);
+  auto adopted = parts_.tree.adopt_main(pid, pidfd_id);
   if (!adopted) {
     log::warn("{}: {}", parts_.spec.service, adopted.error().message());
     return;
   }
+  log::info("{}: process {} took over from {}", parts_.spec.service, pid, from);
   tasks_.spawn("main process", watch_main(*adopted));
-  happen(input::MainAdopted{.from = from, .to = adopt.pid});
+  happen(input::MainAdopted{.from = from, .to = pid});
 }
 
 void Instance::Body::on(perform::AwaitTree) {
@@ -133,6 +137,9 @@ void Instance::Body::on(perform::AwaitTree) {
 }
 
 void Instance::Body::append_line(LogStream stream, SplitLine line) {
+  if (ready_line_ && machine_.phase() == InstanceMachine::Phase::Starting &&
+      ready_line_->found_in(line.text))
+    happen(input::LineSeen{});
   parts_.world.logs.append({.revision = parts_.spec.revision,
                             .instance = parts_.spec.instance,
                             .stream = stream,
@@ -142,8 +149,45 @@ void Instance::Body::append_line(LogStream stream, SplitLine line) {
 
 bool Instance::Body::hear(std::size_t messages_max) {
   return parts_.notify.drain(
-      messages_max, [this](pid_t pid) { return parts_.tree.owns(pid); },
-      [this](NotifyMessage const& message) { happen(input::Said{message}); });
+      messages_max, [this](os::PeerCredentials const& sender) { return may_speak(sender); },
+      [this](NotifyMessage const& message, std::vector<os::UniqueFd>& fds) {
+        store(message, fds);
+        happen(input::Said{message});
+      });
+}
+
+bool Instance::Body::may_speak(os::PeerCredentials const& sender) const {
+  bool const is_main = sender.pid == parts_.tree.main().pid();
+  return machine_.hears(is_main) && (is_main || is_ours(sender));
+}
+
+bool Instance::Body::is_ours(os::PeerCredentials const& sender) const {
+  if (sender.pid != 0 && parts_.tree.owns(sender.pid)) return true;
+  bool const is_its_user = parts_.user_id == sender.uid;
+  if (sender.uid != 0 && sender.uid != ::geteuid() && !is_its_user) return false;
+  // Gone already, or in a namespace that we cannot see into: only this tree knows the address.
+  auto const process = os::read_process(sender.pid);
+  if (sender.pid == 0 || !process || process->ended()) return true;
+  // An orphan that has lost all marks (its environment, session and parents) is a child of ours by
+  // now; the main processes of other instances are, too.
+  bool const is_known = parts_.world.known != nullptr && parts_.world.known->contains(sender.pid);
+  return process->parent == ::getpid() && !is_known;
+}
+
+void Instance::Body::store(NotifyMessage const& message, std::vector<os::UniqueFd>& fds) {
+  FdStore* const store = parts_.world.store;
+  if (message.fd_store_remove && message.fd_name && store != nullptr)
+    store->remove(*message.fd_name);
+  if (!message.fd_store) return;
+  auto const watched = message.fd_poll ? FdStore::Watched::Yes : FdStore::Watched::No;
+  for (os::UniqueFd& fd : fds) {
+    if (store == nullptr) {
+      ++fds_refused_;
+      continue;
+    }
+    std::string name = message.fd_name.value_or(std::string(kStoredFdName));
+    if (store->keep(std::move(fd), std::move(name), watched) == FdStore::Kept::Full) ++fds_refused_;
+  }
 }
 
 void Instance::Body::main_ended(os::Child& child) {
@@ -161,137 +205,11 @@ void Instance::Body::main_ended(os::Child& child) {
   }
   stdout_.flush();
   stderr_.flush();
+  if (ended.others_live && ended.status->success()) {
+    follow_pid_file();
+    if (&child != &parts_.tree.main()) return;  // It had named its successor in time.
+  }
   happen(input::MainEnded{.status = *ended.status, .others_live = ended.others_live});
-}
-
-async::Task<void> Instance::Body::watch_main(os::Child* child) {
-  int const pidfd = child->pidfd();
-  co_await async::readable(pidfd);
-  main_ended(*child);
-}
-
-async::Task<void> Instance::Body::watch_notify() {
-  int const fd = parts_.notify.fd();
-  while (true) {
-    co_await async::readable(fd);
-    hear(kNotifyPerTurn);
-  }
-}
-
-async::Task<void> Instance::Body::watch_time() {
-  while (machine_.phase() != InstanceMachine::Phase::Gone) {
-    auto const due = machine_.due();
-    if (!due) {
-      co_await moved_.wait();
-    } else if (parts_.world.clock.now() >= *due) {
-      happen(input::Tick{});
-    } else {
-      co_await moved_.wait_until(*due);
-    }
-  }
-}
-
-async::Task<void> Instance::Body::watch_tree() {
-  Duration poll = kPollFirst;
-  while (!parts_.tree.members().empty()) {
-    // Past its time: again and again, because it may fork while it is being killed.
-    if (!machine_.due()) parts_.tree.kill_all();
-    co_await async::sleep_for(poll);
-    poll = longer(poll);
-  }
-  stdout_.finish();
-  stderr_.finish();
-  happen(input::TreeEmpty{});
-}
-
-bool Instance::Body::accepts_everywhere() const {
-  std::vector<pid_t> const tree = parts_.tree.members();
-  if (parts_.spec.listeners.empty()) return os::listens(tree).value_or(false);
-  return std::ranges::all_of(parts_.spec.listeners, [&](PassedListener const& listener) {
-    return os::is_accepting(tree, listener.inode).value_or(false);
-  });
-}
-
-ProbeSpec Instance::Body::readiness_probe() const {
-  LaunchSpec const& spec = parts_.spec;
-  ProbeSpec probe{.timeout = kProbeTimeout,
-                  .environment = parts_.environment,
-                  .workdir = spec.workdir,
-                  .user = spec.user,
-                  .known = parts_.world.known};
-  for (PassedListener const& listener : spec.listeners)
-    if (probe.port == 0 && listener.address.transport == Transport::Tcp)
-      probe.port = listener.address.port;
-  if (auto const* http = std::get_if<config::ReadyHttp>(&spec.ready))
-    probe.what = config::ProbeHttp{http->url};
-  else if (auto const* tcp = std::get_if<config::ReadyTcp>(&spec.ready))
-    probe.what = config::ProbeTcp{tcp->address};
-  else if (auto const* command = std::get_if<config::ReadyCommand>(&spec.ready))
-    probe.what = config::ProbeCommand{command->command};
-  return probe;
-}
-
-async::Task<void> Instance::Body::watch_ready() {
-  using Watch = InstanceMachine::Watch;
-  ProbeSpec const asked = readiness_probe();
-  bool const needs_accepting = machine_.watch() == Watch::Listening || probes_own_listener();
-  Duration poll = kPollFirst;
-  while (machine_.watch() != Watch::Nothing) {
-    if (!needs_accepting || accepts_everywhere()) {
-      if (machine_.watch() == Watch::Listening) {
-        happen(input::Accepting{});
-        co_return;
-      }
-      async::Task<ProbeResult> asking = probe(parts_.world.clock, asked);
-      ProbeResult const answer = co_await std::move(asking);
-      last_probe_ = answer.reason;
-      if (answer.healthy) happen(input::ProbePassed{});
-    }
-    co_await async::sleep_for(poll);
-    poll = longer(poll, machine_.watch() == Watch::Probe ? kProbePollLast : kPollLast);
-  }
-}
-
-/// Why it may not have become ready: what is looked for, and what is there instead.
-std::string Instance::Body::late_hint() const {
-  LaunchSpec const& spec = parts_.spec;
-  if (std::holds_alternative<config::ReadyNotify>(spec.ready))
-    return "it sent no READY=1 to NOTIFY_SOCKET, and no SDK said hello";
-  if (!last_probe_.empty()) return "the last answer of its probe: " + last_probe_;
-  using Sockets = std::vector<os::ListeningSocket>;
-  auto const sockets = os::listening_sockets(parts_.tree.members());
-  for (os::ListeningSocket const& socket : sockets.value_or(Sockets{})) {
-    bool const passed = std::ranges::any_of(spec.listeners, [&](PassedListener const& listener) {
-      return listener.inode == socket.inode;
-    });
-    if (!passed)
-      return fmt::format(
-          "it listens on {}, which it opened itself, and not on the listener that it "
-          "was given as fd {}; for a program that binds its own port say `listen: none`",
-          socket.address, kFirstListenerFd);
-  }
-  return fmt::format("it does not accept on the listeners that it was given, from fd {} on",
-                     kFirstListenerFd);
-}
-
-/// The kernel takes connections for a listener that nobody accepts on yet, and the revision before
-/// may answer on the same port: such an answer says nothing about this instance until it accepts.
-bool Instance::Body::probes_own_listener() const {
-  ProbeSpec const spec = readiness_probe();
-  std::uint16_t port = 0;
-  std::string path;
-  if (auto const* http = std::get_if<config::ProbeHttp>(&spec.what)) {
-    if (auto const url = http::parse_url(config::probe_url(http->url, spec.port))) port = url->port;
-  } else if (auto const* tcp = std::get_if<config::ProbeTcp>(&spec.what)) {
-    auto const address = parse_address(tcp->address);
-    if (address) port = address->port;
-    if (address) path = address->path;
-  }
-  return std::ranges::any_of(parts_.spec.listeners, [&](PassedListener const& listener) {
-    Address const& address = listener.address;
-    return address.is_unix() ? !path.empty() && address.path == path
-                             : port != 0 && address.port == port;
-  });
 }
 
 async::Task<void> Instance::Body::deliver() {

@@ -2,11 +2,13 @@
 // The inside of Instance: the shell around InstanceMachine. Only instance*.cc include this.
 #pragma once
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "async/event.h"
 #include "async/task_group.h"
+#include "base/pattern.h"
 #include "supervise/instance.h"
 #include "supervise/limits.h"
 #include "supervise/log_pump.h"
@@ -15,6 +17,12 @@
 #include "supervise/tree.h"
 
 namespace aether::supervise {
+
+/// Looking at a starting or ending tree: often at first, when it is most likely to change.
+inline constexpr Duration kPollFirst = std::chrono::milliseconds(5);
+inline constexpr Duration kPollLast = std::chrono::milliseconds(50);
+/// The pause after a pause.
+[[nodiscard]] Duration longer(Duration poll, Duration last = kPollLast);
 
 class Instance::Body {
  public:
@@ -28,7 +36,9 @@ class Instance::Body {
     LimitSet limits;
     os::UniqueFd stdout_pipe;
     os::UniqueFd stderr_pipe;
+    os::UniqueFd ready_pipe;               ///< Empty unless a newline on it shows readiness.
     std::vector<std::string> environment;  ///< For command probes.
+    std::optional<uid_t> user_id;          ///< Of the user it runs as; absent: ours.
   };
   static Result<Parts> start(LaunchSpec spec, InstanceWorld world, Events events);
   explicit Body(Parts parts);
@@ -41,6 +51,7 @@ class Instance::Body {
   [[nodiscard]] async::Task<void> close();
   [[nodiscard]] async::Task<void> ended();
   [[nodiscard]] std::uint64_t log_bytes() const { return stdout_.bytes() + stderr_.bytes(); }
+  [[nodiscard]] std::uint64_t fds_refused() const { return fds_refused_; }
 
   Parts parts_;
   InstanceMachine machine_;
@@ -57,6 +68,16 @@ class Instance::Body {
 
   /// Takes what is said on the notify socket. False: no more waits there.
   bool hear(std::size_t messages_max);
+  /// Whether the words of that process count.
+  [[nodiscard]] bool may_speak(os::PeerCredentials const& sender) const;
+  [[nodiscard]] bool is_ours(os::PeerCredentials const& sender) const;
+  /// FDSTORE=1 and FDSTOREREMOVE=1.
+  void store(NotifyMessage const& message, std::vector<os::UniqueFd>& fds);
+  void adopt(pid_t pid, std::optional<std::uint64_t> pidfd_id);
+  /// Follows the pid file, if it names a process of the tree.
+  void follow_pid_file();
+  /// False: nothing more will come of the readiness descriptor.
+  bool hear_ready_pipe();
   void main_ended(os::Child& child);
   [[nodiscard]] bool accepts_everywhere() const;
   [[nodiscard]] ProbeSpec readiness_probe() const;
@@ -68,6 +89,8 @@ class Instance::Body {
   async::Task<void> watch_main(os::Child* child);
   async::Task<void> watch_notify();
   async::Task<void> watch_ready();
+  async::Task<void> watch_ready_pipe();
+  async::Task<void> watch_pid_file();
   async::Task<void> watch_time();
   async::Task<void> watch_tree();
   async::Task<void> deliver();
@@ -75,6 +98,8 @@ class Instance::Body {
   LogPump stdout_;
   LogPump stderr_;
   std::string last_probe_;  ///< What the readiness probe's last answer was.
+  std::optional<Pattern> ready_line_;
+  std::uint64_t fds_refused_ = 0;
   std::deque<InstanceInput> inputs_;
   bool performing_ = false;
   std::deque<InstanceEvent> outbox_;

@@ -2,6 +2,9 @@
 #include "supervise/instance_machine.h"
 
 #include <algorithm>
+#include <system_error>
+
+#include <fmt/format.h>
 
 namespace aether::supervise {
 namespace {
@@ -37,6 +40,12 @@ std::string_view ready_by_name(ReadyBy how) {
       return "probe";
     case ReadyBy::Delay:
       return "delay";
+    case ReadyBy::Fd:
+      return "descriptor";
+    case ReadyBy::Log:
+      return "output";
+    case ReadyBy::PidFile:
+      return "pid file";
   }
   return "unknown";
 }
@@ -62,7 +71,8 @@ InstanceMachine::InstanceMachine(InstancePolicy policy, Instant started)
   if (auto const* delay = std::get_if<config::ReadyDelay>(&policy_.ready))
     deadline_ = started_ + delay->delay;
   // Nothing can show it: running is being ready. The first Tick says so.
-  if (is<config::ReadyAuto>(policy_.ready) && !policy_.has_listeners) deadline_ = started_;
+  bool const shows_nothing = is<config::ReadyAuto>(policy_.ready) && !policy_.has_listeners;
+  if (shows_nothing && !policy_.has_pid_file) deadline_ = started_;
 }
 
 InstanceActions InstanceMachine::step(InstanceInput const& input, Instant now) {
@@ -78,7 +88,9 @@ std::optional<Instant> InstanceMachine::due() const {
     case Phase::Stopping:
       return deadline_;
     case Phase::Ready:
-      return watchdog_due_;
+      return watchdog_due_ && deadline_ ? std::min(watchdog_due_, deadline_)
+             : watchdog_due_            ? watchdog_due_
+                                        : deadline_;
     case Phase::Killing:
     case Phase::Ended:
     case Phase::Gone:
@@ -95,6 +107,15 @@ InstanceMachine::Watch InstanceMachine::watch() const {
   return Watch::Nothing;
 }
 
+bool InstanceMachine::hears(bool is_main) const {
+  return policy_.access == config::NotifyAccess::All ||
+         (policy_.access == config::NotifyAccess::Main && is_main);
+}
+
+bool InstanceMachine::shows_by_pid_file() const {
+  return policy_.has_pid_file && is<config::ReadyAuto>(policy_.ready) && !policy_.has_listeners;
+}
+
 void InstanceMachine::on(input::Said const& said, Instant now, InstanceActions& actions) {
   NotifyMessage const& message = said.message;
   if (message.status) {
@@ -102,19 +123,55 @@ void InstanceMachine::on(input::Said const& said, Instant now, InstanceActions& 
     actions.push_back(perform::Tell{event::StatusText{status_text_}});
   }
   if (phase_ == Phase::Ended) return;  // Its children speak on; only their words are of interest.
-  if (message.main_pid) actions.push_back(perform::AdoptMain{*message.main_pid});
-  if (message.extend_timeout) extend(*message.extend_timeout, now);
+  note_failure(message);
+  if (message.access) policy_.access = *message.access;
+  if (message.main_pid)
+    actions.push_back(perform::AdoptMain{*message.main_pid, message.main_pidfd_id});
+  if (message.extend_timeout) extend(*message.extend_timeout, now, actions);
   if (message.watchdog_interval && policy_.watchdog) policy_.watchdog = message.watchdog_interval;
   if (message.watchdog || message.watchdog_interval) feed_watchdog(now);
-  if (message.reloading) actions.push_back(perform::Tell{event::Reloading{}});
+  announce(message, now, actions);
+  bool const runs = phase_ == Phase::Starting || phase_ == Phase::Ready;
+  if (message.watchdog_trigger && runs) {
+    actions.push_back(perform::Tell{event::WatchdogMissed{}});
+    kill(EndCause::Watchdog, now, actions);
+  }
+}
+
+void InstanceMachine::note_failure(NotifyMessage const& message) {
+  std::string words;
+  auto const add = [&words](std::string const& word) {
+    words += words.empty() ? word : ", " + word;
+  };
+  if (int const number = message.error_number.value_or(0); number != 0)
+    add(fmt::format("ERRNO={} ({})", number, std::generic_category().message(number)));
+  if (message.bus_error) add("BUSERROR=" + *message.bus_error);
+  if (message.varlink_error) add("VARLINKERROR=" + *message.varlink_error);
+  if (message.exit_status) add(fmt::format("EXIT_STATUS={}", *message.exit_status));
+  if (!words.empty()) reported_ = std::move(words);
+}
+
+/// READY=1, RELOADING=1 and STOPPING=1.
+void InstanceMachine::announce(NotifyMessage const& message, Instant now,
+                               InstanceActions& actions) {
+  if (message.reloading) {
+    reloading_ = true;
+    actions.push_back(perform::Tell{event::Reloading{}});
+  }
   if (message.stopping && (phase_ == Phase::Starting || phase_ == Phase::Ready))
     actions.push_back(perform::Tell{event::Stopping{}});
-  if (message.ready && believes_the_program(policy_.ready))
-    become_ready(ReadyBy::Notify, now, actions);
-  if (message.watchdog_trigger && phase_ == Phase::Ready && policy_.watchdog) {
-    actions.push_back(perform::Tell{event::WatchdogMissed{}});
-    kill(EndCause::Watchdog, actions);
+  if (message.stopping && phase_ == Phase::Ready && !leaving_) {
+    leaving_ = true;
+    watchdog_due_.reset();
+    deadline_ = now + policy_.stop_timeout;
+    extension_limit_ = *deadline_ + kExtensionMax;
   }
+  if (!message.ready) return;
+  // HAProxy and Caddy say RELOADING=1 before their first READY=1: that is a start, and no reload.
+  bool const reloaded = phase_ == Phase::Ready && reloading_;
+  reloading_ = false;
+  if (reloaded) actions.push_back(perform::Tell{event::Reloaded{}});
+  if (believes_the_program(policy_.ready)) become_ready(ReadyBy::Notify, now, actions);
 }
 
 void InstanceMachine::on(input::SdkReady, Instant now, InstanceActions& actions) {
@@ -129,28 +186,57 @@ void InstanceMachine::on(input::ProbePassed, Instant now, InstanceActions& actio
   if (watch() == Watch::Probe) become_ready(ReadyBy::Probe, now, actions);
 }
 
-void InstanceMachine::on(input::MainAdopted adopted, Instant /*now*/, InstanceActions& actions) {
+void InstanceMachine::on(input::FdNewline, Instant now, InstanceActions& actions) {
+  if (is<config::ReadyFd>(policy_.ready)) become_ready(ReadyBy::Fd, now, actions);
+}
+
+void InstanceMachine::on(input::LineSeen, Instant now, InstanceActions& actions) {
+  if (is<config::ReadyLog>(policy_.ready)) become_ready(ReadyBy::Log, now, actions);
+}
+
+void InstanceMachine::on(input::MainAdopted adopted, Instant now, InstanceActions& actions) {
   if (phase_ == Phase::Ended) return;
-  actions.push_back(perform::Tell{event::MainChanged{adopted.from, adopted.to}});
+  launcher_.reset();
+  if (phase_ == Phase::Ready && !leaving_) deadline_.reset();
+  if (adopted.from != adopted.to)
+    actions.push_back(perform::Tell{event::MainChanged{adopted.from, adopted.to}});
+  if (shows_by_pid_file()) become_ready(ReadyBy::PidFile, now, actions);
   // Who is being stopped is the new one too: the signal went to the old one.
   if (phase_ == Phase::Stopping) actions.push_back(perform::SignalMain{stop_signal_});
   if (phase_ == Phase::Killing) actions.push_back(perform::KillTree{});
 }
 
+bool InstanceMachine::may_have_successor(input::MainEnded const& ended) const {
+  bool const runs = phase_ == Phase::Starting || phase_ == Phase::Ready;
+  return policy_.has_pid_file && runs && ended.status.success() && ended.others_live;
+}
+
 void InstanceMachine::on(input::MainEnded const& ended, Instant now, InstanceActions& actions) {
   if (phase_ == Phase::Ended) return;
-  exit_status_ = ended.status;
+  if (may_have_successor(ended)) {
+    launcher_ = ended.status;
+    if (phase_ == Phase::Ready) deadline_ = now + kSuccessorWait;
+    return;
+  }
+  end(ended.status, ended.others_live, now, actions);
+}
+
+void InstanceMachine::end(os::ExitStatus status, bool others_live, Instant now,
+                          InstanceActions& actions) {
+  launcher_.reset();
+  exit_status_ = status;
   bool const stopping = phase_ == Phase::Stopping;
   phase_ = Phase::Ended;
   actions.push_back(perform::Tell{event::Exited{
-      .status = ended.status,
+      .status = status,
       .cause = cause_,
       .was_ready = ready_at_.has_value(),
       .lived = now - started_,
       .ready_for = ready_at_ ? now - *ready_at_ : Duration::zero(),
-      .left_processes = ended.others_live,
+      .left_processes = others_live,
+      .reported = reported_,
   }});
-  if (stopping && ended.others_live) {
+  if (stopping && others_live) {
     // A wrapper (sh -c, npm) died of the signal that was meant for what it runs: that gets the
     // signal now, and the time that is left.
     deadline_ = std::max(deadline_.value_or(now), now + kLeftoverGrace);
@@ -162,7 +248,9 @@ void InstanceMachine::on(input::MainEnded const& ended, Instant now, InstanceAct
   actions.push_back(perform::AwaitTree{});
 }
 
-void InstanceMachine::on(input::TreeEmpty, Instant /*now*/, InstanceActions& actions) {
+void InstanceMachine::on(input::TreeEmpty, Instant now, InstanceActions& actions) {
+  // It went to the background and died there before it was found.
+  if (launcher_) return end(*launcher_, false, now, actions);
   if (phase_ != Phase::Ended) return;
   phase_ = Phase::Gone;
   actions.push_back(perform::Tell{event::TreeEnded{}});
@@ -180,37 +268,42 @@ void InstanceMachine::on(input::StopAsked asked, Instant now, InstanceActions& a
   stop_signal_ = asked.signal;
   deadline_ = deadline;
   extension_limit_ = deadline + kExtensionMax;
+  if (launcher_) return end(*launcher_, true, now, actions);  // Nobody is the main process now.
   actions.push_back(perform::SignalMain{asked.signal});
 }
 
-void InstanceMachine::on(input::KillAsked, Instant /*now*/, InstanceActions& actions) {
+void InstanceMachine::on(input::KillAsked, Instant now, InstanceActions& actions) {
   if (phase_ == Phase::Ended) {
     deadline_.reset();
     actions.push_back(perform::KillTree{});
     return;
   }
-  kill(phase_ == Phase::Killing ? cause_ : EndCause::Asked, actions);
+  kill(phase_ == Phase::Killing ? cause_ : EndCause::Asked, now, actions);
 }
 
 void InstanceMachine::on(input::Tick, Instant now, InstanceActions& actions) {
   auto const when = due();
   if (!when || now < *when) return;
-  if (phase_ == Phase::Ready) {
+  if (phase_ == Phase::Ready && deadline_ && now >= *deadline_) {
+    if (launcher_) actions.push_back(perform::Tell{event::ReadyTimedOut{kSuccessorWait, {}}});
+    kill(launcher_ ? EndCause::ReadyTimeout : EndCause::Itself, now, actions);
+  } else if (phase_ == Phase::Ready) {
     Duration const silent = policy_.watchdog.value_or(Duration::zero()) + (now - *when);
     actions.push_back(perform::Tell{event::WatchdogMissed{silent}});
-    kill(EndCause::Watchdog, actions);
+    kill(EndCause::Watchdog, now, actions);
   } else if (phase_ == Phase::Stopping) {
-    kill(EndCause::Asked, actions);
+    kill(EndCause::Asked, now, actions);
   } else if (phase_ == Phase::Ended) {
     deadline_.reset();
     actions.push_back(perform::KillTree{});
   } else if (is<config::ReadyDelay>(policy_.ready)) {
     become_ready(ReadyBy::Delay, now, actions);
-  } else if (is<config::ReadyAuto>(policy_.ready) && !policy_.has_listeners) {
+  } else if (is<config::ReadyAuto>(policy_.ready) && !policy_.has_listeners &&
+             !policy_.has_pid_file) {
     become_ready(ReadyBy::Started, now, actions);
   } else {
     actions.push_back(perform::Tell{event::ReadyTimedOut{.waited = now - started_}});
-    kill(EndCause::ReadyTimeout, actions);
+    kill(EndCause::ReadyTimeout, now, actions);
   }
 }
 
@@ -219,26 +312,32 @@ void InstanceMachine::become_ready(ReadyBy how, Instant now, InstanceActions& ac
   phase_ = Phase::Ready;
   ready_at_ = now;
   deadline_.reset();
+  if (launcher_) deadline_ = now + kSuccessorWait;
   feed_watchdog(now);
   actions.push_back(perform::Tell{event::BecameReady{how, now - started_}});
 }
 
-void InstanceMachine::kill(EndCause cause, InstanceActions& actions) {
+void InstanceMachine::kill(EndCause cause, Instant now, InstanceActions& actions) {
   phase_ = Phase::Killing;
   cause_ = cause;
   deadline_.reset();
   actions.push_back(perform::KillTree{});
+  if (launcher_) end(*launcher_, true, now, actions);  // No end of a main process will follow.
 }
 
-void InstanceMachine::extend(Duration by, Instant now) {
+void InstanceMachine::extend(Duration by, Instant now, InstanceActions& actions) {
   // A delay is no timeout: asking for more time does not make it longer.
   bool const starting = phase_ == Phase::Starting && !is<config::ReadyDelay>(policy_.ready);
-  if ((!starting && phase_ != Phase::Stopping) || !deadline_) return;
-  deadline_ = std::max(*deadline_, std::min(now + by, *extension_limit_));
+  bool const leaving = phase_ == Phase::Ready && leaving_;
+  if ((!starting && !leaving && phase_ != Phase::Stopping) || !deadline_) return;
+  Instant const before = *deadline_;
+  deadline_ = std::max(before, std::min(now + by, *extension_limit_));
+  if (*deadline_ > before) actions.push_back(perform::Tell{event::Extended{*deadline_ - now}});
 }
 
 void InstanceMachine::feed_watchdog(Instant now) {
-  if (policy_.watchdog && phase_ == Phase::Ready) watchdog_due_ = now + *policy_.watchdog;
+  if (policy_.watchdog && phase_ == Phase::Ready && !leaving_)
+    watchdog_due_ = now + *policy_.watchdog;
 }
 
 }  // namespace aether::supervise

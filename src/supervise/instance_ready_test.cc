@@ -145,7 +145,7 @@ CORO_TEST(InstanceReady, SurvivesWhateverIsSentToItsSocket) {
   co_await instance->close();
 }
 
-CORO_TEST(InstanceReady, RefusesStoredDescriptorsAndSaysSo) {
+CORO_TEST(InstanceReady, ClosesADescriptorThatNobodyStores) {
   InstanceRig rig(loop);
   auto const instance = rig.python(
       "ours, theirs = os.pipe()\n"

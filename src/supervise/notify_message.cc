@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "supervise/notify_message.h"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <limits>
 
@@ -26,48 +28,92 @@ std::optional<Duration> parse_microseconds(std::string_view text) {
   return std::chrono::microseconds(*value);
 }
 
-bool is_fd_name(std::string_view text) {
-  if (text.empty() || text.size() > 255) return false;
-  for (char c : text)
-    if (c < 0x20 || c >= 0x7F || c == ':') return false;
+/// D-Bus and varlink name their errors like "org.freedesktop.DBus.Error.NoReply".
+std::optional<std::string> parse_error_name(std::string_view text) {
+  auto const fits = [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  };
+  bool const good =
+      !text.empty() && text.size() <= kNotifyErrorNameBytesMax && std::ranges::all_of(text, fits);
+  return good ? std::optional(std::string(text)) : std::nullopt;
+}
+
+std::optional<config::NotifyAccess> parse_access(std::string_view text) {
+  if (text == "all") return config::NotifyAccess::All;
+  if (text == "main" || text == "exec") return config::NotifyAccess::Main;
+  if (text == "none") return config::NotifyAccess::None;
+  return std::nullopt;
+}
+
+/// What is said by "1", and is not unsaid by anything else.
+bool assign_word(NotifyMessage& message, std::string_view name, std::string_view value) {
+  struct Word {
+    std::string_view name;
+    bool NotifyMessage::* member;
+  };
+  static constexpr std::array<Word, 7> kWords = {
+      {{"READY", &NotifyMessage::ready},
+       {"RELOADING", &NotifyMessage::reloading},
+       {"STOPPING", &NotifyMessage::stopping},
+       {"BARRIER", &NotifyMessage::barrier},
+       {"WATCHDOG", &NotifyMessage::watchdog},
+       {"FDSTORE", &NotifyMessage::fd_store},
+       {"FDSTOREREMOVE", &NotifyMessage::fd_store_remove}}};
+  auto const word = std::ranges::find(kWords, name, &Word::name);
+  if (word == kWords.end()) return false;
+  message.*(word->member) |= value == "1";
+  if (name == "WATCHDOG") message.watchdog_trigger |= value == "trigger";
   return true;
 }
 
-void assign(NotifyMessage& message, std::string_view name, std::string_view value) {
-  bool const yes = value == "1";
-  if (name == "READY") {
-    message.ready |= yes;
-  } else if (name == "RELOADING") {
-    message.reloading |= yes;
-  } else if (name == "STOPPING") {
-    message.stopping |= yes;
-  } else if (name == "BARRIER") {
-    message.barrier |= yes;
-  } else if (name == "FDSTORE") {
-    message.fd_store |= yes;
-  } else if (name == "FDSTOREREMOVE") {
-    message.fd_store_remove |= yes;
-  } else if (name == "WATCHDOG") {
-    message.watchdog |= yes;
-    message.watchdog_trigger |= value == "trigger";
-  } else if (name == "STATUS") {
-    std::string_view const cut = value.substr(0, cut_position(value, kNotifyStatusBytesMax));
-    message.status = printable(cut, Controls::Replace);
-  } else if (name == "MAINPID") {
+bool assign_number(NotifyMessage& message, std::string_view name, std::string_view value) {
+  if (name == "MAINPID") {
     // 1 is init, or ourselves in a container: never a child's main process.
     message.main_pid = parse_number<pid_t>(value, 2, std::numeric_limits<pid_t>::max());
+  } else if (name == "MAINPIDFDID") {
+    constexpr std::uint64_t kMax = std::numeric_limits<std::uint64_t>::max();
+    message.main_pidfd_id = parse_number<std::uint64_t>(value, 1, kMax);
   } else if (name == "ERRNO") {
     message.error_number = parse_number<int>(value, 0, 4095);
+  } else if (name == "EXIT_STATUS") {
+    message.exit_status = parse_number<int>(value, 0, 255);
   } else if (name == "EXTEND_TIMEOUT_USEC") {
     message.extend_timeout = parse_microseconds(value);
   } else if (name == "WATCHDOG_USEC") {
     message.watchdog_interval = parse_microseconds(value);
+  } else if (name == "MONOTONIC_USEC") {
+    message.reloading_since = parse_microseconds(value);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void assign(NotifyMessage& message, std::string_view name, std::string_view value) {
+  if (assign_word(message, name, value) || assign_number(message, name, value)) return;
+  if (name == "STATUS") {
+    std::string_view const cut = value.substr(0, cut_position(value, kNotifyStatusBytesMax));
+    message.status = printable(cut, Controls::Replace);
+  } else if (name == "BUSERROR") {
+    message.bus_error = parse_error_name(value);
+  } else if (name == "VARLINKERROR") {
+    message.varlink_error = parse_error_name(value);
   } else if (name == "FDNAME" && is_fd_name(value)) {
     message.fd_name = value;
+  } else if (name == "FDPOLL") {
+    message.fd_poll = value != "0";
+  } else if (name == "NOTIFYACCESS") {
+    message.access = parse_access(value);
   }
 }
 
 }  // namespace
+
+bool is_fd_name(std::string_view text) {
+  if (text.empty() || text.size() > 255) return false;
+  return std::ranges::all_of(text, [](char c) { return c >= 0x20 && c < 0x7F && c != ':'; });
+}
 
 NotifyMessage parse_notify_message(std::string_view datagram) {
   constexpr std::string_view kLineEnds("\n\0", 2);

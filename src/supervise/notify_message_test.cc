@@ -29,12 +29,32 @@ TEST(NotifyMessage, UnderstandsWhatServersSay) {
   EXPECT_TRUE(parse_notify_message("FDSTOREREMOVE=1\nFDNAME=state").fd_store_remove);
 }
 
+TEST(NotifyMessage, UnderstandsTheRarerFields) {
+  auto const main = parse_notify_message("MAINPID=77\nMAINPIDFDID=18446744073709551615");
+  EXPECT_EQ(main.main_pid, 77);
+  EXPECT_EQ(main.main_pidfd_id, 18446744073709551615U);
+  auto const failed = parse_notify_message(
+      "BUSERROR=org.freedesktop.DBus.Error.NoReply\nVARLINKERROR=io.systemd.Bad\nEXIT_STATUS=7");
+  EXPECT_EQ(failed.bus_error, "org.freedesktop.DBus.Error.NoReply");
+  EXPECT_EQ(failed.varlink_error, "io.systemd.Bad");
+  EXPECT_EQ(failed.exit_status, 7);
+  EXPECT_TRUE(parse_notify_message("FDSTORE=1").fd_poll);
+  EXPECT_FALSE(parse_notify_message("FDSTORE=1\nFDPOLL=0").fd_poll);
+  EXPECT_EQ(parse_notify_message("NOTIFYACCESS=main").access, config::NotifyAccess::Main);
+  EXPECT_EQ(parse_notify_message("NOTIFYACCESS=exec").access, config::NotifyAccess::Main);
+  EXPECT_EQ(parse_notify_message("NOTIFYACCESS=none").access, config::NotifyAccess::None);
+  EXPECT_EQ(parse_notify_message("NOTIFYACCESS=all").access, config::NotifyAccess::All);
+  EXPECT_EQ(parse_notify_message("RELOADING=1\nMONOTONIC_USEC=12").reloading_since,
+            std::chrono::microseconds(12));
+}
+
 TEST(NotifyMessage, CountsTimesInMicroseconds) {
   auto const message = parse_notify_message("EXTEND_TIMEOUT_USEC=5000000\nWATCHDOG_USEC=250000");
   EXPECT_EQ(message.extend_timeout, std::chrono::seconds(5));
   EXPECT_EQ(message.watchdog_interval, std::chrono::milliseconds(250));
 }
 
+// Edge: B5
 TEST(NotifyMessage, TakesALineWithoutNewlineAndLinesEndedByNul) {
   EXPECT_TRUE(parse_notify_message("READY=1").ready);
   auto const message = parse_notify_message("STATUS=a\0READY=1\0\0"s);
@@ -46,10 +66,27 @@ TEST(NotifyMessage, IgnoresWhatItDoesNotKnowOrCannotBelieve) {
   EXPECT_EQ(parse_notify_message(""), NotifyMessage{});
   EXPECT_EQ(parse_notify_message("\n\n=\n==\nX_FOO=1\nREADY\nready=1\n READY=1"), NotifyMessage{});
   EXPECT_EQ(parse_notify_message("READY=0\nREADY=yes\nREADY=11"), NotifyMessage{});
-  for (char const* text : {"MAINPID=1", "MAINPID=0", "MAINPID=-5", "MAINPID=99999999999999",
-                           "MAINPID=12x", "MAINPID= 12", "MAINPID=", "ERRNO=99999", "ERRNO=-1",
-                           "EXTEND_TIMEOUT_USEC=18446744073709551615", "EXTEND_TIMEOUT_USEC=0",
-                           "WATCHDOG_USEC=-1", "FDNAME=a:b", "FDNAME=", "FDNAME=a\tb"})
+  for (char const* text : {"MAINPID=1",
+                           "MAINPID=0",
+                           "MAINPID=-5",
+                           "MAINPID=99999999999999",
+                           "MAINPID=12x",
+                           "MAINPID= 12",
+                           "MAINPID=",
+                           "ERRNO=99999",
+                           "ERRNO=-1",
+                           "EXTEND_TIMEOUT_USEC=18446744073709551615",
+                           "EXTEND_TIMEOUT_USEC=0",
+                           "WATCHDOG_USEC=-1",
+                           "FDNAME=a:b",
+                           "FDNAME=",
+                           "FDNAME=a\tb",
+                           "MAINPIDFDID=0",
+                           "EXIT_STATUS=256",
+                           "BUSERROR=a b",
+                           "VARLINKERROR=",
+                           "NOTIFYACCESS=everybody",
+                           "FDPOLL=1"})
     EXPECT_EQ(parse_notify_message(text), NotifyMessage{}) << text;
 }
 

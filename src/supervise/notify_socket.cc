@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
-#include "os/unix_socket.h"
+#include "supervise/fd_store.h"
 
 namespace aether::supervise {
 namespace {
@@ -22,7 +22,7 @@ constexpr std::size_t kFdsPerDatagramMax = os::kFdsPerMessageMax;
 Result<NotifySocket> NotifySocket::open(std::string path, std::optional<uid_t> speaker) {
   mode_t const mode = speaker.value_or(::geteuid()) == 0 ? 0666 : 0600;
   TRY_ASSIGN(os::UniqueFd socket, os::listen_unix(path, os::UnixKind::Datagram, mode));
-  NotifySocket notify(std::move(path), std::move(socket), speaker);
+  NotifySocket notify(std::move(path), std::move(socket));
   TRY(os::pass_credentials(notify.fd()));
   if (speaker && *speaker != ::geteuid() &&
       ::lchown(notify.path().c_str(), *speaker, static_cast<gid_t>(-1)) != 0)
@@ -30,13 +30,12 @@ Result<NotifySocket> NotifySocket::open(std::string path, std::optional<uid_t> s
   return notify;
 }
 
-NotifySocket::NotifySocket(std::string path, os::UniqueFd socket, std::optional<uid_t> speaker)
-    : path_(std::move(path)), socket_(std::move(socket)), speaker_(speaker) {}
+NotifySocket::NotifySocket(std::string path, os::UniqueFd socket)
+    : path_(std::move(path)), socket_(std::move(socket)) {}
 
 NotifySocket::NotifySocket(NotifySocket&& other) noexcept
     : path_(std::exchange(other.path_, {})),
       socket_(std::move(other.socket_)),
-      speaker_(other.speaker_),
       buffer_(std::move(other.buffer_)),
       counts_(other.counts_) {}
 
@@ -44,12 +43,7 @@ NotifySocket::~NotifySocket() {
   if (!path_.empty()) ::unlink(path_.c_str());
 }
 
-bool NotifySocket::may_speak(uid_t sender) const {
-  return sender == 0 || sender == ::geteuid() || sender == speaker_;
-}
-
-bool NotifySocket::drain(std::size_t messages_max, std::function<bool(pid_t)> const& belongs,
-                         std::function<void(NotifyMessage const&)> const& sink) {
+bool NotifySocket::drain(std::size_t messages_max, Judge const& may_speak, Sink const& sink) {
   buffer_.resize(kNotifyBytesMax);
   for (std::size_t taken = 0; taken < messages_max; ++taken) {
     auto received =
@@ -62,21 +56,18 @@ bool NotifySocket::drain(std::size_t messages_max, std::function<bool(pid_t)> co
       buffer_ = {};  // Most children speak twice in their lives: 64 KiB each would be a waste.
       return false;
     }
-    os::Received const& datagram = **received;
-    auto const& sender = datagram.sender;
-    bool const heard = sender && (may_speak(sender->uid) || belongs(sender->pid));
-    if (datagram.bytes_truncated || !heard) {
+    os::Received& datagram = **received;
+    if (datagram.fds_truncated && counts_.fds_lost++ == 0)
+      log::warn(
+          "{}: descriptors were lost on their way: Aether's own limit of open files was reached",
+          path_);
+    if (datagram.bytes_truncated || !datagram.sender || !may_speak(*datagram.sender)) {
       ++counts_.dropped;
-      continue;
+    } else {
+      ++counts_.messages;
+      sink(parse_notify_message({buffer_.data(), datagram.bytes}), datagram.fds);
     }
-    ++counts_.messages;
-    NotifyMessage const message = parse_notify_message({buffer_.data(), datagram.bytes});
-    if (message.fd_store && !datagram.fds.empty()) {
-      if (counts_.fds_refused == 0)
-        log::warn("{}: FDSTORE=1: descriptors are not stored in this release; closed", path_);
-      counts_.fds_refused += datagram.fds.size();
-    }
-    sink(message);
+    for (os::UniqueFd& fd : datagram.fds) close_received(std::move(fd));
   }
   return true;
 }

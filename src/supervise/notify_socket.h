@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "os/unique_fd.h"
+#include "os/unix_socket.h"
 #include "supervise/notify_message.h"
 
 namespace aether::supervise {
@@ -20,12 +21,17 @@ class NotifySocket {
  public:
   struct Counts {
     std::uint64_t messages = 0;
-    std::uint64_t dropped = 0;      ///< Too long, or from a user that may not speak here.
-    std::uint64_t fds_refused = 0;  ///< Came with FDSTORE=1: not kept in this release.
+    std::uint64_t dropped = 0;   ///< Too long, or from somebody who may not speak here.
+    std::uint64_t fds_lost = 0;  ///< Messages whose descriptors the kernel could not give us.
   };
+  /// Whether a sender may speak. Its process may have ended already; pid 0: it cannot be seen.
+  using Judge = std::function<bool(os::PeerCredentials const&)>;
+  /// Takes a message with the descriptors that came along, in any state but closed.
+  using Sink = std::function<void(NotifyMessage const&, std::vector<os::UniqueFd>&)>;
+
   /// Binds `path` (at most 107 bytes; AddressInvalid). `speaker` is the user the child runs as, if
   /// not ours: the file becomes its. A child of root's may become any user (su, setpriv): then
-  /// everybody may send who may enter the folder, and drain() looks at who did.
+  /// everybody may send who may enter the folder, and drain() asks who may speak.
   static Result<NotifySocket> open(std::string path, std::optional<uid_t> speaker);
   NotifySocket(NotifySocket&& other) noexcept;
   NotifySocket& operator=(NotifySocket&&) = delete;
@@ -36,19 +42,16 @@ class NotifySocket {
   [[nodiscard]] Counts const& counts() const { return counts_; }
 
   /// Takes what waits, at most `messages_max`, in order; never blocks. Descriptors that came along
-  /// are closed when `sink` has returned from all before them: that is what BARRIER=1 asks for.
+  /// and that `sink` has left are closed when it has returned from all before them: that is what
+  /// BARRIER=1 asks for, whoever sends it.
   /// False: there was nothing (more) to take.
-  /// A sender is heard if it is root, our user or the speaker, or if `belongs` says so of its pid.
-  bool drain(std::size_t messages_max, std::function<bool(pid_t)> const& belongs,
-             std::function<void(NotifyMessage const&)> const& sink);
+  bool drain(std::size_t messages_max, Judge const& may_speak, Sink const& sink);
 
  private:
-  NotifySocket(std::string path, os::UniqueFd socket, std::optional<uid_t> speaker);
-  [[nodiscard]] bool may_speak(uid_t sender) const;
+  NotifySocket(std::string path, os::UniqueFd socket);
 
   std::string path_;
   os::UniqueFd socket_;
-  std::optional<uid_t> speaker_;
   std::vector<char> buffer_;
   Counts counts_;
 };

@@ -62,14 +62,17 @@ Tree::~Tree() {
   if (owner_) kill_all();
 }
 
-Result<os::Child*> Tree::adopt_main(pid_t pid) {
+Result<os::Child*> Tree::adopt_main(pid_t pid, std::optional<std::uint64_t> pidfd_id) {
   auto const refuse = [&](std::string_view why) {
-    return fail(ErrorCode::NotFound, fmt::format("MAINPID={} was not followed: {}", pid, why));
+    return fail(ErrorCode::NotFound,
+                fmt::format("process {} was not taken for the main one: {}", pid, why));
   };
   if (mains_.size() >= kMainsMax) return refuse("there were too many main processes before");
   TRY_ASSIGN(os::Child child, os::Child::adopt(pid));
   // Asked after the pidfd is open, so that the number cannot have changed hands in between.
   if (!owns(pid)) return refuse("that process is not of this program's process tree");
+  auto const own_id = os::pidfd_id(child.pidfd());
+  if (pidfd_id && own_id && *pidfd_id != *own_id) return refuse("that number is another process's");
   mains_.push_back({.child = std::move(child), .known = {known_, pid}});
   return &mains_.back().child;
 }

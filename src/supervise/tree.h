@@ -35,8 +35,9 @@ class Tree {
   /// The process whose end is the end of the program.
   [[nodiscard]] os::Child& main() { return mains_.back().child; }
   [[nodiscard]] os::Child const& main() const { return mains_.back().child; }
-  /// Makes another process of the tree the main one. NotFound if it is not of this tree.
-  Result<os::Child*> adopt_main(pid_t pid);
+  /// Makes another process of the tree the main one. NotFound if it is not of this tree, or if its
+  /// pidfd has another inode than `pidfd_id`, where the kernel tells processes apart by it.
+  Result<os::Child*> adopt_main(pid_t pid, std::optional<std::uint64_t> pidfd_id = {});
   struct Ended {
     /// None if it cannot be known: an adopted process whose own parent took its status.
     std::optional<os::ExitStatus> status;

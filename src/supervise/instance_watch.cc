@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an instance watches for as long as it lives: its end, its words, its deadlines, its pid
+// file.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <string_view>
+
+#include "async/timers.h"
+#include "async/wait_fd.h"
+#include "supervise/instance_body.h"
+
+namespace aether::supervise {
+namespace {
+
+/// Datagrams taken in one turn of the loop; the kernel's own queue holds a few dozen at most.
+constexpr std::size_t kNotifyPerTurn = 256;
+
+/// The number in a pid file. The program wrote it: it may be anything, a FIFO that blocks its
+/// readers included.
+std::optional<pid_t> read_pid_file(std::string const& path) {
+  os::UniqueFd const file(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
+  struct stat status{};
+  if (!file || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
+  std::array<char, 32> bytes{};
+  ssize_t const count = ::read(file.get(), bytes.data(), bytes.size());
+  if (count <= 0) return std::nullopt;
+  std::string_view text(bytes.data(), static_cast<std::size_t>(count));
+  std::size_t const begin = text.find_first_not_of(" \t\n");
+  if (begin == std::string_view::npos) return std::nullopt;
+  text.remove_prefix(begin);
+  pid_t pid = 0;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), pid);
+  // A number that goes on to the buffer's end may have been cut, or is half written.
+  bool const whole = end != text.data() + text.size() || count < std::ssize(bytes);
+  return error == std::errc{} && whole && pid > 1 ? std::optional(pid) : std::nullopt;
+}
+
+}  // namespace
+
+Duration longer(Duration poll, Duration last) {
+  return std::min(poll * 5 / 4, last);
+}
+
+async::Task<void> Instance::Body::watch_main(os::Child* child) {
+  int const pidfd = child->pidfd();
+  co_await async::readable(pidfd);
+  main_ended(*child);
+}
+
+async::Task<void> Instance::Body::watch_notify() {
+  int const fd = parts_.notify.fd();
+  while (true) {
+    co_await async::readable(fd);
+    hear(kNotifyPerTurn);
+  }
+}
+
+async::Task<void> Instance::Body::watch_time() {
+  while (machine_.phase() != InstanceMachine::Phase::Gone) {
+    auto const due = machine_.due();
+    if (!due) {
+      co_await moved_.wait();
+    } else if (parts_.world.clock.now() >= *due) {
+      happen(input::Tick{});
+    } else {
+      co_await moved_.wait_until(*due);
+    }
+  }
+}
+
+async::Task<void> Instance::Body::watch_tree() {
+  Duration poll = kPollFirst;
+  while (!parts_.tree.members().empty()) {
+    // Past its time: again and again, because it may fork while it is being killed.
+    if (!machine_.due()) parts_.tree.kill_all();
+    co_await async::sleep_for(poll);
+    poll = longer(poll);
+  }
+  stdout_.finish();
+  stderr_.finish();
+  happen(input::TreeEmpty{});
+}
+
+void Instance::Body::follow_pid_file() {
+  if (!parts_.spec.pid_file) return;
+  auto const named = read_pid_file(*parts_.spec.pid_file);
+  if (!named || !parts_.tree.owns(*named)) return;  // Not there yet, or of an instance before.
+  pid_t const main = parts_.tree.main().pid();
+  if (*named != main)
+    adopt(*named, std::nullopt);
+  else if (!machine_.awaits_successor())
+    happen(input::MainAdopted{.from = main, .to = main});
+}
+
+/// Until it is known who stays, and again whenever a main process has ended: a program that
+/// re-executes itself as a child (nginx, gunicorn) names its new main process there too.
+async::Task<void> Instance::Body::watch_pid_file() {
+  Duration poll = kPollFirst;
+  while (machine_.phase() != InstanceMachine::Phase::Gone) {
+    bool const wanted =
+        machine_.phase() == InstanceMachine::Phase::Starting || machine_.awaits_successor();
+    if (!wanted) {
+      poll = kPollFirst;
+      co_await moved_.wait();
+      continue;
+    }
+    follow_pid_file();
+    if (machine_.awaits_successor() && parts_.tree.members().empty()) happen(input::TreeEmpty{});
+    co_await async::sleep_for(poll);
+    poll = longer(poll);
+  }
+}
+
+}  // namespace aether::supervise
