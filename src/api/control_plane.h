@@ -34,6 +34,8 @@ struct ReloadCall {
   std::optional<std::string> service;  ///< Absent: all of them.
   std::string reason = "api";
   bool force = false;
+  bool check_state = false;  ///< Preflight tries the round trip of the memory, whatever the
+                             ///< configuration says.
 };
 
 class ControlPlane {

@@ -13,6 +13,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include "api/json_text.h"
 #include "api/status_json.h"
 #include "base/log.h"
 
@@ -87,6 +88,16 @@ struct Metrics::Families {
           .Name("aether_reaped_total")
           .Help("Orphans reaped as PID 1 or subreaper")
           .Register(registry);
+  prometheus::Family<prometheus::Counter>& requests =
+      prometheus::BuildCounter()
+          .Name("aether_api_requests_total")
+          .Help("Requests to the API, by route and status")
+          .Register(registry);
+  prometheus::Family<prometheus::Counter>& refusals =
+      prometheus::BuildCounter()
+          .Name("aether_api_refusals_total")
+          .Help("Requests refused for want of a right, by code")
+          .Register(registry);
 };
 
 Metrics::Metrics(EventFeed& feed) : families_(std::make_unique<Families>()), feed_(feed) {
@@ -113,20 +124,29 @@ void Metrics::swap_ended(std::string_view service, relay::SwapReport const& repo
     families_->handoff_bytes.Add({{"service", name}})
         .Increment(static_cast<double>(report.handoff->bytes));
   }
-  feed_.add("swap", boost::json::serialize(swap_json(service, report)));
+  feed_.add("swap", json_text(swap_json(service, report)));
 }
 
 void Metrics::restarted(std::string_view service, std::string_view reason) {
   families_->restarts.Add({{"service", std::string(service)}, {"reason", std::string(reason)}})
       .Increment();
   boost::json::object const event{{"service", service}, {"reason", reason}};
-  feed_.add("restart", boost::json::serialize(event));
+  feed_.add("restart", json_text(event));
 }
 
 void Metrics::state_changed(std::string_view service, std::string_view state) {
   families_->state.Add({{"service", std::string(service)}}).Set(state_number(state));
   boost::json::object const event{{"service", service}, {"state", state}};
-  feed_.add("state", boost::json::serialize(event));
+  feed_.add("state", json_text(event));
+}
+
+void Metrics::answered(std::string_view route, int status) {
+  families_->requests.Add({{"route", std::string(route)}, {"status", std::to_string(status)}})
+      .Increment();
+}
+
+void Metrics::refused(std::string_view code) {
+  families_->refusals.Add({{"code", std::string(code)}}).Increment();
 }
 
 void Metrics::reaped(std::size_t count) {

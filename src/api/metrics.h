@@ -22,6 +22,10 @@ class Metrics final : public relay::Observer {
   void swap_ended(std::string_view service, relay::SwapReport const& report) override;
   void restarted(std::string_view service, std::string_view reason) override;
   void state_changed(std::string_view service, std::string_view state) override;
+  /// A request of the route (its path as docs/openapi.yaml has it; "none" for others).
+  void answered(std::string_view route, int status);
+  /// A request was refused for want of a right; the error's code.
+  void refused(std::string_view code);
   /// For aether_reaped_total.
   void reaped(std::size_t count);
 

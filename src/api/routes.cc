@@ -11,7 +11,9 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "api/json_text.h"
 #include "api/status_json.h"
+#include "base/log.h"
 
 namespace aether::api {
 namespace {
@@ -19,18 +21,21 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::array kRoutes{
-    RouteInfo{"GET", "/health", "Whether every service serves: 200 or 503"},
-    RouteInfo{"GET", "/metrics", "Prometheus metrics"},
-    RouteInfo{"GET", "/v1/status", "Aether and its services"},
-    RouteInfo{"POST", "/v1/reload", "Swap every service to its new revision"},
-    RouteInfo{"POST", "/v1/stop", "Stop Aether and all services in order"},
-    RouteInfo{"GET", "/v1/events", "What happens, as server-sent events"},
-    RouteInfo{"GET", "/v1/services", "All services"},
-    RouteInfo{"GET", "/v1/services/{name}", "One service"},
-    RouteInfo{"POST", "/v1/services/{name}/reload", "Swap one service to its new revision"},
-    RouteInfo{"POST", "/v1/services/{name}/rollback", "Back to the revision before"},
-    RouteInfo{"GET", "/v1/services/{name}/swaps/{swap}", "The verdict of a swap, when it is out"},
-    RouteInfo{"GET", "/v1/services/{name}/logs", "Lines of output; follow=true goes on"},
+    RouteInfo{"GET", "/health", "Whether every service serves: 200 or 503", Right::Open},
+    RouteInfo{"GET", "/metrics", "Prometheus metrics", Right::Open},
+    RouteInfo{"GET", "/v1/status", "Aether and its services", Right::Look},
+    RouteInfo{"POST", "/v1/reload", "Swap every service to its new revision", Right::Change},
+    RouteInfo{"POST", "/v1/stop", "Stop Aether and all services in order", Right::Change},
+    RouteInfo{"GET", "/v1/events", "What happens, as server-sent events", Right::Look},
+    RouteInfo{"GET", "/v1/services", "All services", Right::Look},
+    RouteInfo{"GET", "/v1/services/{name}", "One service", Right::Look},
+    RouteInfo{"POST", "/v1/services/{name}/reload", "Swap one service to its new revision",
+              Right::Change},
+    RouteInfo{"POST", "/v1/services/{name}/rollback", "Back to the revision before", Right::Change},
+    RouteInfo{"GET", "/v1/services/{name}/swaps/{swap}", "The verdict of a swap, when it is out",
+              Right::Look},
+    RouteInfo{"GET", "/v1/services/{name}/logs", "Lines of output; follow=true goes on",
+              Right::ReadLogs},
 };
 
 /// Lines of a log that are given when the caller does not say how many.
@@ -62,38 +67,9 @@ Number number_or(std::string const* text, Number otherwise, std::string_view nam
   return number;
 }
 
-bool same_user(http::Peer const& peer) {
-  return peer.unix_socket && (peer.uid == 0 || peer.uid == ::geteuid());
-}
-
-/// A loopback peer that only passes on what others ask: a browser for a web page (Origin, or a name
-/// of somebody's own that was made to point here), or a reverse proxy.
-bool came_from_elsewhere(http::Headers const& headers) {
-  for (std::string_view const name : {"Origin", "Forwarded", "X-Forwarded-For"}) {
-    if (headers.find(name) != nullptr) return true;
-  }
-  std::string_view host = headers.get("Host");
-  if (host.starts_with('[')) return false;  // An IPv6 address.
-  host = host.substr(0, host.find(':'));
-  bool const address =
-      host.find_first_not_of("0123456789.") == std::string_view::npos;  // IPv4, or none (HTTP/1.0)
-  return !address && host != "localhost";
-}
-
-/// Throws Forbidden for a sender that may not ask this.
-void authorize(http::Request const& request) {
-  if (request.path == "/health" || request.path == "/metrics") return;
-  if (same_user(request.peer)) return;
-  if (request.peer.loopback && !came_from_elsewhere(request.headers)) return;
-  throw Error(ErrorCode::Forbidden,
-              fmt::format("{} {} is for this machine's programs only; use the control socket",
-                          request.method, request.path));
-}
-
 http::Response problem(Error const& error) {
   int const status = http_status(error.code());
-  http::Response response =
-      http::json_response(status, json::serialize(problem_json(error, status)));
+  http::Response response = http::json_response(status, json_text(problem_json(error, status)));
   response.headers.set("Content-Type", "application/problem+json");
   return response;
 }
@@ -106,6 +82,16 @@ bool matches(std::string_view route, std::vector<std::string> const& path) {
   });
 }
 
+/// The route of a request; null if there is none. HEAD is asked as GET is.
+RouteInfo const* route_of(http::Request const& request) {
+  std::string_view const method = request.method == "HEAD" ? "GET" : request.method;
+  std::vector<std::string> const path = segments(request.path);
+  auto const found = std::ranges::find_if(kRoutes, [&](RouteInfo const& route) {
+    return route.method == method && matches(route.path, path);
+  });
+  return found == kRoutes.end() ? nullptr : &*found;
+}
+
 /// 405 with what is allowed (RFC 9110, 15.5.6) if the path is known, else 404.
 http::Response no_route(http::Request const& request) {
   std::string allowed;
@@ -116,14 +102,14 @@ http::Response no_route(http::Request const& request) {
   Error const error(ErrorCode::NotFound,
                     fmt::format("no route {} {}", request.method, request.path));
   if (allowed.empty()) return problem(error);
-  http::Response response = http::json_response(405, json::serialize(problem_json(error, 405)));
+  http::Response response = http::json_response(405, json_text(problem_json(error, 405)));
   response.headers.set("Content-Type", "application/problem+json");
   response.headers.set("Allow", std::move(allowed));
   return response;
 }
 
 http::Response ok(json::value const& body, int status = 200) {
-  return http::json_response(status, json::serialize(body));
+  return http::json_response(status, json_text(body));
 }
 
 /// The body of a reload: absent, or {reason, force}.
@@ -143,11 +129,14 @@ ReloadCall reload_call(http::Request const& request, std::optional<std::string> 
   if (auto const* force = fields.if_contains("force"); force && force->is_bool()) {
     call.force = force->as_bool();
   }
+  if (auto const* check = fields.if_contains("check_state"); check && check->is_bool()) {
+    call.check_state = check->as_bool();
+  }
   return call;
 }
 
 std::string log_text(std::string_view service, supervise::LogLine const& line) {
-  return json::serialize(log_line_json(service, line)) + "\n";
+  return json_text(log_line_json(service, line)) + "\n";
 }
 
 async::Task<void> follow_log(supervise::LogBook* book, std::uint64_t cursor,
@@ -157,7 +146,7 @@ async::Task<void> follow_log(supervise::LogBook* book, std::uint64_t cursor,
     std::string text;
     if (batch.missed > 0) {
       json::object const note{{"missed", batch.missed}};
-      text = json::serialize(note) + "\n";
+      text = json_text(note) + "\n";
     }
     for (supervise::LogLine const& line : batch.lines) text += log_text(book->service(), line);
     cursor = batch.next;
@@ -186,13 +175,47 @@ std::span<RouteInfo const> routes() {
   return kRoutes;
 }
 
-Routes::Routes(ControlPlane& control, Metrics& metrics, EventFeed& feed)
-    : control_(control), metrics_(metrics), feed_(feed) {}
+Routes::Routes(ControlPlane& control, Metrics& metrics, EventFeed& feed, Clock const& clock)
+    : control_(control), metrics_(metrics), feed_(feed), refusals_(clock) {}
+
+void Routes::set_tokens(std::vector<KnownToken> tokens) {
+  tokens_ = std::move(tokens);
+}
 
 async::Task<http::Response> Routes::answer(http::Request request) {
+  RouteInfo const* const route = route_of(request);
+  // What does not exist is told to those only who may look around.
+  Right const right = route == nullptr ? Right::Look : route->right;
+  http::Response response;
+  Decision const decision = decide(request, right, tokens_, ::geteuid());
+  if (decision.outcome == Outcome::Allowed) {
+    if (right == Right::Change) {
+      log::info("api: {} asks for {} {}", decision.who, request.method, request.path);
+    }
+    response = co_await answer_allowed(std::move(request));
+  } else {
+    response = refuse(decision);
+  }
+  metrics_.answered(route == nullptr ? "none" : route->path, response.status);
+  co_return response;
+}
+
+http::Response Routes::refuse(Decision const& decision) {
+  bool const unknown = decision.outcome == Outcome::Unauthorized;
+  Error const error(unknown ? ErrorCode::Unauthorized : ErrorCode::Forbidden, decision.why);
+  metrics_.refused(info(error.code()).name);
+  if (auto const more = refusals_.next()) {
+    std::string const others = *more == 0 ? "" : fmt::format(" ({} more like it before)", *more);
+    log::warn("api: refused {}: {}{}", decision.who, error.describe(), others);
+  }
+  http::Response response = problem(error);
+  if (!decision.challenge.empty()) response.headers.set("WWW-Authenticate", decision.challenge);
+  return response;
+}
+
+async::Task<http::Response> Routes::answer_allowed(http::Request request) {
   std::optional<Error> fault;
   try {
-    authorize(request);
     co_return co_await dispatch(std::move(request));
   } catch (Error const& error) {
     fault = error;

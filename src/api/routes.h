@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Routes: what a request to Aether means, and whether its sender may ask it. Knows no sockets.
-//
-// Who may do what: over the control socket the same user and root may do everything; over TCP
-// everybody may read /metrics and /health, and programs on this machine (loopback peers that are
-// not a web page: no Origin header) may do the rest.
+// Routes: what a request to Aether means. Who may ask it is decided in api/access.h. Knows no
+// sockets.
 #pragma once
 #include <span>
 #include <string_view>
+#include <vector>
 
+#include "api/access.h"
 #include "api/control_plane.h"
 #include "api/events.h"
 #include "api/metrics.h"
+#include "api/refusal_log.h"
 #include "async/task.h"
 #include "base/time.h"
 #include "http/message.h"
@@ -25,6 +25,7 @@ struct RouteInfo {
   std::string_view method;
   std::string_view path;
   std::string_view summary;
+  Right right;
 };
 /// Every route, as docs/openapi.yaml lists them.
 [[nodiscard]] std::span<RouteInfo const> routes();
@@ -32,11 +33,15 @@ struct RouteInfo {
 /// Answers requests. Everything it is given outlives it. Loop thread only.
 class Routes {
  public:
-  Routes(ControlPlane& control, Metrics& metrics, EventFeed& feed);
+  Routes(ControlPlane& control, Metrics& metrics, EventFeed& feed, Clock const& clock);
+  /// Replaces those that were known. An open stream goes on with the right that it began with.
+  void set_tokens(std::vector<KnownToken> tokens);
   /// An http::Handler. Faults become problem+json answers.
   [[nodiscard]] async::Task<http::Response> answer(http::Request request);
 
  private:
+  [[nodiscard]] http::Response refuse(Decision const& decision);
+  [[nodiscard]] async::Task<http::Response> answer_allowed(http::Request request);
   [[nodiscard]] async::Task<http::Response> dispatch(http::Request request);
   [[nodiscard]] http::Response health() const;
   [[nodiscard]] http::Response metrics_page();
@@ -54,6 +59,8 @@ class Routes {
   ControlPlane& control_;
   Metrics& metrics_;
   EventFeed& feed_;
+  RefusalLog refusals_;
+  std::vector<KnownToken> tokens_;
 };
 
 }  // namespace aether::api

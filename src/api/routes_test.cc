@@ -27,7 +27,7 @@ struct House {
   testing::FakeControlPlane control{clock};
   EventFeed feed;
   Metrics metrics{feed};
-  Routes routes{control, metrics, feed};
+  Routes routes{control, metrics, feed, clock};
 
   async::Task<http::Response> ask(http::Request request) {
     http::Response response = co_await routes.answer(std::move(request));
@@ -152,8 +152,8 @@ CORO_TEST(Routes, AnswerOnlyWhoMayAsk) {
       {{.unix_socket = true, .uid = me}, false, true},
       {{.unix_socket = true, .uid = 0}, false, true},
       {{.unix_socket = true, .uid = me + 1}, false, false},
-      {{.address = "127.0.0.1:1", .loopback = true}, false, true},
-      {{.address = "127.0.0.1:1", .loopback = true}, true, false},
+      {{.uid = me, .address = "127.0.0.1:1", .loopback = true}, false, true},
+      {{.uid = me, .address = "127.0.0.1:1", .loopback = true}, true, false},
       {{.address = "192.0.2.1:1"}, false, false},
       {{.address = "192.0.2.1:1", .loopback = false}, true, false},
   };

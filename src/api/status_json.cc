@@ -21,6 +21,10 @@ json::value optional_ms(std::optional<T> const& duration) {
   return duration ? json::value(milliseconds(*duration)) : json::value(nullptr);
 }
 
+json::value version_or_null(std::uint32_t version) {
+  return version == 0 ? json::value(nullptr) : json::value(version);
+}
+
 json::value pid_or_null(pid_t pid) {
   return pid == 0 ? json::value(nullptr) : json::value(pid);
 }
@@ -75,7 +79,9 @@ json::object swap_json(std::string_view service, relay::SwapReport const& report
     handoff = json::object{{"bytes", report.handoff->bytes},
                            {"mechanism", report.handoff->mechanism},
                            {"quiesce_ms", optional_ms(report.handoff->quiesce_took)},
-                           {"export_ms", optional_ms(report.handoff->export_took)}};
+                           {"export_ms", optional_ms(report.handoff->export_took)},
+                           {"state_version", version_or_null(report.handoff->state_version)},
+                           {"taken_as_version", version_or_null(report.handoff->taken_as_version)}};
   }
   return {{"service", service},
           {"swap", report.id.value},
@@ -160,6 +166,8 @@ int http_status(ErrorCode code) {
     case ErrorCode::ServiceUnknown:
     case ErrorCode::NotFound:
       return 404;
+    case ErrorCode::Unauthorized:
+      return 401;
     case ErrorCode::Forbidden:
       return 403;
     case ErrorCode::RequestInvalid:

@@ -42,7 +42,7 @@ Daemon::Daemon(config::Config config, DaemonOptions options, Clock const& clock)
       names_(runtime_names(config_.path)),
       loop_(clock),
       metrics_(feed_),
-      routes_(*this, metrics_, feed_),
+      routes_(*this, metrics_, feed_, clock),
       tasks_(loop_.executor(), "daemon") {
   if (options_.echo_fd >= 0) echo_.emplace(loop_.executor(), options_.echo_fd);
 }
@@ -122,6 +122,8 @@ Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
 }
 
 Status Daemon::open_api() {
+  TRY_ASSIGN(std::vector<api::KnownToken> tokens, tokens_.load(config_));
+  routes_.set_tokens(std::move(tokens));
   auto const handler = [this](http::Request request) { return routes_.answer(std::move(request)); };
   control_server_ = std::make_unique<http::Server>(loop_.executor(), http::Limits{}, handler);
   TRY(control_server_->listen_unix(names_.control_socket));

@@ -20,6 +20,7 @@
 #include "config/config.h"
 #include "daemon/outer_manager.h"
 #include "daemon/runtime_dir.h"
+#include "daemon/tokens.h"
 #include "http/server.h"
 #include "os/signals.h"
 #include "os/unique_fd.h"
@@ -73,7 +74,8 @@ class Daemon final : public api::ControlPlane {
   [[nodiscard]] Status open_api();
   [[nodiscard]] Result<Entry*> add_service(config::Service const& spec);
   [[nodiscard]] Entry* find(std::string_view service);
-  [[nodiscard]] Result<config::Config> load_again() const;
+  /// Tokens that were read again count from here on, whatever becomes of the swaps.
+  [[nodiscard]] Result<config::Config> load_again();
   void reload_by_signal();
   void apply_services(config::Config const& next);
   void on_signal(os::SignalInfo const& signal);
@@ -100,6 +102,7 @@ class Daemon final : public api::ControlPlane {
   api::EventFeed feed_;
   api::Metrics metrics_;
   api::Routes routes_;
+  Tokens tokens_;
   async::TaskGroup tasks_;
   std::vector<std::unique_ptr<Entry>> entries_;  ///< In the file's order. Grows by a reload.
   std::unique_ptr<http::Server> control_server_;

@@ -21,9 +21,11 @@ Daemon::Entry* Daemon::find(std::string_view service) {
   return found == entries_.end() ? nullptr : found->get();
 }
 
-Result<config::Config> Daemon::load_again() const {
+Result<config::Config> Daemon::load_again() {
   TRY_ASSIGN(config::Config next, config::load(config_.path));
   TRY(check_release(next));
+  TRY_ASSIGN(std::vector<api::KnownToken> tokens, tokens_.load(next));
+  routes_.set_tokens(std::move(tokens));
   return next;
 }
 
@@ -44,7 +46,10 @@ Result<std::vector<api::SwapTicket>> Daemon::reload(api::ReloadCall call) {
     if (call.service && spec.name != *call.service) continue;
     Entry* const entry = find(spec.name);
     if (entry == nullptr) continue;
-    auto begun = entry->service->reload({.reason = call.reason, .force = call.force, .spec = spec});
+    config::Service swapped = spec;
+    if (call.check_state) swapped.orchestration.state_handoff.check = true;
+    auto begun = entry->service->reload(
+        {.reason = call.reason, .force = call.force, .spec = std::move(swapped)});
     if (!begun) {
       refused = std::move(begun).error();
       continue;

@@ -13,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include "http/local_peer.h"
 #include "os/unix_socket.h"
 
 namespace aether::http {
@@ -104,6 +105,17 @@ Peer unix_peer(int fd) {
   return peer;
 }
 
+Peer tcp_peer(int fd, SocketAddress const& from) {
+  Peer peer{.address = from.text(), .loopback = from.is_loopback()};
+  if (!peer.loopback) return peer;
+  SocketAddress ours;
+  ours.length = sizeof(ours.storage);
+  auto* out = reinterpret_cast<sockaddr*>(&ours.storage);
+  if (::getsockname(fd, out, &ours.length) != 0) return peer;
+  if (auto const user = user_of_connection(from, ours)) peer.uid = *user;
+  return peer;
+}
+
 }  // namespace
 
 std::uint16_t SocketAddress::port() const {
@@ -178,7 +190,7 @@ Result<std::optional<Accepted>> accept_client(int listener) {
     if (fd) {
       set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
       set_option(fd.get(), SOL_SOCKET, SO_KEEPALIVE, 1);
-      Peer peer{.address = from.text(), .loopback = from.is_loopback()};
+      Peer peer = tcp_peer(fd.get(), from);
       return Accepted{.fd = std::move(fd), .peer = std::move(peer)};
     }
     int const reason = errno;

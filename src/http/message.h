@@ -45,7 +45,7 @@ class Headers {
 struct Peer {
   bool unix_socket = false;
   pid_t pid = 0;                       ///< Unix only (SO_PEERCRED): who connected; else 0.
-  uid_t uid = static_cast<uid_t>(-1);  ///< Unix only; else -1.
+  uid_t uid = static_cast<uid_t>(-1);  ///< Unix, and loopback while its process lives; else -1.
   gid_t gid = static_cast<gid_t>(-1);  ///< Unix only; else -1.
   std::string address;                 ///< "127.0.0.1:4711", "[::1]:4711" or "unix".
   bool loopback = false;               ///< 127.0.0.0/8 or ::1. Always false for Unix.

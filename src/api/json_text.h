@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// JSON as people and simple tools read it: numbers are written plainly (1.5, not 1.5E0).
+#pragma once
+#include <string>
+
+#include <boost/json/fwd.hpp>
+
+namespace aether::api {
+
+/// As boost::json::serialize, with the shortest plain form of each number. What JSON has no number
+/// for (infinity) is null.
+[[nodiscard]] std::string json_text(boost::json::value const& value);
+
+}  // namespace aether::api
