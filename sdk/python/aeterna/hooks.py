@@ -55,6 +55,7 @@ class Hook:
 
 def _in_thread(context, function, arguments):
     future = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()  # a thread cannot be cancelled: it runs until it is done
 
     def run():
         try:

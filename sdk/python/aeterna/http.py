@@ -173,8 +173,8 @@ class RelayingHandler:
             self.rfile = connection_file
             if not self._streaming:
                 self.server.gate.leave()
-        if self.server.client.draining:
-            self.close_connection = True
+        # A client that was not told `Connection: close` may be sending its next request already: only
+        # what end_headers() told it ends this connection.
 
     def _read_ahead(self):
         """(what was read of the body, how much of it is left). A chunked body stays chunked."""

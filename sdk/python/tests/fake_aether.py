@@ -17,6 +17,7 @@ import zlib
 SDK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HELLO, STATE_JSON, STATE_PROTOBUF, STATE_BYTES, STATE_FD = 1, 2, 3, 4, 5
 LISTEN, EXPORT, RESUME, RELEASE, CHECKPOINT, LOAD, ERROR, ACK = 7, 0x10, 0x11, 0x12, 0x13, 0x14, 0xFE, 0xFF
+DRAIN = 0x15
 MORE, CRC32, PICKLE = 1, 2, 4
 LONG = 30.0
 
