@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,15 @@ def start(tmp_path):
     yield begin
     for aether in running:
         aether.stop()
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter; pytest's own are private."""
+    folder = Path(tempfile.mkdtemp(prefix="ae-open.", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.hookimpl(hookwrapper=True)
