@@ -274,8 +274,8 @@ def test_postgresql_behind_pgbouncer_changes_between_two_transactions_and_none_f
     bouncer = written(database.folder, "pgbouncer.ini", PGBOUNCER.format(database=database.port))
 
     def say(word):
-        line = [str(database.programs / "psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "tester", "-c", word, "pgbouncer"]
-        return [{"name": word, "command": line}]
+        psql = [str(database.programs / "psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "tester"]
+        return [{"name": word, "command": [*psql, "-c", word, "pgbouncer"]}]
 
     rules = {"mode": "run", "pre_flight": say("PAUSE"),
              "post_process": {"on_success": say("RESUME"), "on_failure": say("RESUME")}}

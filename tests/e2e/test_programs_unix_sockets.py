@@ -82,8 +82,8 @@ def server(name, folder, path):
         return program(folder, "server.py", ASYNCIO), {"env": {"SOCKET": path, **unlink}}
     if name == "uvicorn":
         written(folder, "app.py", ASGI)
-        return [PYTHON, "-m", "uvicorn", "--fd", "{fd:web}", "--log-level", "warning", "--lifespan", "off", "app:app"], {
-            "workdir": str(folder)}
+        command = [PYTHON, "-m", "uvicorn", "--fd", "{fd:web}", "--log-level", "warning", "--lifespan", "off"]
+        return [*command, "app:app"], {"workdir": str(folder)}
     if name == "gunicorn":
         written(folder, "app.py", WSGI)
         return [PYTHON, "-m", "gunicorn", "--log-level", "warning", "app:app"], {"workdir": str(folder)}

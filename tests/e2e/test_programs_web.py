@@ -15,7 +15,7 @@ import pytest
 
 from aether import PATIENCE, PYTHON, free_port
 from programs import program, service
-from under_load import Load, installed, ready_by, soak, stops_cleanly, swap_all, written
+from under_load import Load, installed, soak, stops_cleanly, swap_all, written
 
 SWAPS = soak(4)
 
@@ -183,7 +183,8 @@ def asgi(name, folder):
     if name == "fastapi":
         return python_module(folder, "uvicorn", "--fd", "{fd:web}", "--log-level", "warning", "app:app")
     if name == "uvicorn --workers":
-        return python_module(folder, "uvicorn", "--fd", "{fd:web}", "--workers", "2", "--log-level", "warning", "app:app")
+        return python_module(folder, "uvicorn", "--fd", "{fd:web}", "--workers", "2", "--log-level", "warning",
+                             "app:app")
     assert name == "gunicorn -k uvicorn"
     return python_module(folder, "gunicorn", "-k", "uvicorn.workers.UvicornWorker", "--workers", "2",
                          "--log-level", "warning", "app:app")
@@ -245,7 +246,6 @@ def test_a_server_that_takes_its_listener_loses_no_new_connection(start, tmp_pat
     port, folder = free_port(), tmp_path / "server"
     command, more = server(name, folder, port)
     aether = start(service(command, listen={"name": "web", "address": f"127.0.0.1:{port}"}, soak="50ms", **more))
-    print(ready_by(aether))
     with Load(port) as load:
         swap_all(aether, SWAPS)
     load.lost_nobody(SWAPS - 1)
@@ -289,7 +289,6 @@ def test_php_fpm_takes_its_listener_by_fpm_sockets_and_loses_no_request(start, o
     command = ["env", "FPM_SOCKETS=" + f"127.0.0.1:{port}=" + "{fd:web}", str(found[-1]), "-n", "-y", config]
     aether = start(service(command, listen={"name": "web", "address": f"127.0.0.1:{port}"}, soak="50ms",
                            stop_signal="SIGQUIT"))
-    print(ready_by(aether))
     stop, pids, failed = threading.Event(), set(), []
 
     def ask():

@@ -3,17 +3,19 @@
 under a load of new connections they lose none. And what stands between Aether and a program: wrappers.
 """
 
+import json
 import os
 import shutil
 
 import pytest
 
-from aether import BINARY, free_port
+from aether import BINARY, PATIENCE, free_port
 from programs import ASYNCIO, program, service
 from under_load import (
     Load,
     installed,
     ready_by,
+    revisions_alive,
     soak,
     stops_cleanly,
     swap_all,
@@ -119,3 +121,39 @@ def test_a_program_behind_a_wrapper_gets_its_listener_by_aether_exec(start, open
         swap_all(aether, SWAPS)
     load.lost_nobody(SWAPS - 1)
     stops_cleanly(aether, folder)
+
+
+NODE = """
+const server = require('http').createServer((request, response) => response.end('ok'));
+server.listen(process.env.LISTEN_FDS ? {fd: 3} : Number(process.env.OWN_PORT), '127.0.0.1');
+process.on('SIGTERM', () => server.close(() => process.exit(0)));
+"""
+
+
+def npm_start(folder, line):
+    written(folder, "server.js", NODE)
+    written(folder, "package.json", json.dumps({"name": "app", "version": "1.0.0", "scripts": {"start": line}}))
+    return [installed("npm"), "start"]
+
+
+def test_npm_start_closes_the_listeners_and_aether_exec_says_so(start, tmp_path):
+    command = npm_start(tmp_path, f"{BINARY} exec -- node server.js")
+    aether = start(service(command, listen="127.0.0.1:0", workdir=str(tmp_path), restart="never"), wait=False)
+    assert aether.process.wait(PATIENCE) == 1
+    assert "closed it (node and npm do)" in aether.text(), aether.text()
+
+
+@pytest.mark.edge("C4")
+def test_nothing_of_npm_start_stays_when_its_revision_is_over(start, tmp_path):
+    port = free_port()
+    aether = start({
+        "service": {"name": "web", "command": npm_start(tmp_path, "node server.js"), "listen": "none",
+                    "workdir": str(tmp_path), "env": {"OWN_PORT": str(port)}, "ready": {"tcp": f"127.0.0.1:{port}"}},
+        "orchestration": {"mode": "run"},
+        "observability": {"metrics_port": "none"},
+    })
+    swap_all(aether, 2)
+    newest = aether.service()["revision"]
+    alive = list(revisions_alive(aether).values())
+    assert set(alive) == {newest} and len(alive) >= 2, "npm, its shell perhaps, and node; of the newest revision only"
+    assert aether.stop() == 0 and not revisions_alive(aether), aether.text()
