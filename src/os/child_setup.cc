@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "os/raw_syscall.h"
@@ -105,13 +106,29 @@ AETHER_IN_CHILD void become_user(ChildPlan& plan) {
   if (result < 0) give_up(plan, SpawnStep::User, result);
 }
 
-AETHER_IN_CHILD void write_own_pid(char* digits) {
-  long pid = raw_syscall(SYS_getpid);
+AETHER_IN_CHILD void write_number(char* digits, unsigned long number) {
   char reversed[20];
   int count = 0;
-  for (; pid > 0; pid /= 10) reversed[count++] = static_cast<char>('0' + pid % 10);
+  for (; number > 0; number /= 10) reversed[count++] = static_cast<char>('0' + number % 10);
   while (count > 0) *digits++ = reversed[--count];
   *digits = '\0';
+}
+
+/// What only the child can know: its own number, and the inode of its own pidfd. Without a pidfd
+/// the variable stays empty, which no program takes for a number.
+AETHER_IN_CHILD void write_own_identity(ChildPlan& plan) {
+  long const pid = raw_syscall(SYS_getpid);
+  if (plan.listen_pid_digits != nullptr)
+    write_number(plan.listen_pid_digits, static_cast<unsigned long>(pid));
+  if (plan.watchdog_pid_digits != nullptr)
+    write_number(plan.watchdog_pid_digits, static_cast<unsigned long>(pid));
+  if (plan.listen_pidfd_digits == nullptr) return;
+  long const pidfd = raw_syscall(SYS_pidfd_open, pid, 0);  // close-on-exec by birth
+  if (pidfd < 0) return;
+  struct stat file;  // NOLINT: the kernel fills it
+  if (raw_syscall(SYS_newfstatat, pidfd, address(""), address(&file), AT_EMPTY_PATH) == 0)
+    write_number(plan.listen_pidfd_digits, file.st_ino);
+  raw_syscall(SYS_close, pidfd);
 }
 
 }  // namespace
@@ -125,13 +142,13 @@ AETHER_IN_CHILD void run_child(void* argument) {
   }
   if (plan.cgroup >= 0) enter_cgroup(plan);
   place_descriptors(plan);
+  write_own_identity(plan);  // before a limit could refuse it a descriptor
   set_limits(plan);  // while we still may raise them, and after the descriptors they might forbid
   if (plan.change_user) become_user(plan);
   if (plan.workdir != nullptr) {  // as the user: a folder it may not enter is found here
     long result = raw_syscall(SYS_chdir, address(plan.workdir));
     if (result < 0) give_up(plan, SpawnStep::Workdir, result);
   }
-  if (plan.listen_pid_digits != nullptr) write_own_pid(plan.listen_pid_digits);
   empty_signal_mask();
   long result =
       raw_syscall(SYS_execve, address(plan.path), address(plan.argv), address(plan.environment));

@@ -31,7 +31,9 @@ struct ChildPlan {
   char const* path = nullptr;
   char const* const* argv = nullptr;
   char const* const* environment = nullptr;
-  char* listen_pid_digits = nullptr;  ///< within environment; nullptr: do not write
+  char* listen_pid_digits = nullptr;    ///< within environment; nullptr: do not write
+  char* watchdog_pid_digits = nullptr;  ///< likewise
+  char* listen_pidfd_digits = nullptr;  ///< likewise, for the inode of the child's pidfd
 
   ChildFd const* fds = nullptr;  ///< sorted by target, targets distinct
   int* scratch = nullptr;        ///< fd_count numbers for the child's use

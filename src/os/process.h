@@ -54,6 +54,8 @@ struct SpawnSpec {
   int cgroup = -1;                       ///< folder of a cgroup v2 to start in; -1: ours. Borrowed.
   bool new_session = true;               ///< setsid(): own session, group, and no terminal
   bool set_listen_pid = false;           ///< LISTEN_PID=<the child's own pid> (man 3 sd_listen_fds)
+                                         ///< and LISTEN_PIDFDID, where pidfd_id() is known
+  bool set_watchdog_pid = false;         ///< WATCHDOG_PID, likewise (man 3 sd_watchdog_enabled)
   std::vector<ResourceLimit> limits;
 };
 

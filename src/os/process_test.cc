@@ -148,12 +148,25 @@ TEST(Spawn, GivesExactlyTheEnvironmentNamed) {
 }
 
 TEST(Spawn, WritesTheChildsOwnNumberIntoListenPid) {
-  SpawnSpec spec = shell("echo $LISTEN_PID $$; env | grep -c LISTEN_PID");
+  SpawnSpec spec = shell("echo $LISTEN_PID $$; env | grep -c LISTEN_PID=");
   spec.environment.emplace_back("LISTEN_PID=1");
   spec.set_listen_pid = true;
   Program program(std::move(spec));
   EXPECT_EQ(program.read_line(), fmt::format("{} {}", program.pid(), program.pid()));
   EXPECT_EQ(program.read_line(), "1");
+}
+
+TEST(Spawn, WritesWhatOnlyTheChildKnowsOfItself) {
+  SpawnSpec spec = shell("echo $WATCHDOG_PID $LISTEN_PIDFDID; read line");
+  spec.environment = {"WATCHDOG_PID=1", "LISTEN_PIDFDID=2"};
+  spec.set_listen_pid = spec.set_watchdog_pid = true;
+  Program program(std::move(spec));
+  std::string const line = program.read_line();
+  auto const held = Child::adopt(program.pid());
+  ASSERT_TRUE(held.has_value());
+  auto const id = pidfd_id(held->pidfd());
+  EXPECT_EQ(line,
+            id ? fmt::format("{} {}", program.pid(), *id) : fmt::format("{} 2", program.pid()));
 }
 
 TEST(Spawn, RestoresSignalsWhateverWeIgnoreOrBlock) {

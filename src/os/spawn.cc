@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,7 +28,9 @@ constexpr Duration kExecutePatience = std::chrono::seconds(10);
 constexpr Duration kKillPatience = std::chrono::seconds(1);
 
 constexpr std::string_view kListenPid = "LISTEN_PID=";
-constexpr std::size_t kPidDigitsMax = 20;
+constexpr std::string_view kListenPidfd = "LISTEN_PIDFDID=";
+constexpr std::string_view kWatchdogPid = "WATCHDOG_PID=";
+constexpr std::size_t kNumberDigitsMax = 20;
 
 /// What the child reads: on the heap, because a child that cannot even be killed keeps it.
 struct Launch {
@@ -38,6 +41,8 @@ struct Launch {
   std::string path;
   std::string workdir;
   std::string listen_pid;
+  std::string listen_pidfd;
+  std::string watchdog_pid;
   std::vector<char const*> argv;
   std::vector<char const*> environment;
   std::vector<ChildFd> fds;
@@ -119,17 +124,34 @@ bool must_change_user(std::optional<Credentials> const& user) {
   return ::geteuid() == 0 || user->uid != ::geteuid() || user->gid != ::getegid();
 }
 
+/// Whether pidfds have inodes of their own: asked of ours, for the child will find the same.
+bool has_pidfd_ids() {
+  UniqueFd const pidfd(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+  return pidfd && pidfd_id(pidfd.get()).has_value();
+}
+
+/// An entry of the environment whose value the child writes. Returns where.
+char* plan_number(std::string_view name, std::string& entry, Launch& launch) {
+  entry.assign(name.size() + kNumberDigitsMax + 1, '\0');
+  std::ranges::copy(name, entry.begin());
+  launch.environment.push_back(entry.c_str());
+  return entry.data() + name.size();
+}
+
 void plan_environment(SpawnSpec const& spec, Launch& launch) {
   for (std::string const& entry : spec.environment) {
-    if (spec.set_listen_pid && entry.starts_with(kListenPid)) continue;
-    launch.environment.push_back(entry.c_str());
+    bool const written_by_child = (spec.set_listen_pid && (entry.starts_with(kListenPid) ||
+                                                           entry.starts_with(kListenPidfd))) ||
+                                  (spec.set_watchdog_pid && entry.starts_with(kWatchdogPid));
+    if (!written_by_child) launch.environment.push_back(entry.c_str());
   }
-  if (spec.set_listen_pid) {
-    launch.listen_pid.assign(kListenPid.size() + kPidDigitsMax + 1, '\0');
-    std::ranges::copy(kListenPid, launch.listen_pid.begin());
-    launch.plan.listen_pid_digits = launch.listen_pid.data() + kListenPid.size();
-    launch.environment.push_back(launch.listen_pid.c_str());
-  }
+  ChildPlan& plan = launch.plan;
+  if (spec.set_listen_pid)
+    plan.listen_pid_digits = plan_number(kListenPid, launch.listen_pid, launch);
+  if (spec.set_listen_pid && has_pidfd_ids())
+    plan.listen_pidfd_digits = plan_number(kListenPidfd, launch.listen_pidfd, launch);
+  if (spec.set_watchdog_pid)
+    plan.watchdog_pid_digits = plan_number(kWatchdogPid, launch.watchdog_pid, launch);
   launch.environment.push_back(nullptr);
 }
 

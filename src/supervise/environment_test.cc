@@ -50,6 +50,33 @@ TEST(Environment, GivesWhatTheContractNames) {
   EXPECT_EQ(value(entries, "NGINX"), std::nullopt);
 }
 
+TEST(Environment, NamesStoredDescriptorsAfterTheListeners) {
+  auto const listeners = two_listeners();
+  auto const entries = build_environment({}, {.invocation_id = "0123456789abcdef",
+                                              .listeners = listeners,
+                                              .stored_names = {"stored", "cache"},
+                                              .fd_store_max = 128});
+  EXPECT_EQ(value(entries, "LISTEN_FDS"), "4");
+  EXPECT_EQ(value(entries, "LISTEN_FDNAMES"), "http:admin:stored:cache");
+  EXPECT_EQ(value(entries, "AETERNA_INHERITED_FDS"), "2") << "stored ones are no listeners";
+  EXPECT_EQ(value(entries, "EINHORN_FD_COUNT"), "2");
+  EXPECT_EQ(value(entries, "FDSTORE"), "128");
+  EXPECT_EQ(value(entries, "INVOCATION_ID"), "0123456789abcdef");
+  EXPECT_EQ(value(build_environment({}, {}), "FDSTORE"), std::nullopt);
+}
+
+TEST(Environment, TellsHooksWhoServesAndHowTheOtherEnded) {
+  EXPECT_TRUE(hook_facts(0, std::nullopt).empty());
+  EXPECT_EQ(hook_facts(12, EndFacts{}),
+            (std::vector<std::string>{"MAINPID=12", "SERVICE_RESULT=success"}));
+  EXPECT_EQ(
+      hook_facts(0, EndFacts{.result = "exit-code", .status = os::ExitStatus{.code = 3}}),
+      (std::vector<std::string>{"SERVICE_RESULT=exit-code", "EXIT_CODE=exited", "EXIT_STATUS=3"}));
+  EXPECT_EQ(
+      hook_facts(0, EndFacts{.result = "signal", .status = os::ExitStatus{.signal = 15}}),
+      (std::vector<std::string>{"SERVICE_RESULT=signal", "EXIT_CODE=killed", "EXIT_STATUS=TERM"}));
+}
+
 TEST(Environment, SpeaksTheOtherConventionsToo) {
   auto const listeners = two_listeners();
   std::vector<config::Compat> const all = {config::Compat::Nginx};
@@ -123,6 +150,13 @@ TEST(Environment, MakesListenerNamesSafeForTheirList) {
                                                  {.name = "", .address = *parse_address(":81")}};
   EXPECT_EQ(value(build_environment({}, {.listeners = listeners}), "LISTEN_FDNAMES"),
             "a_b:unknown");
+}
+
+TEST(SubstituteFds, TakesTheFormOfCircusToo) {
+  auto const listeners = two_listeners();
+  std::vector<std::string> const command = {"web", "--fd", "$(circus.sockets.admin)", "$(HOME)"};
+  EXPECT_EQ(substitute_fds(command, listeners).value(),
+            (std::vector<std::string>{"web", "--fd", "4", "$(HOME)"}));
 }
 
 TEST(SubstituteFds, PutsTheNumberOfANamedListener) {

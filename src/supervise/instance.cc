@@ -159,6 +159,7 @@ Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWor
                       .workdir = spec.workdir.value_or(""),
                       .user = user,
                       .set_listen_pid = !spec.listeners.empty() || !stored.empty(),
+                      .set_watchdog_pid = spec.watchdog.has_value(),
                       .limits = resource_limits(spec.limits)};
   TRY_ASSIGN(spawn.argv, substitute_fds(spec.command, spec.listeners));
   // The socket's path is in the environment of the whole tree, and of no other process here.

@@ -79,6 +79,13 @@ std::string Instance::Body::late_hint() const {
   LaunchSpec const& spec = parts_.spec;
   if (std::holds_alternative<config::ReadyNotify>(spec.ready))
     return "it sent no READY=1 to NOTIFY_SOCKET, and no SDK said hello";
+  if (auto const* ready = std::get_if<config::ReadyFd>(&spec.ready))
+    return fmt::format("it wrote no newline to its descriptor {}", ready->fd);
+  if (auto const* ready = std::get_if<config::ReadyLog>(&spec.ready))
+    return fmt::format("no line of its output had \"{}\"", ready->pattern);
+  if (spec.pid_file && machine_.awaits_successor())
+    return fmt::format("it went to the background, and {} named none of its processes",
+                       *spec.pid_file);
   if (!last_probe_.empty()) return "the last answer of its probe: " + last_probe_;
   using Sockets = std::vector<os::ListeningSocket>;
   auto const sockets = os::listening_sockets(parts_.tree.members());

@@ -45,6 +45,7 @@ class InstanceRig {
                         .clock = loop_.clock(),
                         .logs = logs,
                         .known = &known,
+                        .store = store,
                         .own_environment = own_environment()};
     return Instance::launch(spec, std::move(world), [this](InstanceId, InstanceEvent const& event) {
       events.push_back(event);
@@ -149,6 +150,7 @@ class InstanceRig {
   LaunchSpec spec;
   std::vector<InstanceEvent> events;
   KnownChildren known;
+  FdStore* store = nullptr;
 
  private:
   async::Loop& loop_;
