@@ -256,6 +256,9 @@ void Daemon::on_signal(os::SignalInfo const& signal) {
       }
       request_stop();
       break;
+    case SIGWINCH:
+      // A terminal was resized. To Apache and nginx the same signal means: stop.
+      break;
     default:
       forward(signal.signal);
       break;
@@ -266,7 +269,7 @@ void Daemon::forward(int signal) {
   if (entries_.empty()) return;
   relay::Service& main = *entries_.front()->service;
   if (auto sent = main.signal(signal); !sent) {
-    log::debug("signal {} was not passed on: {}", signal, sent.error().message());
+    log::warn("{} was not passed on: {}", os::signal_name(signal), sent.error().message());
   }
 }
 

@@ -353,8 +353,7 @@ Status Service::Impl::signal(int number) {
   if (instance == nullptr) {
     return fail(ErrorCode::NotRunning, fmt::format("service {} does not run", name_));
   }
-  instance->signal_main(number);
-  return {};
+  return instance->signal_handled(number);
 }
 
 async::Task<void> Service::Impl::stop() {
