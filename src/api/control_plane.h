@@ -4,6 +4,8 @@
 #pragma once
 #include <sys/types.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,11 +19,19 @@
 
 namespace aether::api {
 
+/// How busy one of the API's servers is.
+struct ServerLoad {
+  std::size_t connections = 0;
+  std::uint64_t turned_away = 0;  ///< Since the start.
+};
+
 struct AetherInfo {
   std::string version;
   pid_t pid = 0;
   std::string config_path;
   Duration uptime{};
+  /// net.ipv4.tcp_migrate_req of our network namespace; absent if the kernel has none.
+  std::optional<bool> tcp_migrate_req = {};
 };
 
 /// A swap that was begun, or is remembered.

@@ -43,6 +43,20 @@ json::array instances_json(std::vector<relay::InstanceStatus> const& instances) 
   return all;
 }
 
+json::array draining_json(std::vector<relay::DrainStatus> const& draining) {
+  json::array all;
+  for (relay::DrainStatus const& one : draining) {
+    all.push_back(json::object{
+        {"revision", one.revision.value},
+        {"pid", pid_or_null(one.pid)},
+        {"stage", one.stage},
+        {"since", format_rfc3339(one.since)},
+        {"deadline", format_rfc3339(one.deadline)},
+        {"connections", one.connections ? json::value(*one.connections) : json::value(nullptr)}});
+  }
+  return all;
+}
+
 json::array listeners_json(std::vector<relay::ListenerStatus> const& listeners) {
   json::array all;
   for (relay::ListenerStatus const& one : listeners) {
@@ -91,11 +105,14 @@ json::object swap_json(std::string_view service, relay::SwapReport const& report
           {"revision", report.next.value},
           {"old_pid", pid_or_null(report.old_pid)},
           {"pid", pid_or_null(report.next_pid)},
+          {"serving_revision", report.serving == RevisionId{} ? json::value(nullptr)
+                                                              : json::value(report.serving.value)},
           {"reason", report.reason},
           {"began", format_rfc3339(report.began)},
           {"phases", std::move(phases)},
           {"total_ms", total},
           {"blackout_ms", optional_ms(report.blackout)},
+          {"rollback_ms", optional_ms(report.rollback_took)},
           {"handoff", std::move(handoff)}};
 }
 
@@ -114,6 +131,7 @@ json::object service_json(relay::ServiceStatus const& status) {
           {"problem", status.problem ? json::value(*status.problem) : json::value(nullptr)},
           {"command", std::move(command)},
           {"instances", instances_json(status.instances)},
+          {"draining", draining_json(status.draining)},
           {"listeners", listeners_json(status.listeners)},
           {"last_swap", std::move(swap)}};
 }
@@ -124,7 +142,9 @@ json::object status_json(AetherInfo const& info,
                    {"pid", info.pid},
                    {"config", info.config_path},
                    {"uptime", humanize(info.uptime)},
-                   {"uptime_seconds", to_seconds(info.uptime)}};
+                   {"uptime_seconds", to_seconds(info.uptime)},
+                   {"tcp_migrate_req", info.tcp_migrate_req ? json::value(*info.tcp_migrate_req)
+                                                            : json::value(nullptr)}};
   if (!services.empty()) {
     relay::ServiceStatus const& main = services.front();
     all["fsm_state"] = main.state;

@@ -47,7 +47,8 @@ TEST(SwapJson, HasThePhasesInOrderAndTheirSum) {
 TEST(SwapJson, SaysNullForWhatThereWasNot) {
   relay::SwapReport swap;
   json::object const said = swap_json("web", swap);
-  for (char const* const key : {"old_pid", "pid", "blackout_ms", "handoff"}) {
+  for (char const* const key :
+       {"old_pid", "pid", "blackout_ms", "rollback_ms", "serving_revision", "handoff"}) {
     EXPECT_TRUE(said.at(key).is_null()) << key;
   }
   EXPECT_TRUE(said.at("phases").as_array().empty());
@@ -66,6 +67,17 @@ TEST(StatusJson, HasTheFieldsOfTheSeedForTheFirstService) {
   EXPECT_EQ(status.at("last_handover").at("status").as_string(), "succeeded");
   EXPECT_EQ(status.at("last_handover").at("size_bytes").to_number<int>(), 51200);
   EXPECT_EQ(status.at("services").as_array().size(), 2U);
+}
+
+TEST(ServiceJson, ListsRevisionsThatStillDrain) {
+  relay::ServiceStatus web = testing::serving("web");
+  web.draining = {{.revision = RevisionId{2}, .pid = 77, .stage = "waiting", .connections = 5},
+                  {.revision = RevisionId{3}, .stage = "killing"}};
+  json::array const draining = service_json(web).at("draining").as_array();
+  EXPECT_EQ(draining.at(0).at("pid").as_int64(), 77);
+  EXPECT_EQ(draining.at(0).at("stage").as_string(), "waiting");
+  EXPECT_EQ(draining.at(0).at("connections").to_number<int>(), 5);
+  EXPECT_TRUE(draining.at(1).at("connections").is_null()) << "what is not known is null, not 0";
 }
 
 TEST(StatusJson, WithoutServicesIsStillAnAnswer) {

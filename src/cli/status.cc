@@ -52,6 +52,12 @@ void print_service(json::object const& service) {
                humanize_bytes(number(instance, "memory_bytes")), text(instance, "since"),
                text(instance, "status_text").empty() ? "" : ": ", text(instance, "status_text"));
   }
+  for (json::value const& value : service.at("draining").as_array()) {
+    json::object const& old = value.as_object();
+    fmt::print("    revision {} drains until {}: {}, connections: {}\n", number(old, "revision"),
+               text(old, "deadline"), text(old, "stage"),
+               old.at("connections").is_null() ? "?" : json::serialize(old.at("connections")));
+  }
   for (json::value const& value : service.at("listeners").as_array()) {
     json::object const& listener = value.as_object();
     fmt::print("    {} ({}): {} waiting, {} dropped\n", text(listener, "address"),

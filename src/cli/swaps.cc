@@ -36,9 +36,14 @@ void print_verdict(json::object const& swap) {
   std::string_view const service = swap.at("service").as_string();
   std::string_view const why = swap.at("why").as_string();
   if (swap.at("verdict").as_string() != "succeeded") {
-    fmt::print("{}✗ {}{}: rolled back, revision {} serves on\n    {}\n", paint.red, service,
-               paint.reset, swap.at("from_revision").to_number<std::uint64_t>(), why);
+    json::value const& serving = swap.at("serving_revision");
+    fmt::print("{}✗ {}{}: rolled back, {}\n    {}\n", paint.red, service, paint.reset,
+               serving.is_null() ? "and nothing serves now"
+                                 : fmt::format("revision {} serves on", json::serialize(serving)),
+               why);
     print_phases(swap);
+    if (swap.at("rollback_ms").is_number())
+      fmt::print("    {:<13} {:>8}\n", "steered back", ms(swap.at("rollback_ms")));
     return;
   }
   fmt::print("{}✓ {}{}: revision {} → {} (PID {} → {})\n", paint.green, service, paint.reset,
@@ -53,6 +58,9 @@ void print_verdict(json::object const& swap) {
     fmt::print("    {:<13} {} by {}\n", "memory",
                humanize_bytes(handoff.at("bytes").to_number<std::uint64_t>()),
                handoff.at("mechanism").as_string().c_str());
+    if (auto const* version = handoff.if_contains("state_version"); version && version->is_number())
+      fmt::print("    {:<13} {} → {}\n", "state version", json::serialize(*version),
+                 json::serialize(handoff.at("taken_as_version")));
   }
 }
 
@@ -94,8 +102,8 @@ Result<int> reload(Globals const& globals, ReloadOptions const& options) {
       options.service.empty()
           ? "/v1/reload"
           : fmt::format("/v1/services/{}/reload", http::percent_encode(options.service));
-  std::string const body =
-      json::serialize(json::object{{"reason", options.reason}, {"force", options.force}});
+  std::string const body = json::serialize(json::object{
+      {"reason", options.reason}, {"force", options.force}, {"check_state", options.check_state}});
   TRY_ASSIGN(json::value const answer,
              client.call("POST", path + (options.wait ? "?wait=true" : ""), body, kVerdictLimit));
   return tell(globals, answer, options.wait);

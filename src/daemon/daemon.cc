@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,12 +24,25 @@
 #include "os/child.h"
 #include "os/reap.h"
 #include "os/unix_socket.h"
+#include "steer/listener.h"
 
 namespace aether::daemon {
 namespace {
 
 /// For API requests in flight, and lines not shown yet, when Aether stops.
 constexpr Duration kApiEnd = std::chrono::seconds(1);
+/// Each of the API's two servers may take this part of the descriptors there may be, so that no
+/// client can take those that a swap needs.
+constexpr std::size_t kApiPart = 8;
+
+http::Limits api_limits() {
+  rlimit files{};
+  http::Limits limits;
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY) return limits;
+  limits.connections = std::clamp<std::size_t>(files.rlim_cur / kApiPart, 16, limits.connections);
+  return limits;
+}
+
 /// For the daemon's own tasks once they are cancelled; they wait for nothing outside.
 constexpr Duration kTasksEnd = std::chrono::seconds(5);
 
@@ -125,9 +139,9 @@ Status Daemon::open_api() {
   TRY_ASSIGN(std::vector<api::KnownToken> tokens, tokens_.load(config_));
   routes_.set_tokens(std::move(tokens));
   auto const handler = [this](http::Request request) { return routes_.answer(std::move(request)); };
-  control_server_ = std::make_unique<http::Server>(loop_.executor(), http::Limits{}, handler);
+  control_server_ = std::make_unique<http::Server>(loop_.executor(), api_limits(), handler);
   TRY(control_server_->listen_unix(names_.control_socket));
-  public_server_ = std::make_unique<http::Server>(loop_.executor(), http::Limits{}, handler);
+  public_server_ = std::make_unique<http::Server>(loop_.executor(), api_limits(), handler);
   config::Observability const& observability = config_.observability;
   if (observability.metrics_address) {
     TRY_ASSIGN(Address const address, parse_address(*observability.metrics_address));
@@ -285,10 +299,12 @@ void Daemon::reap() {
 // ---- ControlPlane -------------------------------------------------------------------------------
 
 api::AetherInfo Daemon::info() const {
+  auto const moves = steer::tcp_migrate_req();
   return {.version = options_.version,
           .pid = ::getpid(),
           .config_path = config_.path,
-          .uptime = clock_.now() - began_};
+          .uptime = clock_.now() - began_,
+          .tcp_migrate_req = moves ? std::optional(*moves) : std::nullopt};
 }
 
 std::vector<relay::ServiceStatus> Daemon::services() const {

@@ -108,13 +108,26 @@ Status Listeners::steer_to(RevisionId revision) {
 async::Task<void> Listeners::until_queues_empty(RevisionId revision) {
   int quiet = 0;
   while (quiet < 2) {
-    bool const empty = std::ranges::all_of(groups_, [&](steer::ListenerGroup const& group) {
-      auto depth = group.queue(revision);
-      return !depth || depth->empty;
-    });
-    quiet = empty ? quiet + 1 : 0;
+    quiet = queues_empty(revision) ? quiet + 1 : 0;
     if (quiet < 2) co_await async::sleep_for(kQueueLook);
   }
+}
+
+bool Listeners::queues_empty(RevisionId revision) const {
+  return std::ranges::all_of(groups_, [&](steer::ListenerGroup const& group) {
+    auto depth = group.queue(revision);
+    return !depth || depth->empty;
+  });
+}
+
+steer::AcceptedFrom Listeners::accepted_from(RevisionId revision) const {
+  steer::AcceptedFrom from;
+  for (steer::ListenerGroup const& group : groups_) {
+    Address const bound = group.bound();
+    if (bound.transport == Transport::Tcp) from.tcp_ports.push_back(bound.port);
+    if (bound.is_unix()) from.unix_names.push_back(group.unix_name(revision));
+  }
+  return from;
 }
 
 async::Task<std::uint64_t> Listeners::retire(RevisionId revision, steer::Rescue& rescue) {

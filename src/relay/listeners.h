@@ -9,6 +9,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "config/config.h"
+#include "steer/connections.h"
 #include "steer/listener.h"
 #include "steer/rescue.h"
 #include "supervise/environment.h"
@@ -40,6 +41,10 @@ class Listeners {
   /// Ends when nothing waits in the revision's accept queues, and has not for two looks in a row
   /// (a handshake may complete between them). The caller sets the deadline.
   [[nodiscard]] async::Task<void> until_queues_empty(RevisionId revision);
+  /// Nothing waits in the revision's accept queues now.
+  [[nodiscard]] bool queues_empty(RevisionId revision) const;
+  /// Where connections say that they come from which this revision has accepted.
+  [[nodiscard]] steer::AcceptedFrom accepted_from(RevisionId revision) const;
   /// No process of the revision lives: its lanes end, what waits in them goes to the steered ones.
   /// Returns how many connections that was.
   [[nodiscard]] async::Task<std::uint64_t> retire(RevisionId revision, steer::Rescue& rescue);

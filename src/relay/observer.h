@@ -16,7 +16,8 @@ class Observer {
   virtual void phase_ended(std::string_view service, std::string_view phase, Duration took) = 0;
   /// The verdict is out (the drain may still run).
   virtual void swap_ended(std::string_view service, SwapReport const& report) = 0;
-  /// A process of the service was started again. `reason`: "crash", "watchdog", "reload".
+  /// A process of the service was started again. `reason`: "crash", "watchdog", "reload",
+  /// "rollback" (the old revision, which had to stop first).
   virtual void restarted(std::string_view service, std::string_view reason) = 0;
   /// Public phase name (PENDING, STARTING, ..., FAILED) of the service from now on.
   virtual void state_changed(std::string_view service, std::string_view state) = 0;

@@ -56,10 +56,20 @@ struct InstanceStatus {
   RevisionId revision;
   InstanceId instance;
   pid_t pid = 0;
-  std::string state;        ///< "starting", "ready", "stopping", "exited".
+  std::string state;        ///< "starting", "ready", "draining".
   std::string status_text;  ///< The program's last STATUS=.
   WallTime since{};
   std::uint64_t memory_bytes = 0;  ///< RSS of the tree; 0 if it cannot be read.
+};
+
+/// A revision that no longer serves and finishes what it has.
+struct DrainStatus {
+  RevisionId revision;
+  pid_t pid = 0;
+  std::string stage;  ///< As stage_name() of the retirement machine.
+  WallTime since{};
+  WallTime deadline{};
+  std::optional<std::size_t> connections;  ///< Still open, as last counted; absent: not known.
 };
 
 struct ServiceStatus {
@@ -70,7 +80,8 @@ struct ServiceStatus {
   std::vector<ListenerStatus> listeners;
   RevisionId revision;  ///< The serving one.
   pid_t pid = 0;        ///< Of the serving instance; 0 if none runs.
-  pid_t old_pid = 0;    ///< Of the other instance while a swap runs.
+  pid_t old_pid = 0;    ///< Of the other one while a swap runs, or of who began to drain last.
+  std::vector<DrainStatus> draining;  ///< Oldest first.
   std::uint64_t restarts = 0;
   std::optional<SwapReport> last_swap;
   std::optional<std::string> problem;  ///< Why it does not run: crash loop, ...
@@ -92,8 +103,8 @@ class Service {
   /// service then goes on trying as its restart policy says.
   [[nodiscard]] async::Task<Status> start();
 
-  /// Begins a swap. SwapRunning if one runs that has no verdict yet and `force` is not set; after
-  /// the verdict of the last one the new one waits until the old process has drained.
+  /// Begins a swap. SwapRunning if one runs that has no verdict yet and `force` is not set. Old
+  /// revisions that still drain are in nobody's way, unless there are too many (max_revisions).
   [[nodiscard]] Result<SwapId> reload(ReloadRequest request);
   /// As reload, but while a swap runs it is remembered (once) and begins when that one is over.
   void reload_later(ReloadRequest request);

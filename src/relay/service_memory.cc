@@ -3,6 +3,7 @@
 // revisions of a swap. What is exported stays in Aether's hands until the new revision has it.
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -63,6 +64,7 @@ Status Service::Impl::give_state_socket_to_its_user() const {
 }
 
 Result<InstanceId> Service::Impl::identify(PeerIdentity const& peer) const {
+  if (auto const check = identify_check(peer)) return *check;
   for (auto const& [id, instance] : instances_) {
     bool const named = peer.instance.empty() || peer.instance == fmt::format("{}", id);
     if (named && instance->owns(peer.pid)) return id;
@@ -73,6 +75,7 @@ Result<InstanceId> Service::Impl::identify(PeerIdentity const& peer) const {
 }
 
 HelloAnswer Service::Impl::describe(InstanceId id) const {
+  if (is_check(id)) return describe_check();
   auto const found = instances_.find(id);
   RevisionId const revision = found == instances_.end() ? RevisionId{} : found->second->revision();
   auto const spec = specs_.find(revision);
@@ -107,6 +110,7 @@ void Service::Impl::on_hello(InstanceId id) {
 }
 
 void Service::Impl::on_load(InstanceId id) {
+  if (is_check(id)) return on_check_load();
   auto const found = instances_.find(id);
   if (found == instances_.end()) return;
   RevisionId const revision = found->second->revision();
@@ -122,9 +126,17 @@ void Service::Impl::on_load(InstanceId id) {
 async::Task<void> Service::Impl::answer_outside_swap(InstanceId id) {
   auto const open = srp_->session(id);
   if (!open) co_return;
-  std::optional<State> const orphaned = std::exchange(orphaned_memory_, std::nullopt);
+  // What is kept is for who serves, not for a revision that is being ended and asks late.
+  auto const found = instances_.find(id);
+  bool const serves = found != instances_.end() && found->second->revision() == serving_;
+  std::optional<State> const orphaned =
+      serves ? std::exchange(orphaned_memory_, std::nullopt) : std::nullopt;
   Status const told = co_await open->deliver(orphaned, Mechanism::Pipe, kAnswerLimit);
-  if (!told) log::warn("{}: instance {}: {}", name_, id, told.error().describe());
+  if (!told) {
+    log::warn("{}: instance {}: {}", name_, id, told.error().describe());
+    // Nobody has it: it is for who asks next.
+    if (orphaned && !orphaned_memory_) orphaned_memory_ = orphaned;
+  }
   if (told && orphaned) log::info("{}: instance {} has the memory of the failed swap", name_, id);
   if (told) ready_after_memory(id);
 }
@@ -193,6 +205,7 @@ async::Task<void> Service::Impl::export_memory(SwapId swap, RevisionId from) {
       .mechanism = std::string(mechanism_name(mechanism)),
       .quiesce_took = exported->quiesce,
       .export_took = exported->export_time,
+      .state_version = exported->state ? exported->state->version() : 0,
   };
   current_->memory = std::move(exported->state);
   post(event::Exported{});
@@ -200,7 +213,11 @@ async::Task<void> Service::Impl::export_memory(SwapId swap, RevisionId from) {
 
 void Service::Impl::perform(action::DeliverMemory action) {
   // Not ended with the swap: a child that asked must be answered, or it waits for ever.
-  tasks_.spawn("deliver memory", deliver_memory(current_->report.id, action.to, current_->memory));
+  // An old revision that died before it was asked may have left what an earlier swap kept.
+  bool const old_lives = alive(current_->report.old);
+  std::optional<State> const& memory =
+      current_->memory || old_lives ? current_->memory : orphaned_memory_;
+  tasks_.spawn("deliver memory", deliver_memory(current_->report.id, action.to, memory));
 }
 
 // The memory comes along: the swap may be over before this begins.
@@ -225,6 +242,9 @@ async::Task<void> Service::Impl::deliver_memory(SwapId swap, RevisionId to,
         fmt::format("the new revision did not take its memory: {}", delivered.error().message())});
     co_return;
   }
+  if (current_->report.handoff) {
+    current_->report.handoff->taken_as_version = next->hello().state_version;
+  }
   if (current_->blind_since) {
     current_->report.blackout = deps_.clock.now() - *current_->blind_since;
   }
@@ -246,6 +266,23 @@ async::Task<void> Service::Impl::release(RevisionId revision) {
   if (!told) log::warn("{}: revision {}: {}", name_, revision, told.error().describe());
 }
 
+void Service::Impl::announce_drain(RevisionId revision, Duration deadline) {
+  auto const spec = specs_.find(revision);
+  if (spec == specs_.end()) return;
+  Duration const spread = spec->second.orchestration.drain.spread;
+  tasks_.spawn("announce drain",
+               tell_drain(revision, std::max(deadline, Duration::zero()),
+                          spread > Duration::zero() ? std::optional(spread) : std::nullopt));
+}
+
+async::Task<void> Service::Impl::tell_drain(RevisionId revision, Duration deadline,
+                                            std::optional<Duration> spread) {
+  auto const open = session(revision);
+  if (!open) co_return;
+  Status const told = co_await open->drain(deadline, spread);
+  if (!told) log::warn("{}: revision {}: {}", name_, revision, told.error().describe());
+}
+
 void Service::Impl::perform(action::ReclaimMemory action) {
   spawn_for_swap("reclaim memory", reclaim_memory(current_->report.id, action.from));
 }
@@ -264,9 +301,16 @@ async::Task<void> Service::Impl::reclaim_memory(SwapId swap, RevisionId from) {
   post(event::Reclaimed{.memory = current_->reclaimed.has_value()});
 }
 
+void Service::Impl::keep_memory() {
+  std::optional<State> const& newest = current_->reclaimed ? current_->reclaimed : current_->memory;
+  if (newest) orphaned_memory_ = newest;
+}
+
 void Service::Impl::perform(action::Resume action) {
   std::optional<State> memory;
   if (action.with_reclaimed_memory && current_) memory = current_->reclaimed;
+  // Should it die before it works again, what it had handed over is not lost with it.
+  if (current_) keep_memory();
   log::info("{}: revision {} resumes with {}", name_, action.revision,
             memory ? "the memory of the revision that failed"
                    : "its own memory, as it was at the handoff");
@@ -280,7 +324,13 @@ async::Task<void> Service::Impl::resume(RevisionId revision, std::optional<State
     Mechanism const mechanism = mechanism_of(specs_.at(revision));
     Status const resumed =
         co_await open->resume(std::move(memory), mechanism, policy_.handoff_limit);
-    if (!resumed) log::error("{}: revision {}: {}", name_, revision, resumed.error().describe());
+    if (resumed) orphaned_memory_.reset();
+    if (!resumed && resumed.error().code() == ErrorCode::HandoffFailed) {
+      log::warn("{}: revision {} goes on with its own memory, as it was at the handoff: {}", name_,
+                revision, resumed.error().message());
+    } else if (!resumed) {
+      log::error("{}: revision {}: {}", name_, revision, resumed.error().describe());
+    }
   }
   done->set();
 }

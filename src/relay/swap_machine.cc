@@ -183,18 +183,18 @@ struct Table : swap::Moves {
             [&](event::ExportFailed const& e) {
               if (s.stage == Stage::Exporting) export_failed(s, e.why);
             },
-            [&](event::Delivered e) {
-              if (s.stage == Stage::Delivering) delivered(s, e.also_ready);
+            [&](event::Delivered) {
+              if (s.stage == Stage::Delivering) delivered(s);
             },
             [&](event::DeliveryFailed const& e) {
-              if (s.stage == Stage::Delivering) roll_back(s, e.why);
+              if (s.stage == Stage::Delivering) delivery_failed(s, e.why);
             },
             [&](event::NextReady) {
               s.next_ready = true;
               state = s;
             },
             [&](event::NextSick const& e) { roll_back(s, e.why); },
-            [&](event::RollbackRequested const& e) { roll_back(s, e.why); },
+            [&](event::RollbackRequested const& e) { roll_back_handoff(s, e.why); },
             [&](event::NextExited const& e) { next_died(s, e.why); },
             [&](event::OldExited) {
               if (!s.old_alive) return;
@@ -251,13 +251,13 @@ struct Table : swap::Moves {
                    [&](event::NextExited const& e) { next_died(s, e.why); },
                    // It asked after it was taken for ready: it must not wait for ever.
                    [&](event::NextAskedMemory) { perform(action::DeliverMemory{s.next}); },
-                   [&](event::OldExited) {
+                   [&](event::OldExited const& e) {
                      if (!s.old_alive) return;
                      s.old_alive = false;
-                     drain(s, "the old revision ended by itself during the soak");
+                     promote(s, e.why);
                    },
                    [&](event::Tick) {
-                     if (now >= s.due) drain(s, {});
+                     if (now >= s.due) succeed(s, {});
                    },
                    [](OneOf<event::ReloadRequested, event::PreflightPassed, event::PreflightFailed,
                             event::NextReady, event::QueueEmpty, event::Exported,
@@ -267,86 +267,25 @@ struct Table : swap::Moves {
                event);
   }
 
-  void in(Draining s, SwapEvent const& event) {
-    using Stage = Draining::Stage;
-    auto const kill = [&] {
-      perform(action::Kill{s.old});
-      s.stage = Stage::Killing;
-      s.due = now + policy.stop_limit;
-      state = s;
-    };
-    auto const stop = [&] {
-      perform(action::Stop{s.old});
-      s.stage = Stage::Ending;
-      s.due = now + policy.drain_limit;
-      state = s;
-    };
-    auto const done = [&] {
-      perform(action::RetireLane{s.old});
-      state = Idle{s.next};
-    };
+  void in(Reclaiming s, SwapEvent const& event) {
     std::visit(
         Cases{
-            [&](event::QueueEmpty) {
-              if (s.stage == Stage::EmptyingQueue) stop();
-            },
-            [&](event::OldExited) { done(); },
-            [&](event::NextAskedMemory) { perform(action::DeliverMemory{s.next}); },
-            // The verdict is out, there is no way back; whoever asks wants the drain to hurry.
-            [&](event::RollbackRequested const&) {
-              if (s.stage != Stage::Killing) kill();
-            },
-            [&](event::Tick) {
-              if (now < s.due) return;
-              if (s.stage == Stage::EmptyingQueue) return stop();
-              s.stage == Stage::Ending ? kill() : done();
-            },
-            // A crash of the new one is the restart policy's from here on.
-            [](OneOf<event::NextExited, event::NextSick, event::ReloadRequested,
-                     event::PreflightPassed, event::PreflightFailed, event::NextReady,
-                     event::Exported, event::ExportFailed, event::Delivered, event::DeliveryFailed,
-                     event::Reclaimed, event::OldReady> auto const&) {},
-        },
-        event);
-  }
-
-  void in(RollingBack s, SwapEvent const& event) {
-    using Stage = RollingBack::Stage;
-    bool const leaves = s.stage == Stage::EmptyingQueue || s.stage == Stage::StoppingNext;
-    std::visit(
-        Cases{
-            [&](event::Reclaimed e) {
-              if (s.stage == Stage::Reclaiming) end_next(s, e.memory);
-            },
-            [&](event::QueueEmpty) {
-              if (s.stage == Stage::EmptyingQueue) stop_next(s);
-            },
-            [&](event::NextExited) { next_gone(s); },
+            [&](event::Reclaimed e) { take_back(s, e.memory); },
+            [&](event::NextExited const&) { next_gone(s, s.reason); },
             [&](event::OldExited) {
-              if (!s.old_alive) return;
-              s.old_alive = false;
               // Only the new one lives, and it has the memory: better sick than gone.
-              if (s.stage == Stage::Reclaiming) return serve_on_with_next(s);
-              // Nobody serves until the new one is gone: no time for what it still answers.
-              if (leaves) kill_next(s);
-              state = s;
+              if (s.old_alive) serve_on_with_next(s);
             },
             // It may yet be the one that serves on.
-            [&](event::NextAskedMemory) {
-              if (s.stage == Stage::Reclaiming) perform(action::DeliverMemory{s.next});
-            },
-            // The way back is being taken already; whoever asks again wants it to hurry.
-            [&](event::RollbackRequested const&) {
-              if (!leaves) return;
-              kill_next(s);
-              state = s;
-            },
+            [&](event::NextAskedMemory) { perform(action::DeliverMemory{s.next}); },
             [&](event::Tick) {
-              if (now >= s.due) rollback_late(s);
+              if (now >= s.due) take_back(s, false);
             },
-            [](OneOf<event::NextSick, event::ReloadRequested, event::PreflightPassed,
-                     event::PreflightFailed, event::NextReady, event::Exported, event::ExportFailed,
-                     event::Delivered, event::DeliveryFailed, event::OldReady> auto const&) {},
+            // The way back is being taken already.
+            [](OneOf<event::RollbackRequested, event::NextSick, event::ReloadRequested,
+                     event::PreflightPassed, event::PreflightFailed, event::NextReady,
+                     event::QueueEmpty, event::Exported, event::ExportFailed, event::Delivered,
+                     event::DeliveryFailed, event::OldReady> auto const&) {},
         },
         event);
   }

@@ -4,13 +4,16 @@
 // happened.
 //
 // The path of a swap that goes well:
-//   Preflight -> Launching -> (WarmingUp) -> (HandingOff -> AwaitingReady) -> Soaking -> Draining
-//   -> Idle
+//   Preflight -> Launching -> (WarmingUp) -> (HandingOff -> AwaitingReady) -> Soaking -> Idle
 // and of one for which only one process may run at a time (exclusive listeners):
 //   Preflight -> StoppingOld -> Launching -> (WarmingUp) -> Soaking -> Idle
-// Whatever fails before Draining leads through RollingBack (or Relaunching, when the old process is
-// gone on purpose) back to Idle, with the old revision serving. Every state but Idle has a
-// deadline.
+// Whatever fails leads back to Idle, with the old revision serving: at once, through Reclaiming
+// when the new one has the memory, or through Relaunching when the old process is gone on purpose.
+// Every state but Idle has a deadline.
+//
+// A swap ends with its verdict. The revision that does not serve from then on is sent away with
+// Retire: how it drains and ends is decided by a machine of its own (retirement_machine.h), and the
+// next swap need not wait for that.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -21,6 +24,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "relay/retirement_machine.h"
 
 namespace aether::relay {
 
@@ -36,8 +40,8 @@ struct SwapPolicy {
   Duration empty_queue_limit = std::chrono::seconds(1);  ///< For the old one to accept what waits.
   Duration handoff_limit = std::chrono::seconds(5);      ///< For export and delivery together.
   Duration soak = std::chrono::seconds(30);
-  Duration drain_limit = std::chrono::seconds(30);
-  Duration stop_limit = std::chrono::seconds(10);  ///< For a process to be gone once it is killed.
+  Duration drain_limit = std::chrono::seconds(30);  ///< Exclusive: for the old one to stop.
+  Duration stop_limit = std::chrono::seconds(10);   ///< For a process to be gone once it is killed.
 };
 
 /// How far the old revision's memory has gone, which decides how a rollback brings it back.
@@ -82,7 +86,8 @@ struct HandingOff : Sides {
   Instant due;
   Stage stage = Stage::EmptyingQueue;
   bool next_ready = false;
-  bool forgets = false;  ///< The export failed, and on_handoff_failure says to go on without.
+  bool forgets = false;       ///< The export failed, and on_handoff_failure says to go on without.
+  std::string rollback = {};  ///< Why one was asked for, once the new one could have the memory.
 };
 /// The new one has its memory and the connections; its own word that it serves is awaited.
 struct AwaitingReady : Sides {
@@ -91,17 +96,9 @@ struct AwaitingReady : Sides {
 struct Soaking : Sides {
   Instant due;
 };
-struct Draining : Sides {
-  enum class Stage : std::uint8_t { EmptyingQueue, Ending, Killing };
+/// The new one is to be taken back, and changes the memory: it is asked to give that back.
+struct Reclaiming : Sides {
   Instant due;
-  Stage stage = Stage::EmptyingQueue;
-};
-struct RollingBack : Sides {
-  /// EmptyingQueue and StoppingNext only for a new one that has served: what it accepted it may
-  /// still answer, while the old one serves again.
-  enum class Stage : std::uint8_t { Reclaiming, EmptyingQueue, StoppingNext, EndingNext };
-  Instant due;
-  Stage stage = Stage::EndingNext;
   std::string reason;
   bool next_served = false;
 };
@@ -114,7 +111,7 @@ struct Relaunching : Sides {
 };
 
 using SwapState = std::variant<Idle, Preflight, StoppingOld, Launching, WarmingUp, HandingOff,
-                               AwaitingReady, Soaking, Draining, RollingBack, Relaunching>;
+                               AwaitingReady, Soaking, Reclaiming, Relaunching>;
 
 // ---- Events -----------------------------------------------------------------------------------
 
@@ -138,10 +135,7 @@ struct Exported {};
 struct ExportFailed {
   std::string why;
 };
-struct Delivered {
-  /// Having its memory is this service's readiness (`ready: auto`).
-  bool also_ready = false;
-};
+struct Delivered {};
 struct DeliveryFailed {
   std::string why;
 };
@@ -212,16 +206,22 @@ struct Resume {
 };
 struct StartJudge {};
 struct StopJudge {};
-/// Ask the process to stop (its stop signal).
+/// Exclusive: ask the process to stop (its stop signal). Report when nothing of it lives.
 struct Stop {
   RevisionId revision;
 };
-/// End the whole tree at once: nothing of it runs its own code once this is performed.
+/// Exclusive: end the whole tree at once.
 struct Kill {
   RevisionId revision;
 };
-/// No process of the revision lives, or none that could be ended: its lane goes, what waited
-/// there is brought to the steered one.
+/// It serves no more and is no longer this swap's concern: it retires. Sent away at once, nothing
+/// of it runs its own code any more when this has been performed.
+struct Retire {
+  RevisionId revision;
+  Farewell farewell = Farewell::Drain;
+};
+/// No process of the revision lives: its lane goes, what waited there is brought to the steered
+/// one.
 struct RetireLane {
   RevisionId revision;
 };
@@ -239,17 +239,18 @@ struct GiveUp {
 };
 }  // namespace action
 
-using SwapAction = std::variant<action::RunPreflight, action::Launch, action::SteerTo,
-                                action::WatchQueue, action::ExportMemory, action::DeliverMemory,
-                                action::Release, action::ReclaimMemory, action::Resume,
-                                action::StartJudge, action::StopJudge, action::Stop, action::Kill,
-                                action::RetireLane, action::Succeed, action::Fail, action::GiveUp>;
+using SwapAction =
+    std::variant<action::RunPreflight, action::Launch, action::SteerTo, action::WatchQueue,
+                 action::ExportMemory, action::DeliverMemory, action::Release,
+                 action::ReclaimMemory, action::Resume, action::StartJudge, action::StopJudge,
+                 action::Stop, action::Kill, action::Retire, action::RetireLane, action::Succeed,
+                 action::Fail, action::GiveUp>;
 using SwapActions = std::vector<SwapAction>;
 
 /// The shell hands over only news of this swap: what it learns of processes that are neither `old`
 /// nor `next`, or late answers to an earlier swap's actions, it keeps to itself. A process that
-/// could not be launched is reported as NextExited (or OldExited, when Relaunching). In Idle, and
-/// for the new one when Draining, an exit is the restart policy's.
+/// could not be launched is reported as NextExited (or OldExited, when Relaunching). In Idle an
+/// exit is the restart policy's.
 ///
 /// Moves `state` on by one event and returns what is to be done, in order. Every pair of state and
 /// event is written down in the .cc file; a pair that is not does not compile.
@@ -263,8 +264,7 @@ using SwapActions = std::vector<SwapAction>;
 [[nodiscard]] bool is_idle(SwapState const& state);
 /// Our name of the phase: "idle", "preflight", "launching", ...
 [[nodiscard]] std::string_view phase_name(SwapState const& state);
-/// The seed's public name: PENDING, PRE_CHECKING, STARTING, HANDSHAKING, SOAKING, RUNNING,
-/// DRAINING.
+/// The seed's public name: PRE_CHECKING, STARTING, HANDSHAKING, SOAKING, RUNNING, DRAINING.
 [[nodiscard]] std::string_view public_phase_name(SwapState const& state);
 [[nodiscard]] std::string_view event_name(SwapEvent const& event);
 /// "launch", "steer-to", ...

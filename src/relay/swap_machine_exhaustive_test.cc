@@ -34,8 +34,7 @@ std::vector<SwapEvent> all_events() {
           event::QueueEmpty{},
           event::Exported{},
           event::ExportFailed{"export"},
-          event::Delivered{false},
-          event::Delivered{true},
+          event::Delivered{},
           event::DeliveryFailed{"delivery"},
           event::Reclaimed{false},
           event::Reclaimed{true},
@@ -89,6 +88,8 @@ std::string key(SwapState const& state, Instant now) {
                        text += fmt::format(" ready {}", s.next_ready);
                      if constexpr (requires { s.forgets; })
                        text += fmt::format(" forgets {}", s.forgets);
+                     if constexpr (requires { s.next_served; })
+                       text += fmt::format(" served {}", s.next_served);
                    }},
              state);
   return text;
@@ -102,6 +103,7 @@ struct Process {
   bool may_own = false;     ///< It may be changing the service's memory.
   bool waiting = false;     ///< It asked for memory and has no answer.
   bool being_told = false;  ///< Memory, or that there is none, is on its way to it.
+  bool retired = false;     ///< It is sent away: how it ends is no concern of the swap's.
   auto operator<=>(Process const&) const = default;
 };
 
@@ -111,18 +113,16 @@ struct World {
   RevisionId steered = kOld;
   int verdicts = 0;
   bool gave_up = false;
-  bool restarts = false;  ///< The new one died after the verdict: the restart policy has it.
   auto operator<=>(World const&) const = default;
 
   Process& of(RevisionId revision) { return revision == kOld ? old : next; }
 
   /// False: the event cannot happen in this world.
-  bool happens(SwapEvent const& event, bool draining) {
+  bool happens(SwapEvent const& event) {
     return std::visit(
         Cases{[&](event::NextExited const&) {
                 if (!next.alive) return false;
                 next = Process{};
-                restarts = restarts || draining;
                 return true;
               },
               [&](event::OldExited const&) {
@@ -217,6 +217,13 @@ struct Performer {
     needs_life(a.revision, "kills the dead");
     world.of(a.revision).killed = true;
   }
+  void perform(action::Retire a) {
+    needs_life(a.revision, "retires the dead");
+    require(world.steered != a.revision, "retires the revision that is steered to");
+    Process& process = world.of(a.revision);
+    if (a.farewell == Farewell::AtOnce) process.killed = true;
+    process.retired = true;
+  }
   void perform(action::RetireLane a) {
     Process const& process = world.of(a.revision);
     require(!process.alive || process.killed, "retires the lane of the living");
@@ -275,7 +282,7 @@ class Explorer {
     Node node = nodes_[from];
     node.parent = from;
     node.event = std::string(event_name(event));
-    if (!node.world.happens(event, std::holds_alternative<Draining>(node.state))) return;
+    if (!node.world.happens(event)) return;
     if (std::holds_alternative<event::Tick>(event)) node.now = *due(node.state);
     Problems found;
     turn(node, event, found);
@@ -308,10 +315,11 @@ class Explorer {
     require(steered(node.state) == node.world.steered, "is not steered where its state says");
     require(is_idle(node.state) != due(node.state).has_value(), "has no deadline");
     require(node.world.verdicts <= 1, "tells two verdicts");
+    bool const retired = node.world.old.retired || node.world.next.retired;
     if (!is_idle(node.state)) {
       require(!node.world.gave_up, "gave up and goes on");
-      bool const decided = std::holds_alternative<Draining>(node.state);
-      require(node.world.verdicts == (decided ? 1 : 0), "its verdict is not told in time");
+      require(!retired, "sends a revision away and goes on");
+      require(node.world.verdicts == 0, "tells its verdict and goes on");
       return;
     }
     require(node.world.verdicts == 1, "ends without a verdict");
@@ -321,7 +329,10 @@ class Explorer {
     RevisionId const serving = std::get<Idle>(node.state).serving;
     Process const& process = serving == kOld ? node.world.old : node.world.next;
     bool const serves = process.alive && !process.killed;
-    require(serves != gives_up || (!serves && node.world.restarts), "nobody serves in the end");
+    Process const& other = serving == kOld ? node.world.next : node.world.old;
+    require(serves != gives_up, "nobody serves in the end");
+    require(!process.retired, "sends away the revision that serves");
+    require(!other.alive || other.retired || other.killed, "leaves a revision behind");
     require(!serves || !process.quiesced, "the serving revision still stands still");
     require(!serves || !process.waiting, "the serving revision waits for memory for ever");
   }

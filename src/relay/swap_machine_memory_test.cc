@@ -41,7 +41,8 @@ TEST_F(SwapMachine, MovesTheMemoryAfterTheOldQueueIsEmpty) {
   EXPECT_EQ(tell(event::NextAskedMemory{}), (Words{"steer-to 2", "watch-queue 1"}));
   EXPECT_EQ(tell(event::QueueEmpty{}), Words{"export-memory 1"});
   EXPECT_EQ(tell(event::Exported{}), Words{"deliver-memory 2"});
-  EXPECT_EQ(tell(event::Delivered{.also_ready = true}), (Words{"release 1", "start-judge"}));
+  EXPECT_EQ(tell(event::Delivered{}), Words{"release 1"});
+  EXPECT_EQ(tell(event::NextReady{}), Words{"start-judge"});
 }
 
 TEST_F(SwapMachine, ExportsEvenIfTheOldQueueDoesNotEmpty) {
@@ -66,8 +67,7 @@ TEST_F(SwapMachine, BringsTheMemoryBackWhenTheNewRevisionNeverSaysThatItServes) 
 TEST_F(SwapMachine, KeepsTheOldRevisionWhenItsExportFails) {
   exporting();
   EXPECT_EQ(tell(event::ExportFailed{"the hook raised KeyError"}),
-            (Words{"stop-judge", "steer-to 1", "kill 2", "resume 1 own"}));
-  EXPECT_EQ(tell(event::NextExited{}), (Words{"retire-lane 2", "fail"}));
+            (Words{"stop-judge", "steer-to 1", "retire-at-once 2", "resume 1 own", "fail"}));
   EXPECT_EQ(why(), "the hook raised KeyError");
 }
 
@@ -75,7 +75,8 @@ TEST_F(SwapMachine, GoesOnWithoutMemoryIfThePolicyPrefersToForget) {
   policy_.on_handoff_failure = SwapPolicy::OnHandoffFailure::Continue;
   exporting();
   EXPECT_EQ(tell(event::ExportFailed{"the hook raised KeyError"}), Words{"deliver-memory 2"});
-  EXPECT_EQ(tell(event::Delivered{.also_ready = true}), (Words{"release 1", "start-judge"}));
+  EXPECT_EQ(tell(event::Delivered{}), Words{"release 1"});
+  EXPECT_EQ(tell(event::NextReady{}), Words{"start-judge"});
 }
 
 TEST_F(SwapMachine, GivesTheNewRevisionItsFullTimeAfterAnExportThatHung) {
@@ -90,14 +91,16 @@ TEST_F(SwapMachine, DoesNotOverwriteTheOldMemoryWithThatOfARevisionThatForgot) {
   policy_.on_handoff_failure = SwapPolicy::OnHandoffFailure::Continue;
   exporting();
   tell(event::ExportFailed{"the hook raised"});
-  tell(event::Delivered{.also_ready = true});
+  tell(event::Delivered{});
+  tell(event::NextReady{});
   EXPECT_EQ(tell(event::NextSick{"health probe failed"}),
-            (Words{"stop-judge", "steer-to 1", "kill 2", "resume 1 own"}));
+            (Words{"stop-judge", "steer-to 1", "retire-at-once 2", "resume 1 own", "fail"}));
 }
 
 TEST_F(SwapMachine, KillsTheNewRevisionBeforeTheOldOneResumesWhenADeliveryIsLate) {
   delivering();
-  EXPECT_EQ(too_late(), (Words{"stop-judge", "steer-to 1", "kill 2", "resume 1 own"}));
+  EXPECT_EQ(too_late(),
+            (Words{"stop-judge", "steer-to 1", "retire-at-once 2", "resume 1 own", "fail"}));
 }
 
 TEST_F(SwapMachine, CountsExportAndDeliveryAgainstOneLimit) {
@@ -109,15 +112,13 @@ TEST_F(SwapMachine, CountsExportAndDeliveryAgainstOneLimit) {
 
 TEST_F(SwapMachine, RefusesARevisionThatForgetsWhatTheOldOneHolds) {
   launched();
-  EXPECT_EQ(tell(event::NextReady{.forgets_memory = true}), (Words{"stop-judge", "kill 2"}));
-  tell(event::NextExited{});
+  EXPECT_EQ(tell(event::NextReady{.forgets_memory = true}),
+            (Words{"stop-judge", "retire-at-once 2", "fail"}));
   EXPECT_NE(why().find("call load_context() first"), std::string::npos) << why();
 }
 
 TEST_F(SwapMachine, AnswersARevisionThatAsksForMemoryAfterItWasTakenForReady) {
   soaking();
-  EXPECT_EQ(tell(event::NextAskedMemory{}), Words{"deliver-memory 2"});
-  too_late();
   EXPECT_EQ(tell(event::NextAskedMemory{}), Words{"deliver-memory 2"});
 }
 
@@ -132,15 +133,14 @@ TEST_F(SwapMachine, ResumesTheOldRevisionWithTheMemoryOfASickNewOne) {
   EXPECT_EQ(tell(event::NextSick{"health probe failed"}),
             (Words{"stop-judge", "steer-to 1", "reclaim-memory 2"}));
   EXPECT_EQ(tell(event::Reclaimed{.memory = true}),
-            (Words{"resume 1 reclaimed", "release 2", "watch-queue 2"}));
-  EXPECT_EQ(tell(event::QueueEmpty{}), (Words{"stop 2"}));
-  EXPECT_EQ(tell(event::NextExited{}), (Words{"retire-lane 2", "fail"}));
+            (Words{"resume 1 reclaimed", "release 2", "retire 2", "fail"}));
+  EXPECT_EQ(serving(), RevisionId{1});
 }
 
 TEST_F(SwapMachine, ResumesTheOldRevisionWithItsOwnCopyWhenTheNewOneCannotExport) {
   soaking_with_memory();
   tell(event::RollbackRequested{"the user said so"});
-  EXPECT_EQ(too_late(), (Words{"kill 2", "resume 1 own"}));
+  EXPECT_EQ(too_late(), (Words{"retire-at-once 2", "resume 1 own", "fail"}));
 }
 
 TEST_F(SwapMachine, LetsTheNewRevisionServeOnWhenTheOldOneDiesWhileItIsBroughtBack) {
@@ -154,7 +154,8 @@ TEST_F(SwapMachine, LetsTheNewRevisionServeOnWhenTheOldOneDiesWhileItIsBroughtBa
 TEST_F(SwapMachine, DeliversWhatWasExportedEvenIfTheOldRevisionDied) {
   delivering();
   EXPECT_EQ(tell(event::OldExited{}), Words{"retire-lane 1"});
-  EXPECT_EQ(tell(event::Delivered{.also_ready = true}), Words{"start-judge"});
+  EXPECT_EQ(tell(event::Delivered{}), Words{});
+  EXPECT_EQ(tell(event::NextReady{}), Words{"start-judge"});
 }
 
 TEST_F(SwapMachine, DoesNotLetTheNewRevisionWaitForMemoryThatDiedWithTheOldOne) {
@@ -167,8 +168,8 @@ TEST_F(SwapMachine, SavesTheMemoryBeforeItEndsTheLastRevisionThatHasIt) {
   tell(event::Delivered{});
   tell(event::OldExited{});
   EXPECT_EQ(too_late(), (Words{"stop-judge", "reclaim-memory 2"}));
-  EXPECT_EQ(tell(event::Reclaimed{.memory = true}), Words{"kill 2"});
-  EXPECT_EQ(tell(event::NextExited{}), (Words{"steer-to 1", "retire-lane 2", "fail", "give-up"}));
+  EXPECT_EQ(tell(event::Reclaimed{.memory = true}),
+            (Words{"steer-to 1", "retire-at-once 2", "fail", "give-up"}));
 }
 
 }  // namespace

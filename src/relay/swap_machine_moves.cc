@@ -75,11 +75,12 @@ void Moves::deliver(HandingOff s) {
   state = s;
 }
 
-void Moves::delivered(HandingOff s, bool also_ready) {
-  if (s.old_alive) perform(action::Release{s.old});
+void Moves::delivered(HandingOff s) {
   // What the old one could not export it still has: a rollback must not overwrite that.
   if (!s.forgets) s.memory = Memory::Moved;
-  if (s.next_ready || also_ready) {
+  if (!s.rollback.empty()) return roll_back_served(s, s.rollback);
+  if (s.old_alive) perform(action::Release{s.old});
+  if (s.next_ready) {
     soak(s);
   } else {
     state = AwaitingReady{s, now + policy.launch_limit};
@@ -97,29 +98,46 @@ void Moves::handoff_late(HandingOff s) {
       export_failed(s, late("the old revision did not hand over its memory", policy.handoff_limit));
       break;
     case HandingOff::Stage::Delivering:
-      roll_back(s, late("the new revision did not take its memory", policy.handoff_limit));
+      delivery_failed(s, late("the new revision did not take its memory", policy.handoff_limit));
       break;
   }
 }
 
+void Moves::delivery_failed(HandingOff const& s, std::string why) {
+  roll_back(s, s.rollback.empty() ? std::move(why) : s.rollback);
+}
+
+void Moves::roll_back_handoff(HandingOff s, std::string why) {
+  // The new one may work with the memory already, and have told clients so, before its word of that
+  // is here: once it is, the memory comes back with what was added. Whoever asks again is in haste.
+  bool const may_have_it = s.stage == HandingOff::Stage::Delivering && !s.forgets;
+  if (!may_have_it || !s.rollback.empty()) return roll_back(s, std::move(why));
+  s.rollback = why.empty() ? "a rollback was requested" : std::move(why);
+  state = std::move(s);
+}
+
 void Moves::soak(Sides const& sides) {
   if (policy.soak <= Duration::zero()) {
-    drain(sides, "no soak time is configured");
+    succeed(sides, "no soak time is configured");
     return;
   }
   perform(action::StartJudge{});
   state = Soaking{sides, now + policy.soak};
 }
 
-void Moves::drain(Sides const& sides, std::string note) {
+void Moves::promote(Sides const& sides, std::string_view how_old_ended) {
+  succeed(sides, fmt::format("the new revision serves before its soak was over, because {}",
+                             how_old_ended));
+}
+
+void Moves::succeed(Sides const& sides, std::string note) {
   perform(action::StopJudge{}, action::Succeed{std::move(note)});
-  if (!sides.old_alive) {
+  if (sides.old_alive) {
+    perform(action::Retire{sides.old, Farewell::Drain});
+  } else {
     perform(action::RetireLane{sides.old});
-    state = Idle{sides.next};
-    return;
   }
-  perform(action::WatchQueue{sides.old});
-  state = Draining{sides, now + policy.empty_queue_limit, Draining::Stage::EmptyingQueue};
+  state = Idle{sides.next};
 }
 
 void Moves::fail_idle(Sides const& sides, std::string why) {
@@ -129,14 +147,14 @@ void Moves::fail_idle(Sides const& sides, std::string why) {
 }
 
 void Moves::roll_back(Sides const& sides, std::string why) {
-  begin_rollback(RollingBack{sides, {}, {}, std::move(why), false});
+  begin_rollback(Reclaiming{sides, {}, std::move(why), false});
 }
 
 void Moves::roll_back_served(Sides const& sides, std::string why) {
-  begin_rollback(RollingBack{sides, {}, {}, std::move(why), true});
+  begin_rollback(Reclaiming{sides, {}, std::move(why), true});
 }
 
-void Moves::begin_rollback(RollingBack s) {
+void Moves::begin_rollback(Reclaiming s) {
   perform(action::StopJudge{});
   if (exclusive()) {
     perform(action::Kill{s.next});
@@ -146,65 +164,29 @@ void Moves::begin_rollback(RollingBack s) {
   }
   // Without an old process the new one keeps the connections until it is gone.
   if (s.old_alive && s.steered != s.old) steer(s, s.old);
-  if (s.memory == Memory::Moved) {
-    perform(action::ReclaimMemory{s.next});
-    s.stage = RollingBack::Stage::Reclaiming;
-    s.due = now + policy.handoff_limit;
-    state = std::move(s);
-    return;
-  }
-  end_next(std::move(s), false);
+  if (s.memory != Memory::Moved) return take_back(std::move(s), false);
+  perform(action::ReclaimMemory{s.next});
+  s.due = now + policy.handoff_limit;
+  state = std::move(s);
 }
 
-void Moves::end_next(RollingBack s, bool with_reclaimed_memory) {
+void Moves::take_back(Reclaiming s, bool with_reclaimed_memory) {
   bool const gave_memory_back = s.memory == Memory::Moved && with_reclaimed_memory;
   bool const has_no_memory = s.memory == Memory::Untouched;
-  if (s.old_alive && s.next_served && (gave_memory_back || has_no_memory)) {
+  bool const may_finish = s.old_alive && s.next_served && (gave_memory_back || has_no_memory);
+  if (may_finish) {
     resume_old(s, with_reclaimed_memory);
     // What it still holds it passes on to the old one, which has the memory again.
     if (gave_memory_back) perform(action::Release{s.next});
-    perform(action::WatchQueue{s.next});
-    s.stage = RollingBack::Stage::EmptyingQueue;
-    s.due = now + policy.empty_queue_limit;
-    state = std::move(s);
-    return;
+    perform(action::Retire{s.next, Farewell::Drain});
+  } else {
+    // In this order, so that two processes never change the same memory: the new one may have
+    // begun to, without our having heard of it.
+    if (s.steered != s.old) steer(s, s.old);
+    perform(action::Retire{s.next, Farewell::AtOnce});
+    resume_old(s, with_reclaimed_memory);
   }
-  // In this order, so that two processes never change the same memory: the new one may have
-  // begun to, without our having heard of it.
-  kill_next(s);
-  resume_old(s, with_reclaimed_memory);
-  state = std::move(s);
-}
-
-void Moves::stop_next(RollingBack s) {
-  perform(action::Stop{s.next});
-  s.stage = RollingBack::Stage::StoppingNext;
-  s.due = now + policy.stop_limit;
-  state = std::move(s);
-}
-
-void Moves::kill_next(RollingBack& s) {
-  perform(action::Kill{s.next});
-  s.stage = RollingBack::Stage::EndingNext;
-  s.due = now + policy.stop_limit;
-}
-
-void Moves::rollback_late(RollingBack s) {
-  switch (s.stage) {
-    case RollingBack::Stage::Reclaiming:
-      end_next(std::move(s), false);
-      break;
-    case RollingBack::Stage::EmptyingQueue:
-      stop_next(std::move(s));
-      break;
-    case RollingBack::Stage::StoppingNext:
-      kill_next(s);
-      state = std::move(s);
-      break;
-    case RollingBack::Stage::EndingNext:
-      next_gone(std::move(s));
-      break;
-  }
+  fail_idle(s, std::move(s.reason));
 }
 
 void Moves::resume_old(Sides& sides, bool with_reclaimed_memory) {
@@ -219,17 +201,17 @@ void Moves::next_died(Sides sides, std::string why) {
     relaunch(Relaunching{sides, {}, {}, std::move(why)});
     return;
   }
-  next_gone(RollingBack{sides, {}, {}, std::move(why), false});
+  next_gone(sides, std::move(why));
 }
 
-void Moves::next_gone(RollingBack s) {
-  if (s.steered != s.old) steer(s, s.old);
-  resume_old(s, false);
-  perform(action::RetireLane{s.next});
-  fail_idle(s, std::move(s.reason));
+void Moves::next_gone(Sides sides, std::string why) {
+  if (sides.steered != sides.old) steer(sides, sides.old);
+  resume_old(sides, false);
+  perform(action::RetireLane{sides.next});
+  fail_idle(sides, std::move(why));
 }
 
-void Moves::serve_on_with_next(RollingBack s) {
+void Moves::serve_on_with_next(Reclaiming s) {
   steer(s, s.next);
   perform(action::Resume{s.next}, action::RetireLane{s.old},
           action::Fail{fmt::format("{}; the old revision died while it was being brought back, so "

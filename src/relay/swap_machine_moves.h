@@ -43,10 +43,12 @@ struct Moves {
   void export_memory(HandingOff s);
   void export_failed(HandingOff s, std::string why);
   void deliver(HandingOff s);
-  void delivered(HandingOff s, bool also_ready);
+  void delivered(HandingOff s);
   void handoff_late(HandingOff s);
   void soak(Sides const& sides);
-  void drain(Sides const& sides, std::string note);
+  /// The old process ended by itself in the soak: there is nothing to go back to that would serve.
+  void promote(Sides const& sides, std::string_view how_old_ended);
+  void succeed(Sides const& sides, std::string note);
 
   // ---- Ways back ----
 
@@ -55,16 +57,16 @@ struct Moves {
   void roll_back(Sides const& sides, std::string why);
   /// As roll_back, of a new revision that has accepted connections already.
   void roll_back_served(Sides const& sides, std::string why);
-  void begin_rollback(RollingBack s);
-  void end_next(RollingBack s, bool with_reclaimed_memory);
-  void stop_next(RollingBack s);
-  void kill_next(RollingBack& s);
-  void rollback_late(RollingBack s);
+  void roll_back_handoff(HandingOff s, std::string why);
+  void delivery_failed(HandingOff const& s, std::string why);
+  void begin_rollback(Reclaiming s);
+  /// The old one serves again, and the new one goes.
+  void take_back(Reclaiming s, bool with_reclaimed_memory);
   void resume_old(Sides& sides, bool with_reclaimed_memory);
   /// The new process died by itself: there is nothing to end, the way back is one step.
   void next_died(Sides sides, std::string why);
-  void next_gone(RollingBack s);
-  void serve_on_with_next(RollingBack s);
+  void next_gone(Sides sides, std::string why);
+  void serve_on_with_next(Reclaiming s);
   void relaunch(Relaunching s);
 };
 

@@ -15,8 +15,8 @@ std::string_view phase_name(SwapState const& state) {
             [](WarmingUp const&) { return "warming-up"; },
             [](HandingOff const&) { return "handoff"; },
             [](AwaitingReady const&) { return "cutover"; },
-            [](Soaking const&) { return "soaking"; }, [](Draining const&) { return "draining"; },
-            [](RollingBack const&) { return "rolling-back"; },
+            [](Soaking const&) { return "soaking"; },
+            [](Reclaiming const&) { return "rolling-back"; },
             [](Relaunching const&) { return "rolling-back"; }},
       state);
 }
@@ -29,8 +29,7 @@ std::string_view public_phase_name(SwapState const& state) {
             [](WarmingUp const&) { return "STARTING"; },
             [](HandingOff const&) { return "HANDSHAKING"; },
             [](AwaitingReady const&) { return "HANDSHAKING"; },
-            [](Soaking const&) { return "SOAKING"; }, [](Draining const&) { return "DRAINING"; },
-            [](RollingBack const&) { return "RUNNING"; },
+            [](Soaking const&) { return "SOAKING"; }, [](Reclaiming const&) { return "RUNNING"; },
             [](Relaunching const&) { return "STARTING"; }},
       state);
 }
@@ -70,6 +69,7 @@ std::string_view action_name(SwapAction const& action) {
             [](action::StartJudge const&) { return "start-judge"; },
             [](action::StopJudge const&) { return "stop-judge"; },
             [](action::Stop const&) { return "stop"; }, [](action::Kill const&) { return "kill"; },
+            [](action::Retire const&) { return "retire"; },
             [](action::RetireLane const&) { return "retire-lane"; },
             [](action::Succeed const&) { return "succeed"; },
             [](action::Fail const&) { return "fail"; },

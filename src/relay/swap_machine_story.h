@@ -24,6 +24,8 @@ class SwapMachine : public testing::Test {
     for (SwapAction const& action : actions_) {
       auto const revision = revision_of(action);
       std::string word(action_name(action));
+      auto const* retire = std::get_if<action::Retire>(&action);
+      if (retire != nullptr && retire->farewell == Farewell::AtOnce) word += "-at-once";
       if (revision) word += fmt::format(" {}", *revision);
       if (auto const* resume = std::get_if<action::Resume>(&action)) {
         word += resume->with_reclaimed_memory ? " reclaimed" : " own";
@@ -61,15 +63,12 @@ class SwapMachine : public testing::Test {
   }
   void soaking_with_memory() {
     delivering();
-    tell(event::Delivered{.also_ready = true});
+    tell(event::Delivered{});
+    tell(event::NextReady{});
   }
   void soaking() {
     launched();
     tell(event::NextReady{});
-  }
-  void draining() {
-    soaking();
-    too_late();
   }
 
   SwapPolicy policy_;

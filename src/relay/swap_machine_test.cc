@@ -40,45 +40,17 @@ TEST_F(SwapMachine, SteersToTheNewRevisionOnceItIsReadyAndLetsTheJudgeWatch) {
   EXPECT_EQ(phase(), "soaking");
 }
 
-TEST_F(SwapMachine, EmptiesTheOldQueueBeforeItStopsTheOldRevision) {
+TEST_F(SwapMachine, SendsTheOldRevisionAwayWithTheVerdictAndIsFreeForTheNextSwap) {
   soaking();
-  EXPECT_EQ(too_late(), (Words{"stop-judge", "succeed", "watch-queue 1"}));
-  EXPECT_EQ(tell(event::QueueEmpty{}), Words{"stop 1"});
-  EXPECT_EQ(tell(event::OldExited{}), Words{"retire-lane 1"});
+  EXPECT_EQ(too_late(), (Words{"stop-judge", "succeed", "retire 1"}));
   EXPECT_EQ(serving(), RevisionId{2});
-}
-
-TEST_F(SwapMachine, StopsTheOldRevisionEvenIfItsQueueNeverEmpties) {
-  draining();
-  EXPECT_EQ(too_late(), Words{"stop 1"});
-}
-
-TEST_F(SwapMachine, KillsAnOldRevisionThatDoesNotDrainInTime) {
-  draining();
-  tell(event::QueueEmpty{});
-  EXPECT_EQ(too_late(), Words{"kill 1"});
-  EXPECT_EQ(tell(event::OldExited{}), Words{"retire-lane 1"});
-}
-
-TEST_F(SwapMachine, EndsTheDrainEvenIfTheOldRevisionCannotBeKilled) {
-  draining();
-  too_late();
-  too_late();
-  EXPECT_EQ(too_late(), Words{"retire-lane 1"});
-  EXPECT_EQ(serving(), RevisionId{2});
-}
-
-TEST_F(SwapMachine, HurriesADrainWhenARollbackComesTooLate) {
-  draining();
-  EXPECT_EQ(tell(event::RollbackRequested{"too late"}), Words{"kill 1"});
-  EXPECT_EQ(tell(event::RollbackRequested{"again"}), Words{});
+  EXPECT_EQ(tell(event::ReloadRequested{RevisionId{3}}), Words{"run-preflight"});
 }
 
 TEST_F(SwapMachine, SkipsTheSoakWhenNoneIsConfigured) {
   policy_.soak = Duration::zero();
   launched();
-  EXPECT_EQ(tell(event::NextReady{}),
-            (Words{"steer-to 2", "stop-judge", "succeed", "watch-queue 1"}));
+  EXPECT_EQ(tell(event::NextReady{}), (Words{"steer-to 2", "stop-judge", "succeed", "retire 1"}));
 }
 
 TEST_F(SwapMachine, WarmsUpBeforeTheCutover) {
@@ -98,8 +70,7 @@ TEST_F(SwapMachine, RollsBackWhenTheNewRevisionDiesInLaunch) {
 
 TEST_F(SwapMachine, RollsBackWhenTheNewRevisionIsNotReadyInTime) {
   launched();
-  EXPECT_EQ(too_late(), (Words{"stop-judge", "kill 2"}));
-  EXPECT_EQ(tell(event::NextExited{}), (Words{"retire-lane 2", "fail"}));
+  EXPECT_EQ(too_late(), (Words{"stop-judge", "retire-at-once 2", "fail"}));
   EXPECT_EQ(why(), "the new revision did not become ready within 1m");
 }
 
@@ -114,30 +85,15 @@ TEST_F(SwapMachine, RollsBackWhenTheNewRevisionDiesInSoak) {
 TEST_F(SwapMachine, LetsASickRevisionAnswerWhatItHasAcceptedWhileTheOldOneServesAgain) {
   soaking();
   EXPECT_EQ(tell(event::NextSick{"health probe failed"}),
-            (Words{"stop-judge", "steer-to 1", "watch-queue 2"}));
-  EXPECT_EQ(tell(event::QueueEmpty{}), (Words{"stop 2"}));
-  EXPECT_EQ(too_late(), (Words{"kill 2"}));
-  EXPECT_EQ(tell(event::NextExited{}), (Words{"retire-lane 2", "fail"}));
+            (Words{"stop-judge", "steer-to 1", "retire 2", "fail"}));
+  EXPECT_EQ(serving(), RevisionId{1});
 }
 
-TEST_F(SwapMachine, KillsASickRevisionAtOnceWhenAskedASecondTime) {
-  soaking();
-  tell(event::NextSick{"health probe failed"});
-  EXPECT_EQ(tell(event::RollbackRequested{}), (Words{"kill 2"}));
-  EXPECT_EQ(tell(event::NextExited{}), (Words{"retire-lane 2", "fail"}));
-}
-
-TEST_F(SwapMachine, GivesUpWhenBothDieInARollback) {
-  soaking();
-  tell(event::NextSick{"sick"});
-  EXPECT_EQ(tell(event::OldExited{}), Words{"kill 2"});
-  EXPECT_EQ(tell(event::NextExited{}), (Words{"retire-lane 2", "fail", "give-up"}));
-}
-
-TEST_F(SwapMachine, DoesNotWaitForTheNewRevisionsAnswersWhenTheOldOneDiesInARollback) {
-  soaking();
-  EXPECT_EQ(tell(event::NextSick{"sick"}), (Words{"stop-judge", "steer-to 1", "watch-queue 2"}));
-  EXPECT_EQ(tell(event::OldExited{}), Words{"kill 2"});
+TEST_F(SwapMachine, GivesUpWhenASickRevisionIsAllThereIs) {
+  launched();
+  tell(event::OldExited{});
+  EXPECT_EQ(tell(event::NextSick{"sick"}),
+            (Words{"stop-judge", "steer-to 1", "retire-at-once 2", "fail", "give-up"}));
 }
 
 TEST_F(SwapMachine, PromotesTheNewRevisionWhenTheOldOneDiesDuringLaunch) {
@@ -150,8 +106,12 @@ TEST_F(SwapMachine, PromotesTheNewRevisionWhenTheOldOneDiesDuringLaunch) {
 
 TEST_F(SwapMachine, PromotesTheNewRevisionWhenTheOldOneDiesInSoak) {
   soaking();
-  EXPECT_EQ(tell(event::OldExited{}), (Words{"stop-judge", "succeed", "retire-lane 1"}));
+  EXPECT_EQ(tell(event::OldExited{"the old revision was killed by SIGKILL"}),
+            (Words{"stop-judge", "succeed", "retire-lane 1"}));
   EXPECT_EQ(serving(), RevisionId{2});
+  EXPECT_EQ(std::get<action::Succeed>(actions_.at(1)).note,
+            "the new revision serves before its soak was over, because the old revision was killed "
+            "by SIGKILL");
 }
 
 TEST_F(SwapMachine, StartsFromNothingWhenNothingServes) {
@@ -168,9 +128,10 @@ TEST_F(SwapMachine, IgnoresAReloadWhileASwapRuns) {
 }
 
 TEST_F(SwapMachine, LeavesTheNewRevisionsDeathAfterTheVerdictToTheRestartPolicy) {
-  draining();
+  soaking();
+  too_late();
   EXPECT_EQ(tell(event::NextExited{}), Words{});
-  EXPECT_EQ(phase(), "draining");
+  EXPECT_EQ(serving(), RevisionId{2});
 }
 
 class ExclusiveSwapMachine : public SwapMachine {

@@ -14,8 +14,10 @@ SwapPolicy swap_policy(config::Service const& spec) {
                          std::ranges::any_of(listeners, [](config::Listen const& listen) {
                            return listen.mode == config::ListenMode::Exclusive;
                          });
-  Duration hooks = std::chrono::seconds(1);
+  // Besides the hooks: for a revision that is in the way to be stopped and killed.
+  Duration hooks = std::chrono::seconds(11) + spec.stop_timeout;
   for (config::Hook const& hook : orchestration.pre_flight) hooks += hook.timeout;
+  if (orchestration.state_handoff.check) hooks += state_check_limit(spec);
   return {
       .overlap = exclusive ? SwapPolicy::Overlap::No : SwapPolicy::Overlap::Yes,
       .on_handoff_failure =
@@ -30,6 +32,21 @@ SwapPolicy swap_policy(config::Service const& spec) {
                                                             : orchestration.soak_time,
       .drain_limit = orchestration.drain.timeout,
   };
+}
+
+RetirementPolicy retirement_policy(config::Drain const& drain, config::Service const& retiring) {
+  auto const stop = [&] {
+    switch (drain.stop) {
+      case config::DrainStop::WhenIdle:
+        return RetirementPolicy::Stop::WhenIdle;
+      case config::DrainStop::AtDeadline:
+        return RetirementPolicy::Stop::AtDeadline;
+      case config::DrainStop::AfterQueue:
+        break;
+    }
+    return RetirementPolicy::Stop::AfterQueue;
+  };
+  return {.stop = stop(), .drain_limit = drain.timeout, .stop_limit = retiring.stop_timeout};
 }
 
 }  // namespace aether::relay

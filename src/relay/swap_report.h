@@ -42,8 +42,8 @@ struct SwapReport {
   std::string reason;  ///< Who or what asked: "SIGHUP", "api", text of the caller.
   WallTime began{};
   Verdict verdict = Verdict::Running;
-  std::string why;                ///< Of a rollback: the rule and the figures. Else a note.
-  RevisionId serving;             ///< Who serves since the verdict; 0: nobody.
+  std::string why;     ///< Of a rollback: the rule and the figures. Else a note.
+  RevisionId serving;  ///< Who serves since the verdict; 0: nobody.
   /// From the moment at which the new one was known to be sick or gone until new connections went
   /// to the old one again. Absent if they never left it.
   std::optional<Duration> rollback_took;

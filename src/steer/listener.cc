@@ -41,6 +41,7 @@ struct ListenerGroup::State {
   [[nodiscard]] Lane* steered_lane() { return find(steered); }
   Status add_spare();
   Status drop_lane(Lane* lane);
+  Status drop_spares();
   Status replace_dead_lane(Lane& lane);
   Status replace_dead_lanes();
 };
@@ -56,6 +57,17 @@ Status ListenerGroup::State::drop_lane(Lane* lane) {
   auto const ended = steering->end_lane(*lane, steered_lane());
   lanes.erase(lanes.begin() + (lane - lanes.data()));
   return ended;
+}
+
+/// Each spare was needed for a moment only, and would stay behind after a burst of swaps. One that
+/// cannot go cleanly is given to the next revision.
+Status ListenerGroup::State::drop_spares() {
+  for (std::size_t i = lanes.size(); i-- > 0;) {
+    Lane* const steered_to = steered_lane();
+    if (lanes[i].revision != RevisionId{} || steered_to == nullptr) continue;
+    if (steering->ends_cleanly(lanes[i], *steered_to)) TRY(drop_lane(&lanes[i]));
+  }
+  return {};
 }
 
 /// The program of this lane shut it down. Its queue is gone; what comes later waits in a new one.
@@ -185,6 +197,14 @@ Result<QueueDepth> ListenerGroup::queue(RevisionId revision) const {
   return read_queue(lane->fd.get(), state_->transport());
 }
 
+std::string ListenerGroup::unix_name(RevisionId revision) const {
+  auto const* lane = state_->find(revision);
+  if (lane == nullptr) return {};
+  auto const address = local_address(lane->fd.get());
+  if (!address) return {};
+  return (address->abstract_name ? "@" : "") + address->path;
+}
+
 std::uint64_t ListenerGroup::socket_inode(RevisionId revision) const {
   auto const* lane = state_->find(revision);
   return lane == nullptr ? 0 : lane->inode;
@@ -205,7 +225,8 @@ Status ListenerGroup::retire(RevisionId revision) {
     TRY(state_->add_spare());
     lane = state_->find(revision);
   }
-  return state_->drop_lane(lane);
+  TRY(state_->drop_lane(lane));
+  return state_->drop_spares();
 }
 
 bool ListenerGroup::moves_by_itself(RevisionId revision) const {

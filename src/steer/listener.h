@@ -101,6 +101,9 @@ class ListenerGroup {
   [[nodiscard]] RevisionId steered() const;
   /// What waits in this revision's lane. Empty if it has none.
   [[nodiscard]] Result<QueueDepth> queue(RevisionId revision) const;
+  /// What the revision's unix socket, and each connection that it accepts, is called in
+  /// /proc/net/unix; empty if it has none.
+  [[nodiscard]] std::string unix_name(RevisionId revision) const;
   /// Inode of the revision's socket, as in /proc/PID/fd ("socket:[inode]"); 0 if it has none.
   [[nodiscard]] std::uint64_t socket_inode(RevisionId revision) const;
 

@@ -35,7 +35,18 @@ struct DiagRequest {
   inet_diag_req_v2 body;
 };
 
-Status ask_for_sockets(int netlink, int family, Transport transport, std::uint16_t port) {
+/// Listening TCP sockets; or unconnected UDP ones, whose state TCP calls closed, and connected
+/// ones.
+std::uint32_t bound_states(Transport transport) {
+  if (transport == Transport::Tcp) return 1U << TCP_LISTEN;
+  return 1U << TCP_CLOSE | 1U << TCP_ESTABLISHED;
+}
+/// Whatever a program may still read from or write to.
+constexpr std::uint32_t kOpenStates =
+    1U << TCP_ESTABLISHED | 1U << TCP_CLOSE_WAIT | 1U << TCP_FIN_WAIT1 | 1U << TCP_FIN_WAIT2;
+
+Status ask_for_sockets(int netlink, int family, Transport transport, std::uint16_t port,
+                       std::uint32_t states) {
   DiagRequest request{};
   request.header.nlmsg_len = sizeof(request);
   request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
@@ -43,8 +54,7 @@ Status ask_for_sockets(int netlink, int family, Transport transport, std::uint16
   request.body.sdiag_family = static_cast<__u8>(family);
   bool const tcp = transport == Transport::Tcp;
   request.body.sdiag_protocol = tcp ? IPPROTO_TCP : IPPROTO_UDP;
-  // An unconnected UDP socket is in the state that TCP calls closed.
-  request.body.idiag_states = tcp ? 1U << TCP_LISTEN : 1U << TCP_CLOSE | 1U << TCP_ESTABLISHED;
+  request.body.idiag_states = states;
   request.body.id.idiag_sport = htons(port);
   if (send(netlink, &request, sizeof(request), 0) < 0)
     return fail(system_error("send", "sock_diag request"));
@@ -90,17 +100,26 @@ std::string describe_process(pid_t pid) {
   return fmt::format("{} (pid {})", os::read_comm(pid), pid);
 }
 
-}  // namespace
-
-Result<std::vector<BoundSocket>> sockets_on_port(Transport transport, std::uint16_t port) {
+Result<std::vector<BoundSocket>> sockets_in(Transport transport, std::uint16_t port,
+                                            std::uint32_t states) {
   os::UniqueFd const netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
   if (!netlink) return fail(ErrorCode::Unsupported, "sock_diag is not available", errno);
   std::vector<BoundSocket> sockets;
   for (int const family : {AF_INET, AF_INET6}) {
-    TRY(ask_for_sockets(netlink.get(), family, transport, port));
+    TRY(ask_for_sockets(netlink.get(), family, transport, port, states));
     TRY(read_dump(netlink.get(), port, sockets));
   }
   return sockets;
+}
+
+}  // namespace
+
+Result<std::vector<BoundSocket>> sockets_on_port(Transport transport, std::uint16_t port) {
+  return sockets_in(transport, port, bound_states(transport));
+}
+
+Result<std::vector<BoundSocket>> connections_on_port(std::uint16_t port) {
+  return sockets_in(Transport::Tcp, port, kOpenStates);
 }
 
 std::vector<std::uint64_t> unix_sockets_on(Address const& address) {

@@ -29,6 +29,9 @@ struct BoundSocket {
 /// was built without sock_diag.
 [[nodiscard]] Result<std::vector<BoundSocket>> sockets_on_port(Transport transport,
                                                                std::uint16_t port);
+/// All open TCP connections whose local port this is, both families. Those that nobody has accepted
+/// yet, or that their program has closed, have inode 0.
+[[nodiscard]] Result<std::vector<BoundSocket>> connections_on_port(std::uint16_t port);
 /// Inodes of unix sockets bound to a path or abstract name (as it was written when it was bound).
 [[nodiscard]] std::vector<std::uint64_t> unix_sockets_on(Address const& address);
 

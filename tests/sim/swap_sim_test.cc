@@ -61,9 +61,9 @@ void report(Statistics const& s) {
   fmt::print(
       "{} swaps: {} succeeded ({} of them had to), {} failed, {} gave up; {} happenings; {} "
       "connections, {} died "
-      "with a process; memory whole in {}, brought back in {}\n",
+      "with a process; memory whole in {}, brought back in {}; {} retired, {} of them hurried\n",
       s.swaps, s.succeeded, s.had_to_succeed, s.failed, s.gave_up, s.happenings, s.connections,
-      s.dropped, s.memory_checked, s.reclaimed);
+      s.dropped, s.memory_checked, s.reclaimed, s.retired, s.hurried);
 }
 
 TEST(SwapSimulation, KeepsEveryPromiseOverAHundredThousandSwapsWithFaults) {
@@ -81,6 +81,7 @@ TEST(SwapSimulation, KeepsEveryPromiseOverAHundredThousandSwapsWithFaults) {
   EXPECT_GT(seen.gave_up, swaps / 500);
   EXPECT_GT(seen.memory_checked, swaps / 10);
   EXPECT_GT(seen.reclaimed, swaps / 500);
+  EXPECT_GT(seen.hurried, swaps / 100);
 }
 
 TEST(SwapSimulation, KeepsEveryPromiseUnderASeedOfTheMoment) {

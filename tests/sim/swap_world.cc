@@ -94,10 +94,11 @@ void SwapWorld::dies(ProcessPtr const& process) {
 void SwapWorld::exit_seen(ProcessPtr const& process) {
   process->reported = true;
   bool const swapping = !is_idle(state_);
-  bool const decided = std::holds_alternative<Draining>(state_);
   RevisionId const revision = process->revision;
   note(fmt::format("the exit of revision {} is seen", revision));
-  if (swapping && revision == next_ && !decided) {
+  if (retirees_.contains(revision)) {
+    tell_retiree(revision, RetirementEvent::Exited);
+  } else if (swapping && revision == next_) {
     tell(event::NextExited{"it died"});
   } else if (swapping && revision == old_) {
     tell(event::OldExited{"it died"});
@@ -169,7 +170,7 @@ void SwapWorld::serve_all(Process& process) {
 }
 
 void SwapWorld::apply_update(Process& process) {
-  if (!has_memory_) return;
+  if (!has_memory_ || process.past) return;
   if (!process.owner && !may_forget_) {
     // A revision that never asked has a memory of its own, if the policy lets it.
     bool const abort = plan_.policy.on_handoff_failure == SwapPolicy::OnHandoffFailure::Abort;

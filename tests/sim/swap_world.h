@@ -39,7 +39,9 @@ struct Statistics {
   std::uint64_t connections = 0;
   std::uint64_t dropped = 0;
   std::uint64_t memory_checked = 0;  ///< Swaps after which each update was found again.
-  std::uint64_t reclaimed = 0;       ///< Rollbacks that brought the new one's memory back.
+  std::uint64_t retired = 0;
+  std::uint64_t hurried = 0;    ///< Of these, ended early because they were in the way.
+  std::uint64_t reclaimed = 0;  ///< Rollbacks that brought the new one's memory back.
   std::array<std::uint64_t, std::variant_size_v<relay::SwapState>> phases{};
   std::map<std::string, std::uint64_t, std::less<>> actions;
 };
@@ -69,6 +71,7 @@ class SwapWorld {
     bool waiting = false;  ///< In load_context().
     bool asked = false;
     bool owner = false;  ///< It changes the service's memory.
+    bool past = false;   ///< Of an earlier swap: it only finishes what it has.
     std::uint64_t updates = 0;
     std::uint64_t held = 0;  ///< Connections accepted and not yet answered.
     [[nodiscard]] bool runs() const { return alive && !killed; }
@@ -90,6 +93,8 @@ class SwapWorld {
     bool asks_late = false;     ///< ... after it was taken for ready.
     bool ignores_stop = false;  ///< The old one does nothing on its stop signal.
     bool immortal = false;      ///< A killed process stays longer than the stop limit.
+    relay::RetirementPolicy retirement;
+    std::size_t revisions_max = 2;
     /// Nothing goes wrong that the policy does not allow for: the swap must succeed.
     bool must_succeed = false;
     std::uint64_t sudden = 0;  ///< One action in so many is preceded by a sudden death; 0: none.
@@ -132,14 +137,28 @@ class SwapWorld {
   void perform(relay::action::StopJudge);
   void perform(relay::action::Stop a);
   void perform(relay::action::Kill a);
+  void perform(relay::action::Retire a);
   void perform(relay::action::RetireLane a);
   void perform(relay::action::Succeed const& a);
   void perform(relay::action::Fail const& a);
   void perform(relay::action::GiveUp const& a);
   void delivered(ProcessPtr const& next, std::optional<std::uint64_t> memory);
+  void stop(ProcessPtr const& process);
+  void kill(ProcessPtr const& process);
+  void move_lane(RevisionId revision);
+
+  // swap_world_retire.cc: revisions that end.
+  void tell_retiree(RevisionId revision, relay::RetirementEvent event);
+  void carry_out(RevisionId revision, relay::RetirementActions const& actions);
+  void watch_retiree_queue(RevisionId revision);
+  void watch_use(RevisionId revision);
+  void tick_retiree_when_due(RevisionId revision);
+  void make_room();
+  [[nodiscard]] bool has_room() const;
 
   // swap_world_checks.cc: the plan of a swap, and what must hold.
   void draw_plan();
+  [[nodiscard]] relay::RetirementPolicy draw_retirement();
   void let_it_succeed();
   void plan_disturbances();
   void disturb();
@@ -173,6 +192,8 @@ class SwapWorld {
   RevisionId serving_;
   RevisionId steered_;
   std::vector<ProcessPtr> processes_;
+  std::map<RevisionId, relay::Retirement> retirees_;
+  std::size_t most_before_ = 0;                ///< Processes that there were as the swap began.
   std::map<RevisionId, std::uint64_t> lanes_;  ///< Connections waiting in each.
   std::uint64_t restart_round_ = 0;
   bool restart_planned_ = false;

@@ -81,6 +81,8 @@ void SwapWorld::perform(action::RunPreflight) {
   std::uint64_t const swap = swap_;
   agenda_.after(random_.between({}, milliseconds(100)), [this, swap, good] {
     if (!news_for(swap)) return;
+    // Nobody is launched beside as many as may live.
+    if (good && !has_room()) return perform(action::RunPreflight{});
     good ? tell_later(event::PreflightPassed{}) : tell_later(event::PreflightFailed{"hook"});
   });
 }
@@ -165,13 +167,8 @@ void SwapWorld::delivered(ProcessPtr const& next, std::optional<std::uint64_t> m
   next->updates = memory.value_or(0);
   next->owner = true;
   next_owned_ = true;
-  bool const also_ready = random_.one_in(2);
-  tell_later(event::Delivered{.also_ready = also_ready});
-  if (also_ready) {
-    next->ready = true;
-  } else {
-    agenda_.after(random_.between({}, milliseconds(10)), [this, next] { becomes_ready(next); });
-  }
+  tell_later(event::Delivered{});
+  agenda_.after(random_.between({}, milliseconds(10)), [this, next] { becomes_ready(next); });
   accept(next->revision);
 }
 
@@ -183,7 +180,7 @@ void SwapWorld::perform(action::ReclaimMemory a) {
   std::uint64_t const swap = swap_;
   agenda_.after(random_.between({}, milliseconds(20)), [this, swap, next] {
     if (!news_for(swap) || !next->runs()) return;
-    if (!std::holds_alternative<RollingBack>(state_)) return;
+    if (!std::holds_alternative<Reclaiming>(state_)) return;
     if (plan_.reclaim == Fate::Fails || next->waiting) {
       return tell_later(event::Reclaimed{.memory = false});
     }
@@ -215,7 +212,10 @@ void SwapWorld::perform(action::StartJudge) {}
 void SwapWorld::perform(action::StopJudge) {}
 
 void SwapWorld::perform(action::Stop a) {
-  ProcessPtr const process = find(a.revision);
+  stop(find(a.revision));
+}
+
+void SwapWorld::stop(ProcessPtr const& process) {
   if (!process || !process->runs() || plan_.ignores_stop) return;
   process->stopping = true;
   agenda_.after(random_.between(milliseconds(1), milliseconds(300)), [this, process] {
@@ -226,7 +226,10 @@ void SwapWorld::perform(action::Stop a) {
 }
 
 void SwapWorld::perform(action::Kill a) {
-  ProcessPtr const process = find(a.revision);
+  kill(find(a.revision));
+}
+
+void SwapWorld::kill(ProcessPtr const& process) {
   if (!process || !process->runs()) return;
   process->killed = true;
   dropped_ += std::exchange(process->held, 0U);
@@ -238,13 +241,17 @@ void SwapWorld::perform(action::Kill a) {
 }
 
 void SwapWorld::perform(action::RetireLane a) {
-  ProcessPtr const process = find(a.revision);
+  move_lane(a.revision);
+}
+
+void SwapWorld::move_lane(RevisionId revision) {
+  ProcessPtr const process = find(revision);
   if (process && process->runs()) broken("the lane of a living revision was retired");
-  if (steered_ == a.revision) broken("the lane that is steered to was retired");
-  auto const lane = lanes_.find(a.revision);
+  if (steered_ == revision) broken("the lane that is steered to was retired");
+  auto const lane = lanes_.find(revision);
   if (lane == lanes_.end()) return;
   lanes_[steered_] += lane->second;
-  lanes_.erase(a.revision);
+  lanes_.erase(revision);
   accept(steered_);
 }
 

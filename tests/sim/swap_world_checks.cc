@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One swap's plan and disturbances, and the promises that are checked.
 #include <algorithm>
+#include <array>
 
 #include <fmt/format.h>
 
@@ -23,6 +24,7 @@ constexpr Duration kSettleLimit = seconds(30);
 void SwapWorld::swap_once() {
   ProcessPtr const serving = find(serving_);
   draw_plan();
+  most_before_ = processes_.size();
   ++swap_;
   ++statistics_.swaps;
   old_ = serving_;
@@ -37,6 +39,10 @@ void SwapWorld::swap_once() {
   // The restart policy stands back while a swap runs.
   ++restart_round_;
   restart_planned_ = false;
+  for (ProcessPtr const& process : processes_) process->past = process != serving;
+  for (ProcessPtr const& process : processes_)
+    if (process->past) process->owner = false;
+  make_room();
   plan_disturbances();
   Instant const began = agenda_.now();
   note(fmt::format("---- swap {} from {} to {}", swap_, old_, next_));
@@ -48,7 +54,8 @@ void SwapWorld::swap_once() {
     if (agenda_.now() - began > kSwapLimit) broken("every swap ends");
   }
   check_end();
-  if (!random_.one_in(10)) settle();
+  // Otherwise the next swap begins while revisions of this one, and of earlier ones, still drain.
+  if (random_.one_in(2)) settle();
   std::erase_if(processes_, [this](ProcessPtr const& process) {
     return process->reported && process->revision != serving_;
   });
@@ -66,7 +73,7 @@ void SwapWorld::draw_plan() {
   policy.overlap = random_.one_in(5) ? SwapPolicy::Overlap::No : SwapPolicy::Overlap::Yes;
   policy.on_handoff_failure = random_.one_in(3) ? SwapPolicy::OnHandoffFailure::Continue
                                                 : SwapPolicy::OnHandoffFailure::Abort;
-  policy.preflight_limit = seconds(1);
+  policy.preflight_limit = seconds(3);
   policy.launch_limit = seconds(1);
   policy.warmup = milliseconds(random_.one_in(4) ? 50 : 0);
   policy.empty_queue_limit = milliseconds(100);
@@ -84,6 +91,8 @@ void SwapWorld::draw_plan() {
                .asks_late = random_.one_in(15),
                .ignores_stop = random_.one_in(10),
                .immortal = random_.one_in(25),
+               .retirement = draw_retirement(),
+               .revisions_max = 2 + random_.below(3),
                .sudden = random_.one_in(3) ? 15U : 0U};
   bool const exclusive = policy.overlap == SwapPolicy::Overlap::No;
   has_memory_ = !exclusive && !random_.one_in(3);
@@ -94,6 +103,16 @@ void SwapWorld::draw_plan() {
   applied_ = runs ? serving->updates : 0;
   may_forget_ = !runs;
   if (runs && serving->ready && random_.one_in(4)) let_it_succeed();
+}
+
+RetirementPolicy SwapWorld::draw_retirement() {
+  using Stop = RetirementPolicy::Stop;
+  constexpr std::array kStops{Stop::AfterQueue, Stop::WhenIdle, Stop::AtDeadline};
+  return {.stop = kStops.at(random_.below(3)),
+          .empty_queue_limit = milliseconds(100),
+          .drain_limit = milliseconds(random_.one_in(3) ? 2000 : 250),
+          .stop_limit = milliseconds(200),
+          .kill_limit = milliseconds(200)};
 }
 
 void SwapWorld::let_it_succeed() {
@@ -172,6 +191,11 @@ void SwapWorld::check() const {
   if (!lanes_.contains(steered_)) broken("the revision that is steered to has a lane");
   check_lanes();
   check_owners();
+  auto const running =
+      std::ranges::count_if(processes_, [](ProcessPtr const& process) { return process->runs(); });
+  // Two of them with a smaller limit than the swap before had: they are on their way out.
+  if (static_cast<std::size_t>(running) > std::max(plan_.revisions_max, most_before_))
+    broken("no more revisions live than may");
 }
 
 void SwapWorld::check_lanes() const {
@@ -187,23 +211,20 @@ void SwapWorld::check_lanes() const {
 bool SwapWorld::process_to_come(RevisionId revision) const {
   if (!pending_.empty() || !inbox_.empty() || exit_unreported(revision)) return true;
   if (revision == serving_ && restart_planned_) return true;
-  bool const decided = std::holds_alternative<Draining>(state_);
   // These states end by launching it, or by leaving it to the restart policy.
-  return !decided && std::visit(
-                         [&](auto const& s) {
-                           using State = std::remove_cvref_t<decltype(s)>;
-                           if constexpr (std::is_same_v<State, Idle>) {
-                             return false;
-                           } else {
-                             bool const gone_before = !s.old_alive && s.steered == revision;
-                             bool const back = std::is_same_v<State, RollingBack> ||
-                                               std::is_same_v<State, Relaunching>;
-                             bool const early = std::is_same_v<State, Preflight> ||
-                                                std::is_same_v<State, StoppingOld>;
-                             return (back || early) && (gone_before || revision == s.next);
-                           }
-                         },
-                         state_);
+  return std::visit(
+      [&](auto const& s) {
+        using State = std::remove_cvref_t<decltype(s)>;
+        if constexpr (std::is_same_v<State, Idle>) {
+          return false;
+        } else {
+          bool const gone_before = !s.old_alive && s.steered == revision;
+          bool const back = std::is_same_v<State, Reclaiming> || std::is_same_v<State, Relaunching>;
+          bool const early = std::is_same_v<State, Preflight> || std::is_same_v<State, StoppingOld>;
+          return (back || early) && (gone_before || revision == s.next);
+        }
+      },
+      state_);
 }
 
 void SwapWorld::check_owners() const {

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// What happens to the instances of a service: launch, readiness, end, restart, burial.
+#include <algorithm>
+#include <chrono>
+#include <ranges>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "async/timers.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "relay/service_impl.h"
+#include "supervise/printable.h"
+
+namespace aether::relay {
+namespace {
+
+/// A program that dies while Aether holds its port often tried to bind the port itself.
+std::string with_hint(std::string why, supervise::event::Exited const& exited, bool has_listeners) {
+  if (exited.left_processes && !exited.was_ready && exited.status.success()) {
+    why += "\n  hint: it went to the background; run it in the foreground";
+  }
+  bool const in_use = std::ranges::any_of(exited.last_lines, [](std::string const& line) {
+    return line.contains("ddress already in use") || line.contains("EADDRINUSE");
+  });
+  if (in_use && has_listeners) {
+    why +=
+        "\n  hint: it binds its port by itself, but Aether holds that port for it (fd 3); take "
+        "the listener from LISTEN_FDS, use {fd:NAME} in the command, or set listen: none";
+  }
+  if (std::ranges::any_of(exited.last_lines, [](std::string const& line) {
+        return line.contains("No module named 'aeterna");
+      })) {
+    why +=
+        "\n  hint: this Python has no Aeterna SDK; run `pip install ./sdk/python` from Aether's "
+        "repository for it, or add that folder to PYTHONPATH under env:";
+  }
+  return why;
+}
+
+std::string why_exited(supervise::event::Exited const& exited) {
+  std::string why = exited.status.describe();
+  switch (exited.cause) {
+    case supervise::EndCause::ReadyTimeout:
+      why = "was not ready in time";
+      break;
+    case supervise::EndCause::Watchdog:
+      why = "missed its watchdog";
+      break;
+    case supervise::EndCause::Itself:
+    case supervise::EndCause::Asked:
+      break;
+  }
+  if (exited.was_ready) return why;
+  for (std::string const& line : exited.last_lines)
+    why += fmt::format("\n  | {}", supervise::excerpt(line));
+  return why;
+}
+
+}  // namespace
+
+void Service::Impl::launch_serving(RevisionId revision, std::string_view reason) {
+  set_life(Life::Starting);
+  ++restart_round_;
+  serving_ = revision;
+  if (auto steered = listeners_.steer_to(revision); !steered) {
+    log::error("{}: {}", name_, steered.error().describe());
+  }
+  auto launched = launch(revision);
+  if (!launched) {
+    problem_code_ = launched.error().code();
+    serving_lost({}, launched.error().message());
+    return;
+  }
+  log::info("{}: revision {} started (pid {}, {})", name_, revision, (*launched)->pid(), reason);
+}
+
+Result<supervise::Instance*> Service::Impl::launch(RevisionId revision) {
+  TRY(fault::pass(fault::Point::SwapLaunch));
+  config::Service const& spec = specs_.at(revision);
+  supervise::LaunchSpec launch = supervise::launch_spec(spec, revision, deps_.next_instance());
+  TRY_ASSIGN(launch.listeners, listeners_.lanes(revision));
+  launch.runtime_dir = deps_.runtime_dir;
+  launch.state_socket = state_socket_;
+  InstanceId const id = launch.instance;
+  supervise::InstanceWorld world{.executor = deps_.executor,
+                                 .clock = deps_.clock,
+                                 .logs = logs_,
+                                 .known = &deps_.known,
+                                 .own_environment = supervise::own_environment()};
+  TRY_ASSIGN(
+      InstancePtr instance,
+      supervise::Instance::launch(std::move(launch), std::move(world),
+                                  [this](InstanceId from, supervise::InstanceEvent const& event) {
+                                    on_instance_event(from, event);
+                                  }));
+  return instances_.emplace(id, std::move(instance)).first->second.get();
+}
+
+void Service::Impl::on_instance_event(InstanceId id, supervise::InstanceEvent const& event) {
+  auto const found = instances_.find(id);
+  if (found == instances_.end()) return;
+  supervise::Instance const& instance = *found->second;
+  if (auto const* ready = std::get_if<supervise::event::BecameReady>(&event)) {
+    on_ready(instance, *ready);
+  } else if (auto const* exited = std::get_if<supervise::event::Exited>(&event)) {
+    on_exited(instance, *exited);
+  } else if (std::holds_alternative<supervise::event::TreeEnded>(event)) {
+    tasks_.spawn("bury", bury(id));
+  } else if (auto const* missed = std::get_if<supervise::event::WatchdogMissed>(&event)) {
+    log::warn("{}: revision {} missed its watchdog for {}", name_, instance.revision(),
+              humanize(missed->silent));
+  }
+}
+
+void Service::Impl::on_ready(supervise::Instance const& instance,
+                             supervise::event::BecameReady const& ready) {
+  RevisionId const revision = instance.revision();
+  log::info("{}: revision {} is ready after {} (pid {}, {})", name_, revision,
+            humanize(ready.after), instance.pid(), supervise::ready_by_name(ready.how));
+  if (revision == serving_ && life_ == Life::Starting) {
+    problem_.reset();
+    set_life(Life::Running);
+  }
+  if (!current_) return;
+  if (revision == current_->report.next) {
+    bool const forgets = !current_->next_asked && holds_memory(current_->report.old);
+    if (policy_.overlap == SwapPolicy::Overlap::No && current_->blind_since) {
+      current_->report.blackout = deps_.clock.now() - *current_->blind_since;
+    }
+    post(event::NextReady{.forgets_memory = forgets});
+  } else if (revision == current_->report.old) {
+    post(event::OldReady{});
+  }
+}
+
+void Service::Impl::on_exited(supervise::Instance const& instance,
+                              supervise::event::Exited const& exited) {
+  RevisionId const revision = instance.revision();
+  bool const has_listeners = !listeners_.empty();
+  std::string why = with_hint(why_exited(exited), exited, has_listeners);
+  log::info("{}: revision {} (pid {}) {}", name_, revision, instance.pid(),
+            exited.status.describe());
+  if (stopping_) {
+    if (revision == serving_) exit_code_ = exited.status.shell_code();
+    return;
+  }
+  using Outcome = supervise::ServiceEnd::Outcome;
+  supervise::ServiceEnd const end{
+      .outcome = exited.status.success() ? Outcome::Success : Outcome::Failure,
+      .ready_for = exited.ready_for};
+  if (retirees_.contains(revision)) return;  // Its retirement ends with the last of its tree.
+  if (current_ && revision == current_->report.next) {
+    current_->bad_news = instance.started() + exited.lived;
+    post(event::NextExited{fmt::format("the new revision {}", why)});
+  } else if (current_ && revision == current_->report.old) {
+    exit_code_ = exited.status.shell_code();
+    tell_old_exited(revision, fmt::format("the old revision {}", why));
+  } else if (revision == serving_) {
+    exit_code_ = exited.status.shell_code();
+    // Its end may have been noticed when its swap was decided: one end, one restart.
+    bool const known = life_ == Life::WaitingToRestart || life_ == Life::Down;
+    bool const late = exited.cause == supervise::EndCause::ReadyTimeout;
+    problem_code_ = late ? ErrorCode::NotReady : ErrorCode::ExitedEarly;
+    restart_reason_ = exited.cause == supervise::EndCause::Watchdog ? "watchdog" : "crash";
+    if (!known) serving_lost(end, std::move(why));
+  }
+}
+
+void Service::Impl::tell_old_exited(RevisionId revision, std::string why) {
+  if (policy_.overlap == SwapPolicy::Overlap::Yes) {
+    post(event::OldExited{std::move(why)});
+    return;
+  }
+  // One owner at a time: the next one waits for the last process of the tree, not for the first.
+  tasks_.spawn("old revision ends",
+               tell_when_buried(current_->report.id, revision, std::move(why)));
+}
+
+async::Task<void> Service::Impl::tell_when_buried(SwapId swap, RevisionId revision,
+                                                  std::string why) {
+  co_await until_buried(revision);
+  post_for(swap, event::OldExited{std::move(why)});
+}
+
+void Service::Impl::serving_lost(supervise::ServiceEnd end, std::string why) {
+  if (stopping_) return;
+  problem_ = why;
+  auto const verdict = restart_policy_.ended(end, deps_.clock.now());
+  if (auto const* again = std::get_if<supervise::RestartAfter>(&verdict)) {
+    log::warn("{}: {}; starting it again in {}", name_, why, humanize(again->wait));
+    set_life(Life::WaitingToRestart);
+    tasks_.spawn("restart", restart_after(again->wait, serving_));
+    return;
+  }
+  if (auto const* loop = std::get_if<supervise::CrashLoop>(&verdict)) {
+    problem_code_ = ErrorCode::CrashLoop;
+    problem_ = fmt::format(
+        "crash loop: it ended {} times within {}; last: {}. Mend it, then run: "
+        "aether reload {}",
+        loop->ends, humanize(loop->within), why, name_);
+    log::error("{}: {}", name_, *problem_);
+    set_life(Life::Down);
+    return;
+  }
+  log::info("{}: it stays down, as restart: says", name_);
+  set_life(Life::Down);
+  if (on_ended_) on_ended_();
+}
+
+async::Task<void> Service::Impl::restart_after(Duration wait, RevisionId revision) {
+  std::uint64_t const round = restart_round_;
+  co_await async::sleep_for(wait);
+  // The dead one's tree must be gone: the lane is given to one instance at a time.
+  co_await until_buried(revision);
+  if (stopping_ || round != restart_round_ || life_ != Life::WaitingToRestart) co_return;
+  ++restarts_;
+  deps_.observer.restarted(name_, restart_reason_);
+  launch_serving(revision, "restart");
+}
+
+async::Task<void> Service::Impl::bury(InstanceId id) {
+  auto const found = instances_.find(id);
+  if (found == instances_.end()) co_return;
+  supervise::Instance& instance = *found->second;
+  RevisionId const revision = instance.revision();
+  co_await instance.close();
+  instances_.erase(id);
+  buried_.set();
+  if (find(revision) == nullptr) tell_retiree(revision, RetirementEvent::Exited);
+}
+
+async::Task<void> Service::Impl::until_buried(RevisionId revision) {
+  while (find(revision) != nullptr) {
+    buried_.reset();
+    co_await buried_.wait();
+  }
+}
+
+supervise::Instance* Service::Impl::find(RevisionId revision) const {
+  // The newest one: a dead one of the same revision may still await its burial.
+  for (auto const& [id, instance] : std::views::reverse(instances_)) {
+    if (instance->revision() == revision) return instance.get();
+  }
+  return nullptr;
+}
+
+bool Service::Impl::alive(RevisionId revision) const {
+  supervise::Instance const* instance = find(revision);
+  return instance != nullptr && !instance->exit_status();
+}
+
+void Service::Impl::set_life(Life life) {
+  life_ = life;
+  life_changed_.set();
+  tell_state();
+}
+
+}  // namespace aether::relay
