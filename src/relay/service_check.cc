@@ -83,8 +83,9 @@ async::Task<Result<std::optional<State>>> Service::Impl::copy_memory(RevisionId 
         co_await old->resume(std::nullopt, Mechanism::Pipe, policy_.handoff_limit);
     if (!resumed) co_return fail(resumed.error());
   }
-  if (!exported) co_return fail(std::move(exported).error());
-  co_return std::move(exported->state);
+  if (exported) co_return std::move(exported->state);
+  if (exported.error().code() == ErrorCode::Unreachable) (void)co_await has_died(from);
+  co_return fail(std::move(exported).error());
 }
 
 async::Task<Status> Service::Impl::check_state(SwapId swap) {
@@ -94,6 +95,7 @@ async::Task<Status> Service::Impl::check_state(SwapId swap) {
   if (!handoff.enabled || !handoff.check || !holds_memory(current_->report.old)) co_return Status();
   auto copy = co_await copy_memory(current_->report.old);
   if (!current_ || current_->report.id != swap) co_return Status();
+  if (!copy && !alive(current_->report.old)) co_return Status();  // There is nothing left to check.
   if (!copy) {
     co_return fail(ErrorCode::HandoffFailed,
                    fmt::format("{}: the old revision could not give a copy of its memory: {}",

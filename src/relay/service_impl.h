@@ -21,6 +21,7 @@
 #include "relay/service.h"
 #include "relay/srp_session.h"
 #include "relay/swap_machine.h"
+#include "supervise/fd_store.h"
 #include "supervise/hook.h"
 #include "supervise/instance.h"
 #include "supervise/log_book.h"
@@ -74,6 +75,8 @@ class Service::Impl {
     SwapReport report;
     PhaseTimer phases;
     Instant began{};
+    /// How the new one ended, if it did: for the hooks.
+    std::optional<supervise::EndFacts> next_end;
     std::optional<Instant> bad_news;     ///< When the new one was last known to be sick or gone.
     std::optional<Instant> blind_since;  ///< From here on the old one cannot accept any more.
     std::optional<State> memory;         ///< Exported, in Aether's hands.
@@ -200,6 +203,7 @@ class Service::Impl {
   /// What the swap moved is kept for whoever serves next, should nobody else have it any more.
   void keep_memory();
   async::Task<void> export_memory(SwapId swap, RevisionId from);
+  async::Task<bool> has_died(RevisionId revision) const;
   async::Task<void> deliver_memory(SwapId swap, RevisionId to, std::optional<State> memory);
   async::Task<void> reclaim_memory(SwapId swap, RevisionId from);
   async::Task<void> release(RevisionId revision);
@@ -228,6 +232,7 @@ class Service::Impl {
   std::string name_;
   ServiceDeps deps_;
   async::TaskGroup tasks_;
+  supervise::FdStore fd_store_;  ///< Outlives the instances; emptied when the service stops.
   supervise::LogBook logs_;
   supervise::RestartPolicy restart_policy_;
   Listeners listeners_;

@@ -22,6 +22,10 @@ namespace {
 /// READY=1; one whose waiting cannot be seen from outside is taken for ready after this time.
 constexpr Duration kReadyAfterMemory = std::chrono::seconds(3);
 
+/// A process that ends closes its connections first. So long its end is waited for.
+constexpr Duration kDeathNoticed = std::chrono::milliseconds(300);
+constexpr Duration kDeathLook = std::chrono::milliseconds(2);
+
 Mechanism mechanism_of(config::Service const& spec) {
   return spec.handoff.mechanism == config::Mechanism::Shm ? Mechanism::Shm : Mechanism::Pipe;
 }
@@ -134,8 +138,9 @@ async::Task<void> Service::Impl::answer_outside_swap(InstanceId id) {
   Status const told = co_await open->deliver(orphaned, Mechanism::Pipe, kAnswerLimit);
   if (!told) {
     log::warn("{}: instance {}: {}", name_, id, told.error().describe());
-    // Nobody has it: it is for who asks next.
-    if (orphaned && !orphaned_memory_) orphaned_memory_ = orphaned;
+    // Nobody has it: it is for who asks next, unless the program says that it cannot read it.
+    bool const unreadable = told.error().code() == ErrorCode::HandoffFailed;
+    if (orphaned && !orphaned_memory_ && !unreadable) orphaned_memory_ = orphaned;
   }
   if (told && orphaned) log::info("{}: instance {} has the memory of the failed swap", name_, id);
   if (told) ready_after_memory(id);
@@ -170,6 +175,13 @@ Result<SrpListener> Service::Impl::on_listen(InstanceId id, std::string const& a
 
 // ---- Moves --------------------------------------------------------------------------------------
 
+/// The end of a conversation is seen before the end of the process that had it.
+async::Task<bool> Service::Impl::has_died(RevisionId revision) const {
+  Instant const deadline = deps_.clock.now() + kDeathNoticed;
+  while (alive(revision) && deps_.clock.now() < deadline) co_await async::sleep_for(kDeathLook);
+  co_return !alive(revision);
+}
+
 void Service::Impl::perform(action::ExportMemory action) {
   spawn_for_swap("export memory", export_memory(current_->report.id, action.from));
 }
@@ -194,6 +206,11 @@ async::Task<void> Service::Impl::export_memory(SwapId swap, RevisionId from) {
   }
   Mechanism const mechanism = mechanism_of(specs_.at(from));
   Result<Exported> exported = co_await old->export_state(mechanism, policy_.handoff_limit);
+  bool const cut = !exported && exported.error().code() == ErrorCode::Unreachable;
+  if (cut) {
+    bool const died = co_await has_died(from);
+    if (died) co_return;  // Its exit has been told: nobody has the memory any more.
+  }
   if (!current_ || current_->report.id != swap) co_return;
   if (!exported) {
     post(event::ExportFailed{fmt::format("the old revision could not hand over its memory: {}",
@@ -324,8 +341,9 @@ async::Task<void> Service::Impl::resume(RevisionId revision, std::optional<State
     Mechanism const mechanism = mechanism_of(specs_.at(revision));
     Status const resumed =
         co_await open->resume(std::move(memory), mechanism, policy_.handoff_limit);
-    if (resumed) orphaned_memory_.reset();
-    if (!resumed && resumed.error().code() == ErrorCode::HandoffFailed) {
+    bool const unreadable = !resumed && resumed.error().code() == ErrorCode::HandoffFailed;
+    if (resumed || unreadable) orphaned_memory_.reset();
+    if (unreadable) {
       log::warn("{}: revision {} goes on with its own memory, as it was at the handoff: {}", name_,
                 revision, resumed.error().message());
     } else if (!resumed) {

@@ -369,15 +369,23 @@ async::Task<Status> SrpSession::resume(std::optional<State> state, Mechanism mec
   give_up_.reset();
   Exchange const exchange(this);
   Status given;
+  bool attached = false;
   if (state) {
     async::Task<Status> giving = give_back(std::move(*state), mechanism);
     auto taken = co_await async::with_deadline(limit, std::move(giving));
+    // One that is only slow to say that it has it finds it before the RESUME.
+    attached = !taken || taken->has_value();
     given = taken ? std::move(*taken) : fail(too_late("giving memory back", limit));
   }
   // Whatever came of the memory, the child must not stand still for ever: it has its own copy.
-  async::Task<Status> task = exchange_resume(state.has_value() && given);
+  async::Task<Status> task = exchange_resume(attached);
   auto resumed = co_await async::with_deadline(limit, std::move(task));
-  if (!resumed) co_return fail(too_late("RESUME", limit));
+  if (!resumed) {
+    // It has stopped, or the stream is out of step (a frame that claims more than was sent). An end
+    // is understood in either case: the child works on by itself, and comes back.
+    close();
+    co_return fail(too_late("RESUME", limit));
+  }
   if (!*resumed) co_return std::move(*resumed);
   co_return given;
 }

@@ -205,7 +205,11 @@ async::Task<Status> SrpSession::dispatch(Incoming incoming) {
   if (type != FrameType::Load) {
     co_return session_violation(fmt::format("a child does not send {} here", frame_name(type)));
   }
+  auto const asked = parse_object(incoming.frame);
+  if (!asked) co_return fail(asked.error());
   if (load_asked_) co_return session_violation("LOAD was sent twice before it was answered");
+  // The program may have come to its version only after the SDK's HELLO.
+  if (std::uint32_t const version = version_field(*asked)) hello_.state_version = version;
   load_asked_ = true;
   handlers_.on_load(instance_);
   co_return Status();

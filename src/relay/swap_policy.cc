@@ -5,7 +5,15 @@
 #include <chrono>
 #include <vector>
 
+#include "supervise/instance_machine.h"
+
 namespace aether::relay {
+namespace {
+
+/// For an instance that was not ready in time to be killed and to say so.
+constexpr Duration kInstanceEnds = std::chrono::seconds(10);
+
+}  // namespace
 
 SwapPolicy swap_policy(config::Service const& spec) {
   config::Orchestration const& orchestration = spec.orchestration;
@@ -25,7 +33,9 @@ SwapPolicy swap_policy(config::Service const& spec) {
               ? SwapPolicy::OnHandoffFailure::Continue
               : SwapPolicy::OnHandoffFailure::Abort,
       .preflight_limit = hooks,
-      .launch_limit = spec.ready_timeout,
+      // ready_timeout is the instance's business, and may be extended by the program itself
+      // (EXTEND_TIMEOUT_USEC): this is for an instance that never says that it gave up.
+      .launch_limit = spec.ready_timeout + supervise::kExtensionMax + kInstanceEnds,
       .warmup = orchestration.warmup_delay,
       .handoff_limit = spec.handoff.timeout,
       .soak = orchestration.mode == config::Mode::Immediate ? Duration::zero()
