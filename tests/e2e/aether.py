@@ -57,7 +57,7 @@ class UnixConnection(http.client.HTTPConnection):
 class Aether:
     """One Aether in the foreground. Use as a context manager: it is stopped at the end."""
 
-    def __init__(self, folder, config, name="aether", env=None, command=("up", "-f")):
+    def __init__(self, folder, config, name="aether", env=None, command=("up", "-f"), wrap=()):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config = self.folder / "aeterna.yaml"
@@ -74,7 +74,7 @@ class Aether:
             **(env or {}),
         }
         self.binary = BINARY.parent / name
-        self.command = [str(self.binary), *command, "-c", str(self.config)]
+        self.command = [*wrap, str(self.binary), *command, "-c", str(self.config)]  # `wrap` must exec it
         self.output = self.folder / "output.txt"
         self.process = None
 

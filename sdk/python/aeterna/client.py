@@ -207,7 +207,7 @@ class AeternaClient:
     def drain_deadline(self) -> Optional[float]:
         """The time.monotonic() by which every connection should be over; None if Aether has not
         named one."""
-        return self._relay.plan.close_by
+        return self._relay.plan.over_by
 
     def on_drain(self, hook: Function) -> Function:
         """hook() is called when draining begins."""

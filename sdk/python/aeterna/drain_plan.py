@@ -5,9 +5,11 @@ import os
 import random
 import time
 
-# Kept free before Aether's deadline, for the last answers and the process's own end.
+# Kept free before Aether's deadline: the first part for the last answers, the rest for the process's
+# own end.
 MARGIN_SHARE = 0.1
 MARGIN_MAX = 1.0
+ANSWERS_SHARE = 0.7
 # Of the whole time, when nothing else is said.
 SPREAD_SHARE = 0.5
 DAY = 86400.0
@@ -32,7 +34,8 @@ class DrainPlan:
 
     def __init__(self):
         self.close_from = None
-        self.close_by = None  # every connection should be over by then
+        self.close_by = None  # every connection has been told to end by then
+        self.over_by = None  # and is over by then
 
     @property
     def announced(self):
@@ -45,13 +48,15 @@ class DrainPlan:
         spread = _seconds(spread_ms)
         if spread is None:
             spread = _spread_of_environment()
-        usable = whole - min(MARGIN_MAX, whole * MARGIN_SHARE)
+        margin = min(MARGIN_MAX, whole * MARGIN_SHARE)
+        usable = whole - margin
         spread = usable * SPREAD_SHARE if spread is None else min(spread, usable)
         self.close_from = now + usable - spread
+        self.over_by = now + usable + margin * ANSWERS_SHARE
         self.close_by = now + usable
 
     def forget(self):
-        self.close_from = self.close_by = None
+        self.close_from = self.close_by = self.over_by = None
 
     def left(self, share):
         """Seconds until the connection with this share (0 to 1) of the spread is to end."""

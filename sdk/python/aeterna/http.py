@@ -407,7 +407,7 @@ class HTTPServer(http.server.ThreadingHTTPServer):
         """True once there is no connection. A plan that is announced moves the deadline."""
         with self._changed:
             while self._connections and not until():
-                by = self.plan.close_by
+                by = self.plan.over_by
                 left = max(deadline, by or 0.0) - time.monotonic()
                 if self._hurry:
                     self._hurry = False
