@@ -184,9 +184,12 @@ enum class DrainStop : std::uint8_t {
 struct Drain {
   Duration timeout = std::chrono::seconds(30);  ///< From the verdict on.
   DrainStop stop = DrainStop::AfterQueue;
-  Duration spread{};  ///< The SDK closes idle connections over this time. 0: at once.
+  Duration spread{};  ///< Of the last idle connections, before the deadline. 0: half the timeout.
   bool operator==(Drain const&) const = default;
 };
+
+/// How a revision that starts beside a serving one competes for the processor until it is ready.
+enum class StartupPriority : std::uint8_t { Low, Normal };
 
 struct Orchestration {
   Mode mode = Mode::HotRelay;
@@ -195,6 +198,7 @@ struct Orchestration {
   std::vector<Hook> on_success;
   std::vector<Hook> on_failure;
   Duration warmup_delay{};  ///< From ready to handoff.
+  StartupPriority startup_priority = StartupPriority::Low;
   Drain drain;
   int max_revisions = 4;  ///< Living ones; the oldest draining one ends first.
   Canary canary;

@@ -170,10 +170,20 @@ void read_state_handoff(Reader& reader, Node const& node, OrchestrationDraft& dr
   read_map<OrchestrationDraft>(reader, node, draft, kStateFields);
 }
 
+constexpr std::array kStartupPriorities{
+    Choice{"low", StartupPriority::Low},
+    Choice{"normal", StartupPriority::Normal},
+};
 constexpr std::array kStartupFields{
     SwapField{{"warmup_delay", "duration", "0s",
                "From ready to the handoff; the old revision serves meanwhile."},
               store_orchestration<&Orchestration::warmup_delay, read_duration>},
+    SwapField{{"priority", "`low`, `normal`", "low",
+               "`low`: a revision that starts beside a serving one gives way to it on the processor "
+               "until it is ready, or has waited longer than it ran (and 200ms), or half of "
+               "`ready_timeout` is over. See launch-priority in the guide to swaps."},
+              store_orchestration<&Orchestration::startup_priority,
+                                  read_choice<kStartupPriorities>>},
 };
 
 constexpr std::array kDrainStops{
@@ -192,9 +202,10 @@ constexpr std::array kDrainFields{
                "`at_deadline`: at the timeout. In these two its tree is killed `stop_timeout` "
                "after the signal."},
               store_drain<&Drain::stop, read_choice<kDrainStops>>},
-    SwapField{{"spread", "duration", "0s",
-               "Over how much time the SDK closes idle connections, so that their clients do not "
-               "all come back at once."},
+    SwapField{{"spread", "duration", "half of `timeout`",
+               "The SDK keeps idle connections until the end of `timeout`, because a request that "
+               "meets a closed socket is lost. The last ones are closed at random moments within "
+               "this time before it, so that their clients do not all come back at once."},
               store_drain<&Drain::spread, read_duration>},
 };
 constexpr std::array kPostFields{

@@ -11,60 +11,15 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "relay/service_impl.h"
-#include "supervise/printable.h"
+#include "relay/why_ended.h"
 
 namespace aether::relay {
-namespace {
-
-/// A program that dies while Aether holds its port often tried to bind the port itself.
-std::string with_hint(std::string why, supervise::event::Exited const& exited, bool has_listeners) {
-  if (exited.left_processes && !exited.was_ready && exited.status.success()) {
-    why += "\n  hint: it went to the background; run it in the foreground";
-  }
-  bool const in_use = std::ranges::any_of(exited.last_lines, [](std::string const& line) {
-    return line.contains("ddress already in use") || line.contains("EADDRINUSE");
-  });
-  if (in_use && has_listeners) {
-    why +=
-        "\n  hint: it binds its port by itself, but Aether holds that port for it (fd 3); take "
-        "the listener from LISTEN_FDS, use {fd:NAME} in the command, or set listen: none";
-  }
-  if (std::ranges::any_of(exited.last_lines, [](std::string const& line) {
-        return line.contains("No module named 'aeterna");
-      })) {
-    why +=
-        "\n  hint: this Python has no Aeterna SDK; run `pip install ./sdk/python` from Aether's "
-        "repository for it, or add that folder to PYTHONPATH under env:";
-  }
-  return why;
-}
-
-std::string why_exited(supervise::event::Exited const& exited) {
-  std::string why = exited.status.describe();
-  switch (exited.cause) {
-    case supervise::EndCause::ReadyTimeout:
-      why = "was not ready in time";
-      break;
-    case supervise::EndCause::Watchdog:
-      why = "missed its watchdog";
-      break;
-    case supervise::EndCause::Itself:
-    case supervise::EndCause::Asked:
-      break;
-  }
-  if (exited.was_ready) return why;
-  for (std::string const& line : exited.last_lines)
-    why += fmt::format("\n  | {}", supervise::excerpt(line));
-  return why;
-}
-
-}  // namespace
 
 void Service::Impl::launch_serving(RevisionId revision, std::string_view reason) {
   set_life(Life::Starting);
   ++restart_round_;
   serving_ = revision;
-  if (auto steered = listeners_.steer_to(revision); !steered) {
+  if (auto steered = listeners_.steer_to(listeners_of(revision), revision); !steered) {
     log::error("{}: {}", name_, steered.error().describe());
   }
   auto launched = launch(revision);
@@ -80,14 +35,17 @@ Result<supervise::Instance*> Service::Impl::launch(RevisionId revision) {
   TRY(fault::pass(fault::Point::SwapLaunch));
   config::Service const& spec = specs_.at(revision);
   supervise::LaunchSpec launch = supervise::launch_spec(spec, revision, deps_.next_instance());
-  TRY_ASSIGN(launch.listeners, listeners_.lanes(revision));
+  TRY_ASSIGN(launch.listeners, listeners_.lanes(listeners_of(revision), revision));
   launch.runtime_dir = deps_.runtime_dir;
   launch.state_socket = state_socket_;
+  if (alive(serving_)) launch.priority = spec.orchestration.startup_priority;
+  fd_store_.set_max(static_cast<std::size_t>(spec.fd_store));
   InstanceId const id = launch.instance;
   supervise::InstanceWorld world{.executor = deps_.executor,
                                  .clock = deps_.clock,
                                  .logs = logs_,
                                  .known = &deps_.known,
+                                 .store = spec.fd_store > 0 ? &fd_store_ : nullptr,
                                  .own_environment = supervise::own_environment()};
   TRY_ASSIGN(
       InstancePtr instance,
@@ -138,8 +96,11 @@ void Service::Impl::on_ready(supervise::Instance const& instance,
 void Service::Impl::on_exited(supervise::Instance const& instance,
                               supervise::event::Exited const& exited) {
   RevisionId const revision = instance.revision();
-  bool const has_listeners = !listeners_.empty();
-  std::string why = with_hint(why_exited(exited), exited, has_listeners);
+  bool const is_next = current_ && revision == current_->report.next;
+  using Around = EndSurroundings;
+  std::string why = why_ended(
+      exited, {.listeners = listeners_.empty() ? Around::Listeners::None : Around::Listeners::Held,
+               .neighbour = is_next ? Around::Neighbour::OldRevision : Around::Neighbour::None});
   log::info("{}: revision {} (pid {}) {}", name_, revision, instance.pid(),
             exited.status.describe());
   if (stopping_) {
@@ -151,7 +112,8 @@ void Service::Impl::on_exited(supervise::Instance const& instance,
       .outcome = exited.status.success() ? Outcome::Success : Outcome::Failure,
       .ready_for = exited.ready_for};
   if (retirees_.contains(revision)) return;  // Its retirement ends with the last of its tree.
-  if (current_ && revision == current_->report.next) {
+  if (is_next) {
+    current_->next_end = {supervise::service_result(exited.status, exited.cause), exited.status};
     current_->bad_news = instance.started() + exited.lived;
     post(event::NextExited{fmt::format("the new revision {}", why)});
   } else if (current_ && revision == current_->report.old) {
@@ -189,7 +151,7 @@ void Service::Impl::serving_lost(supervise::ServiceEnd end, std::string why) {
   problem_ = why;
   auto const verdict = restart_policy_.ended(end, deps_.clock.now());
   if (auto const* again = std::get_if<supervise::RestartAfter>(&verdict)) {
-    log::warn("{}: {}; starting it again in {}", name_, why, humanize(again->wait));
+    log::warn("{}: starting it again in {}: it {}", name_, humanize(again->wait), why);
     set_life(Life::WaitingToRestart);
     tasks_.spawn("restart", restart_after(again->wait, serving_));
     return;
@@ -197,9 +159,8 @@ void Service::Impl::serving_lost(supervise::ServiceEnd end, std::string why) {
   if (auto const* loop = std::get_if<supervise::CrashLoop>(&verdict)) {
     problem_code_ = ErrorCode::CrashLoop;
     problem_ = fmt::format(
-        "crash loop: it ended {} times within {}; last: {}. Mend it, then run: "
-        "aether reload {}",
-        loop->ends, humanize(loop->within), why, name_);
+        "crash loop: it ended {} times within {}. Mend it, then run: aether reload {}. Last, it {}",
+        loop->ends, humanize(loop->within), name_, why);
     log::error("{}: {}", name_, *problem_);
     set_life(Life::Down);
     return;

@@ -170,6 +170,11 @@ Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWor
       LimitSet::create(spec.limits, tree.cgroup(), fmt::format("aether-{}-{}", ::getpid(), name));
   limits.hold(limits.folders().empty() ? std::vector<pid_t>{} : tree.members());
   for (std::string const& warning : limits.warnings()) log::warn("{}: {}", spec.service, warning);
+  LaunchPriority priority;
+  if (spec.priority == config::StartupPriority::Low) {
+    std::string const folder = tree.cgroup() != nullptr ? tree.cgroup()->path() : "";
+    priority = LaunchPriority::lower(tree.main().pid(), folder);
+  }
   std::vector<std::string> environment = build_hook_environment(world.own_environment, child);
   return Parts{.spec = std::move(spec),
                .world = std::move(world),
@@ -177,6 +182,7 @@ Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWor
                .tree = std::move(tree),
                .notify = std::move(notify),
                .limits = std::move(limits),
+               .priority = std::move(priority),
                .stdout_pipe = std::move(pipes.out.read_end),
                .stderr_pipe = std::move(pipes.err.read_end),
                .ready_pipe = std::move(pipes.ready.read_end),

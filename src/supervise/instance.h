@@ -48,6 +48,8 @@ struct LaunchSpec {
   std::vector<config::Compat> compat;
   config::Ready ready;
   Duration ready_timeout = std::chrono::seconds(60);
+  /// Low if another revision serves meanwhile.
+  config::StartupPriority priority = config::StartupPriority::Normal;
   int stop_signal = 15;
   Duration stop_timeout = std::chrono::seconds(10);
   std::optional<Duration> watchdog;

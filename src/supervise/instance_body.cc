@@ -65,6 +65,7 @@ void Instance::Body::begin() {
   tasks_.spawn("stderr", stderr_.run());
   tasks_.spawn("main process", watch_main(&parts_.tree.main()));
   tasks_.spawn("deadlines", watch_time());
+  if (parts_.priority.is_low()) tasks_.spawn("launch priority", watch_priority());
   if (machine_.watch() != InstanceMachine::Watch::Nothing) tasks_.spawn("readiness", watch_ready());
   if (parts_.ready_pipe) tasks_.spawn("readiness descriptor", watch_ready_pipe());
   if (parts_.spec.pid_file) tasks_.spawn("pid file", watch_pid_file());
@@ -92,9 +93,18 @@ void Instance::Body::perform(InstanceAction const& action) {
 void Instance::Body::on(perform::Tell const& tell) {
   InstanceEvent event = tell.event;
   if (auto* exited = std::get_if<event::Exited>(&event)) {
+    exited->late = late_;
     exited->last_lines = parts_.world.logs.last_texts(parts_.spec.instance, kLastLines);
   }
-  if (auto* late = std::get_if<event::ReadyTimedOut>(&event)) late->hint = late_hint();
+  // At once: from now on it may have to serve.
+  if (std::holds_alternative<event::BecameReady>(event) && parts_.priority.is_low())
+    parts_.priority.restore(parts_.tree.members());
+  if (auto* late = std::get_if<event::ReadyTimedOut>(&event)) {
+    late->hint = late_hint();
+    // Of an extended deadline nobody wants the nanoseconds.
+    Duration const waited = std::chrono::floor<std::chrono::milliseconds>(late->waited);
+    late_ = fmt::format("did not become ready within {}: {}", format_duration(waited), late->hint);
+  }
   outbox_.push_back(std::move(event));
   outbox_grown_.set();
 }

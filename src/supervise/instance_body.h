@@ -10,6 +10,7 @@
 #include "async/task_group.h"
 #include "base/pattern.h"
 #include "supervise/instance.h"
+#include "supervise/launch_priority.h"
 #include "supervise/limits.h"
 #include "supervise/log_pump.h"
 #include "supervise/notify_socket.h"
@@ -34,6 +35,7 @@ class Instance::Body {
     Tree tree;
     NotifySocket notify;
     LimitSet limits;
+    LaunchPriority priority;
     os::UniqueFd stdout_pipe;
     os::UniqueFd stderr_pipe;
     os::UniqueFd ready_pipe;               ///< Empty unless a newline on it shows readiness.
@@ -92,12 +94,14 @@ class Instance::Body {
   async::Task<void> watch_ready_pipe();
   async::Task<void> watch_pid_file();
   async::Task<void> watch_time();
+  async::Task<void> watch_priority();
   async::Task<void> watch_tree();
   async::Task<void> deliver();
 
   LogPump stdout_;
   LogPump stderr_;
   std::string last_probe_;  ///< What the readiness probe's last answer was.
+  std::string late_;        ///< Why it was not ready in time.
   std::optional<Pattern> ready_line_;
   std::uint64_t fds_refused_ = 0;
   std::deque<InstanceInput> inputs_;

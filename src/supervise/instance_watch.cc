@@ -17,6 +17,9 @@
 namespace aether::supervise {
 namespace {
 
+/// How often is looked whether a start that gives way starves, and whether a change is possible
+/// again that the kernel refused for coming too soon (it takes ten a second).
+constexpr Duration kPriorityPoll = std::chrono::milliseconds(100);
 /// Datagrams taken in one turn of the loop; the kernel's own queue holds a few dozen at most.
 constexpr std::size_t kNotifyPerTurn = 256;
 
@@ -70,6 +73,16 @@ async::Task<void> Instance::Body::watch_time() {
     } else {
       co_await moved_.wait_until(*due);
     }
+  }
+}
+
+async::Task<void> Instance::Body::watch_priority() {
+  LaunchPatience const patience{.launched = started_, .time_max = parts_.spec.ready_timeout / 2};
+  while (parts_.priority.is_low() && machine_.phase() != InstanceMachine::Phase::Gone) {
+    co_await async::sleep_for(kPriorityPoll);
+    std::vector<pid_t> const tree = parts_.tree.members();
+    bool const over = patience.is_over(parts_.world.clock.now(), LaunchPriority::share(tree));
+    if (over || machine_.is_ready()) parts_.priority.restore(tree);
   }
 }
 
