@@ -338,26 +338,6 @@ async::Task<Status> SrpSession::await_state_ack(State state) {
                  "the ACK of the state does not repeat the size and checksum that were sent");
 }
 
-async::Task<Status> SrpSession::release(bool keep_accepting, Duration limit) {
-  auto const self = shared_from_this();
-  async::Task<Status> task =
-      send(FrameType::Release, keep_accepting ? R"({"accept":true})" : R"({"accept":false})");
-  auto sent = co_await async::with_deadline(limit, std::move(task));
-  if (!sent) co_return fail(too_late("RELEASE", limit));
-  co_return std::move(*sent);
-}
-
-async::Task<Status> SrpSession::drain(Duration deadline, std::optional<Duration> spread) {
-  auto const self = shared_from_this();
-  if (!hello_.hears_drain) co_return Status();
-  json::object about{{"deadline_ms", milliseconds(deadline)}};
-  if (spread) about["spread_ms"] = milliseconds(*spread);
-  async::Task<Status> task = send(FrameType::Drain, json::serialize(about));
-  auto sent = co_await async::with_deadline(kAnswerLimit, std::move(task));
-  if (!sent) co_return fail(too_late("DRAIN", kAnswerLimit));
-  co_return std::move(*sent);
-}
-
 async::Task<Status> SrpSession::resume(std::optional<State> state, Mechanism mechanism,
                                        Duration limit) {
   auto const self = shared_from_this();

@@ -244,6 +244,32 @@ async::Task<Status> SrpSession::answer_listen(std::string payload) {
   co_return std::move(*sent);
 }
 
+async::Task<Status> SrpSession::tell(FrameType type, std::string json, Duration limit) {
+  auto const self = shared_from_this();
+  async::Task<Status> task = send(type, std::move(json));
+  auto sent = co_await async::with_deadline(limit, std::move(task));
+  if (!sent) {
+    co_return fail(ErrorCode::Timeout,
+                   fmt::format("the child does not read: {} could not be sent within {}",
+                               frame_name(type), format_duration(limit)));
+  }
+  co_return std::move(*sent);
+}
+
+async::Task<Status> SrpSession::release(bool keep_accepting, Duration limit) {
+  std::string const about = keep_accepting ? R"({"accept":true})" : R"({"accept":false})";
+  co_return co_await tell(FrameType::Release, about, limit);
+}
+
+async::Task<Status> SrpSession::drain(Duration deadline, std::optional<Duration> spread) {
+  using std::chrono::duration_cast;
+  using std::chrono::milliseconds;
+  if (!hello_.hears_drain) co_return Status();
+  json::object about{{"deadline_ms", duration_cast<milliseconds>(deadline).count()}};
+  if (spread) about["spread_ms"] = duration_cast<milliseconds>(*spread).count();
+  co_return co_await tell(FrameType::Drain, json::serialize(about), kAnswerLimit);
+}
+
 async::Task<void> SrpSession::say_goodbye(Error error) {
   if (closed() || error.code() == ErrorCode::Unreachable) co_return;
   std::string_view const of = greeted_ ? "protocol" : "hello";

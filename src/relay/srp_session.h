@@ -157,6 +157,8 @@ class SrpSession : public std::enable_shared_from_this<SrpSession> {
   async::Task<Status> answer_listen(std::string payload);
   async::Task<void> say_goodbye(Error error);
   async::Task<Status> send(FrameType type, std::string json, int fd = -1);
+  /// send(), for whoever has no deadline of his own.
+  async::Task<Status> tell(FrameType type, std::string json, Duration limit);
   async::Task<Status> write_all(std::string_view bytes, int fd);
 
   // srp_exchange.cc: the handoff's three exchanges.

@@ -10,7 +10,7 @@ import socket
 import threading
 from typing import Any, AsyncIterator, Callable, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
-from . import drain_plan, hooks, listeners, relay
+from . import check, drain_plan, hooks, listeners
 from .log import log
 from .relay import DRAINED, RELEASED, RESUMED, HandoffError, Relay
 
@@ -101,7 +101,7 @@ class AeternaClient:
             for known, sock in _sockets:
                 if name is None or known == name:
                     return _blocking(sock)
-            if relay.checking():  # the throwaway process must not take anybody's connections
+            if check.is_on():  # the throwaway process must not take anybody's connections
                 _sockets.append((name or "http", listeners.bind_nowhere()))
                 return _sockets[-1][1]
             if name is not None and _sockets:

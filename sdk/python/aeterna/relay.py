@@ -3,12 +3,12 @@
 
 import os
 import queue
-import sys
 import threading
 import time
 
-from . import frames, gate, hooks, state, wire
+from . import check, frames, hooks, state, wire
 from .drain_plan import DrainPlan
+from .exporting import EXPORTED, RESUMED, Exporting, told_error
 from .gate import OPEN, QUIESCED, Gate
 from .log import log
 
@@ -20,21 +20,12 @@ HELLO_TIMEOUT = 10.0
 RECONNECT_PAUSE = 0.2
 RECONNECT_PAUSE_MAX = 5.0
 RECONNECT_ATTEMPTS = 60
-# What of Aether's deadline quiescing and the hooks may use; the rest is for encoding and sending.
-EXPORT_SHARE = 0.8
-# The exit code of a check (AETERNA_CHECK_STATE) whose memory could not be used.
-CHECK_FAILED = 3
 
-EXPORTED, RELEASED, RESUMED, DRAINED = "exported", "released", "resumed", "drained"
+RELEASED, DRAINED = "released", "drained"
 
 
 class HandoffError(RuntimeError):
     """Memory was promised and could not be taken. Aether rolls the swap back; end this process."""
-
-
-def checking():
-    """True in the throwaway process that only tries whether this program can read the memory."""
-    return os.environ.get("AETERNA_CHECK_STATE") == "1"
 
 
 class Taken:
@@ -45,7 +36,7 @@ class Taken:
         self.what = what
 
 
-class Relay:
+class Relay(Exporting):
     """One a process. Without Aether it is only a gate that stays open."""
 
     def __init__(self):
@@ -144,11 +135,11 @@ class Relay:
                 try:
                     value = self.load()
                 except HandoffError as error:
-                    if checking():
-                        _end_check(CHECK_FAILED, str(error))
+                    if check.is_on():
+                        check.fail(str(error))
                     raise
-                if checking():
-                    self._end_check(value)
+                if check.is_on():
+                    check.finish(value, self.connected)
                 self.context = {} if value is None else value
                 self.has_context = True
             return self.context
@@ -173,26 +164,13 @@ class Relay:
         log.info("memory loaded: %s", raw.what)
         return raw.value
 
-    def _end_check(self, value):
-        """The memory was read; can this program give it away again? Ends the process."""
-        if not self.connected:
-            _end_check(CHECK_FAILED, "there is no conversation with Aether")
-        try:
-            encoded = state.encode(value)
-            again = state.decode(encoded.format, encoded.data)
-            if encoded.format == "json" and again != value:
-                raise ValueError("JSON does not give the same memory back")
-        except Exception as error:
-            _end_check(CHECK_FAILED, "the memory was read, but cannot be handed over again: %r" % error)
-        _end_check(0, "the memory can be read: %d bytes of %s" % (encoded.size, encoded.format))
-
     def _take(self, raw):
         """Decodes a state and confirms it: Taken, or the HandoffError that Aether was told."""
         try:
             value = self._open(raw)
         except state.Unreadable as error:
             raw.close()
-            self._try_send(frames.ERROR, _error("state", error.code, error))
+            self._try_send(frames.ERROR, told_error("state", error.code, error))
             return HandoffError("the memory of the old revision cannot be used: %s" % error)
         if value is raw.data and raw.memfd is not None:
             self._view, self._view_fd = value, raw.memfd
@@ -349,7 +327,7 @@ class Relay:
             raw = connection.receive_state(kind, flags, payload, fd)
             raw.version = version
         except state.Unreadable as error:
-            connection.send(frames.ERROR, _error("state", "checksum-mismatch", error))
+            connection.send(frames.ERROR, told_error("state", "checksum-mismatch", error))
             if loading:
                 self._answer(error)
             return
@@ -364,99 +342,9 @@ class Relay:
             connection.send(frames.ACK, raw.ack)
         except state.Unreadable as error:
             log.warning("the next revision's memory cannot be used; keeping our own: %s", error)
-            connection.send(frames.ERROR, _error("state", error.code, error))
+            connection.send(frames.ERROR, told_error("state", error.code, error))
         finally:
             raw.close()
-
-    def _on_export(self, connection, body):
-        began = time.monotonic()
-        limit = body.get("deadline_ms")
-        limit = limit / 1000 if isinstance(limit, (int, float)) else 5.0
-        deadline = began + limit * EXPORT_SHARE
-        trial = body.get("trial") is True
-        refusal = self._quiesce(deadline, limit)
-        if refusal is not None:
-            log.error("no handoff: %s", refusal[1])
-            connection.send(frames.ERROR, _error("export", *refusal))
-            return
-        quiesced = time.monotonic()
-        encoded = None
-        try:
-            self._tell(EXPORTED)
-            encoded = self._encode_context(body.get("mechanism") == "shm", deadline, trial)
-            if trial:
-                self._work_on()
-            if encoded is None:
-                connection.send(frames.ACK, {"of": "export", "memory": "none"})
-                return
-            if encoded.memfd is None and encoded.size > frames.FRAMED_STATE_MAX:
-                raise ValueError("%d bytes are too many for pipe; use shm" % encoded.size)
-            done = time.monotonic()
-            figures = {
-                "quiesce_ms": round((quiesced - began) * 1000, 3),
-                "export_ms": round((done - quiesced) * 1000, 3),
-            }
-            if self.version:
-                figures["state_version"] = self.version
-            connection.send_state(encoded, frames.encode(frames.CHECKPOINT, figures))
-            # Logged at RELEASE: until then the next revision needs the processor more.
-            self._handed_over = "%d bytes of %s" % (encoded.size, encoded.format)
-        except wire.Gone:
-            raise
-        except Exception as error:
-            log.error("no handoff: the memory could not be exported: %r", error, exc_info=error)
-            self._work_on()
-            connection.send(frames.ERROR, _error("export", "handoff-failed", repr(error)))
-        finally:
-            if encoded is not None:
-                encoded.close()
-
-    def _quiesce(self, deadline, limit):
-        """None once nobody works; else (code, why) and everybody works on."""
-        if self.gate.state == gate.RELEASED:
-            return "handoff-failed", "the memory was handed over already"
-        if not self.gate.begin_closing():
-            return None  # It stands still since an earlier EXPORT.
-        for hook in list(self.quiesce_hooks):
-            try:
-                hook.call(deadline)
-            except Exception as error:
-                late = isinstance(error, hooks.TooLate)
-                self._work_on()
-                return "quiesce-timeout" if late else "handoff-failed", "on_quiesce: %s" % (
-                    error if late else repr(error)
-                )
-        if self.gate.await_empty(deadline):
-            return None
-        inside = self.gate.inside
-        self._work_on()
-        return "quiesce-timeout", "%d turns were still running after %.1f s" % (
-            inside,
-            limit * EXPORT_SHARE,
-        )
-
-    def _work_on(self):
-        """The handoff came to nothing, or was only a trial."""
-        if self.gate.state != QUIESCED:
-            return
-        if self.resume_hook:
-            self._call_resume_hook(None)
-        self.gate.open()
-        self._tell(RESUMED)
-
-    def _encode_context(self, by_memfd, deadline, trial):
-        value = self.export_hook.call(deadline) if self.export_hook else None
-        if value is None:
-            if not self.has_context:
-                return None
-            value = self.context
-        if value is self._view and self._view_fd is not None:
-            if by_memfd:  # unchanged since it was loaded: the same memory goes on
-                size = value.nbytes
-                return state.Encoded("bytes", memfd=self._view_fd, size=size, owned=False)
-        if trial:
-            value = state.snapshot(value)
-        return state.encode(value, by_memfd)
 
     def _on_resume(self, body):
         attached, self._attached = self._attached, None
@@ -494,17 +382,3 @@ class Relay:
                 watcher(event, body or {})
             except Exception:
                 log.exception("a hook for %s raised", event)
-
-
-def _end_check(code, text):
-    """Ends the throwaway process: what comes after load_context() must not happen in it."""
-    print("[Aeterna-SDK] state check: %s" % text, file=sys.stderr, flush=True)
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        pass
-    os._exit(code)
-
-
-def _error(of, code, message):
-    return {"of": of, "code": code, "message": str(message)[:2000]}

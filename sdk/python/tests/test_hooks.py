@@ -17,23 +17,24 @@ print("loaded", flush=True)
 
 # A turn that would take for ever, unless it is asked to put down what it has.
 LONG_TURN = """
-stop = threading.Event()
+stop, inside = threading.Event(), threading.Event()
 def work():
     with client.turn():
-        print("in", flush=True)
+        inside.set()
         stop.wait()
         context["unfinished"] = "page 7"
 threading.Thread(target=work, daemon=True).start()
 @client.on_quiesce
 def checkpoint():
     stop.set()
+inside.wait()
 print("set", flush=True)
 threading.Event().wait()
 """
 
 ASYNC_LONG_TURN = """
 async def main():
-    stop = asyncio.Event()
+    stop, inside = asyncio.Event(), asyncio.Event()
     @client.on_quiesce
     async def checkpoint():
         stop.set()
@@ -41,10 +42,11 @@ async def main():
             context["by"] = "hook"
     async def work():
         async with client.aturn():
-            print("in", flush=True)
+            inside.set()
             await stop.wait()
             context["unfinished"] = "page 7"
     task = asyncio.ensure_future(work())
+    await inside.wait()
     print("set", flush=True)
     await task
     try:
