@@ -187,6 +187,9 @@ void Service::Impl::perform(action::ExportMemory action) {
 }
 
 async::Task<void> Service::Impl::export_memory(SwapId swap, RevisionId from) {
+  // It may still be taking back what an earlier swap moved.
+  std::shared_ptr<async::Event> const resumed = resumed_;
+  if (resumed) co_await resumed->wait_for(policy_.handoff_limit);
   auto const old = session(from);
   bool const lost = !old && with_memory_.contains(from) && alive(from);
   if (lost) {
