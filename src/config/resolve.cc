@@ -159,12 +159,14 @@ void check_fd_names(Reader& reader, ServiceDraft const& draft, Service const& se
           std::string_view(argument).substr(at + opening.size(), end - at - opening.size());
       if (std::ranges::find(known, name) != known.end()) continue;
       reader.mistake(
-          place, known.empty()
-                     ? fmt::format("service.command: {{fd:{}}} needs a listener, and the service "
-                                   "has none; add listen:",
-                                   name)
-                     : fmt::format("service.command: no listener has the name of {{fd:{}}}{}", name,
-                                   did_you_mean(name, known)));
+          place,
+          known.empty()
+              ? fmt::format("service.command: {{fd:{}}} needs a listener, and the service "
+                            "has none; add listen:",
+                            name)
+              : fmt::format("service.command: no listener has the name of {{fd:{}}}; there is {} "
+                            "(without a name: of its own, a listener is called by its port)",
+                            name, fmt::join(known, ", ")));
     }
   }
 }
