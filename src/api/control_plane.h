@@ -30,8 +30,11 @@ struct AetherInfo {
   pid_t pid = 0;
   std::string config_path;
   Duration uptime{};
+  WallTime now{};  ///< When this was asked.
   /// net.ipv4.tcp_migrate_req of our network namespace; absent if the kernel has none.
   std::optional<bool> tcp_migrate_req = {};
+  ServerLoad control = {};
+  ServerLoad public_port = {};  ///< metrics_port and api.port.
 };
 
 /// A swap that was begun, or is remembered.
@@ -60,6 +63,8 @@ class ControlPlane {
                                                     std::string reason) = 0;
   /// Waits for the verdict. Throws NotFound or ServiceUnknown.
   [[nodiscard]] virtual async::Task<relay::SwapReport> verdict(SwapTicket ticket) = 0;
+  /// What the configuration says of a service now. ServiceUnknown if there is none.
+  [[nodiscard]] virtual Result<config::Service> specification(std::string_view service) const = 0;
   /// ServiceUnknown if there is none. Valid while this turn of the loop lasts, and as long as the
   /// book is not closed.
   [[nodiscard]] virtual Result<supervise::LogBook*> log_book(std::string_view service) = 0;

@@ -49,6 +49,11 @@ class FakeControlPlane final : public ControlPlane {
     report.verdict = relay::Verdict::Succeeded;
     co_return report;
   }
+  [[nodiscard]] Result<config::Service> specification(std::string_view service) const override {
+    if (service != "web") return fail(ErrorCode::ServiceUnknown, "there is no such service");
+    return config::Service{
+        .name = "web", .command = {"python3"}, .env = {{"API_KEY", "do-not-show"}}};
+  }
   [[nodiscard]] Result<supervise::LogBook*> log_book(std::string_view service) override {
     if (service != "web") return fail(ErrorCode::ServiceUnknown, "there is no such service");
     return &book;

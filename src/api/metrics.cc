@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/metrics.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <map>
 #include <set>
 #include <utility>
 
 #include <boost/json.hpp>
+#include <fmt/format.h>
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
@@ -14,13 +20,18 @@
 #include <prometheus/text_serializer.h>
 
 #include "api/json_text.h"
+#include "api/metric_table.h"
 #include "api/status_json.h"
-#include "base/log.h"
+#include "base/check.h"
+#include "os/proc.h"
 
 namespace aether::api {
 namespace {
 
 using Labels = std::map<std::string, std::string>;
+using Counters = prometheus::Family<prometheus::Counter>;
+using Gauges = prometheus::Family<prometheus::Gauge>;
+using Histograms = prometheus::Family<prometheus::Histogram>;
 
 /// From a map update (microseconds) to a cold start or a long soak (a minute).
 prometheus::Histogram::BucketBoundaries phase_buckets() {
@@ -31,77 +42,112 @@ constexpr std::array<std::string_view, 9> kStates{"RUNNING",      "SOAKING",  "D
                                                   "PRE_CHECKING", "STARTING", "HANDSHAKING",
                                                   "PENDING",      "STOPPED",  "FAILED"};
 
+/// The row of a metric; it must be of that type.
+MetricInfo const& row(std::string_view name, std::string_view type) {
+  auto const found = std::ranges::find(kMetrics, name, &MetricInfo::name);
+  AETHER_CHECK(found != kMetrics.end() && found->type == type, "{} is no {} of the table", name,
+               type);
+  return *found;
+}
+
+template <class Builder>
+auto& build(prometheus::Registry& registry, Builder builder, MetricInfo const& info) {
+  return builder.Name(std::string(info.name)).Help(std::string(info.meaning)).Register(registry);
+}
+
+double unix_time(WallTime time) {
+  return std::chrono::duration<double>(time.time_since_epoch()).count();
+}
+
+double cpu_seconds() {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  auto const seconds = [](timeval const& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
+}
+
+/// The phase in which the reason for a rollback showed: the last one before taking it back.
+std::string last_phase(relay::SwapReport const& report) {
+  for (auto phase = report.phases.rbegin(); phase != report.phases.rend(); ++phase) {
+    if (phase->name != "rolling-back" && phase->name != "draining") return phase->name;
+  }
+  return "waiting";
+}
+
 }  // namespace
 
 struct Metrics::Families {
   prometheus::Registry registry;
-  prometheus::Family<prometheus::Histogram>& phases = prometheus::BuildHistogram()
-                                                          .Name("aeterna_handover_duration_seconds")
-                                                          .Help("Time of each phase of a swap")
-                                                          .Register(registry);
-  prometheus::Family<prometheus::Counter>& restarts =
-      prometheus::BuildCounter()
-          .Name("aeterna_restarts_total")
-          .Help("Processes started again, by reason")
-          .Register(registry);
-  prometheus::Family<prometheus::Gauge>& state =
-      prometheus::BuildGauge()
-          .Name("aeterna_process_state")
-          .Help(
-              "0 running, 1 soaking, 2 draining, 3 pre-checking, 4 starting, 5 handshaking, 6 "
-              "pending, 7 stopped, 8 failed")
-          .Register(registry);
-  prometheus::Family<prometheus::Counter>& swaps = prometheus::BuildCounter()
-                                                       .Name("aether_swaps_total")
-                                                       .Help("Swaps, by verdict")
-                                                       .Register(registry);
-  prometheus::Family<prometheus::Histogram>& blackout =
-      prometheus::BuildHistogram()
-          .Name("aether_blackout_seconds")
-          .Help("Time in which no revision could accept, per successful swap")
-          .Register(registry);
-  prometheus::Family<prometheus::Counter>& handoff_bytes =
-      prometheus::BuildCounter()
-          .Name("aether_handoff_bytes_total")
-          .Help("Memory moved between revisions")
-          .Register(registry);
-  prometheus::Family<prometheus::Gauge>& revision = prometheus::BuildGauge()
-                                                        .Name("aether_service_revision")
-                                                        .Help("The revision that serves")
-                                                        .Register(registry);
-  prometheus::Family<prometheus::Gauge>& memory =
-      prometheus::BuildGauge()
-          .Name("aether_instance_memory_bytes")
-          .Help("Resident memory of a revision's process tree")
-          .Register(registry);
-  prometheus::Family<prometheus::Gauge>& queue = prometheus::BuildGauge()
-                                                     .Name("aether_accept_queue")
-                                                     .Help("Connections that wait to be accepted")
-                                                     .Register(registry);
-  prometheus::Family<prometheus::Gauge>& overflows =
-      prometheus::BuildGauge()
-          .Name("aether_accept_overflows")
-          .Help("Connections dropped because the accept queue was full")
-          .Register(registry);
-  prometheus::Family<prometheus::Counter>& reaped =
-      prometheus::BuildCounter()
-          .Name("aether_reaped_total")
-          .Help("Orphans reaped as PID 1 or subreaper")
-          .Register(registry);
-  prometheus::Family<prometheus::Counter>& requests =
-      prometheus::BuildCounter()
-          .Name("aether_api_requests_total")
-          .Help("Requests to the API, by route and status")
-          .Register(registry);
-  prometheus::Family<prometheus::Counter>& refusals =
-      prometheus::BuildCounter()
-          .Name("aether_api_refusals_total")
-          .Help("Requests refused for want of a right, by code")
-          .Register(registry);
+
+  Counters& counter(std::string_view name) {
+    return build(registry, prometheus::BuildCounter(), row(name, "counter"));
+  }
+  Gauges& gauge(std::string_view name) {
+    return build(registry, prometheus::BuildGauge(), row(name, "gauge"));
+  }
+  Histograms& histogram(std::string_view name) {
+    return build(registry, prometheus::BuildHistogram(), row(name, "histogram"));
+  }
+
+  Histograms& phases = histogram("aeterna_handover_duration_seconds");
+  Gauges& state = gauge("aeterna_process_state");
+  Counters& restarts = counter("aeterna_restarts_total");
+  Gauges& up = gauge("aether_service_up");
+  Gauges& revision = gauge("aether_service_revision");
+  Gauges& memory = gauge("aether_instance_memory_bytes");
+  Gauges& stored = gauge("aether_fd_store_fds");
+  Counters& stored_refused = counter("aether_fd_store_refused_total");
+  Counters& log_lines = counter("aether_log_lines_total");
+  Gauges& queue = gauge("aether_accept_queue");
+  Counters& overflows = counter("aether_accept_overflows_total");
+  Counters& rescued = counter("aether_rescued_connections_total");
+  Counters& swaps = counter("aether_swaps_total");
+  Counters& rollbacks = counter("aether_rollbacks_total");
+  Histograms& rollback_time = histogram("aether_rollback_seconds");
+  Histograms& blackout = histogram("aether_blackout_seconds");
+  Counters& handoff_bytes = counter("aether_handoff_bytes_total");
+  Gauges& revisions = gauge("aether_revisions");
+  Gauges& drain_connections = gauge("aether_drain_connections");
+  Gauges& drain_remaining = gauge("aether_drain_remaining_seconds");
+  Gauges& config_read = gauge("aether_config_last_reload_successful");
+  Counters& reaped = counter("aether_reaped_total");
+  Counters& requests = counter("aether_api_requests_total");
+  Counters& refusals = counter("aether_api_refusals_total");
+  Gauges& connections = gauge("aether_api_connections");
+  Counters& turned_away = counter("aether_api_turned_away_total");
+  Gauges& build_info = gauge("aether_build_info");
+  Gauges& start_time = gauge("process_start_time_seconds");
+  Counters& cpu = counter("process_cpu_seconds_total");
+  Gauges& resident = gauge("process_resident_memory_bytes");
+  Gauges& open_fds = gauge("process_open_fds");
+  Gauges& max_fds = gauge("process_max_fds");
+
+  /// Gauges of what may be gone at the next page: they are made for each.
+  std::set<std::pair<Gauges*, prometheus::Gauge*>> made;
+
+  void set(Gauges& family, Labels const& labels, double value) {
+    prometheus::Gauge& gauge = family.Add(labels);
+    gauge.Set(value);
+    made.emplace(&family, &gauge);
+  }
+  /// What counters that are counted elsewhere stood at. Should one begin anew, ours goes on.
+  std::map<prometheus::Counter const*, double> seen;
+
+  void raise(Counters& family, Labels const& labels, double to) {
+    prometheus::Counter& counter = family.Add(labels);
+    double const before = std::exchange(seen[&counter], to);
+    counter.Increment(to >= before ? to - before : to);
+  }
+
+  void observe(relay::ServiceStatus const& service, WallTime now);
+  void observe(AetherInfo const& info);
 };
 
 Metrics::Metrics(EventFeed& feed) : families_(std::make_unique<Families>()), feed_(feed) {
   families_->reaped.Add({});
+  families_->config_read.Add({}).Set(1);
 }
 Metrics::~Metrics() = default;
 
@@ -111,18 +157,25 @@ void Metrics::phase_ended(std::string_view service, std::string_view phase, Dura
 }
 
 void Metrics::swap_ended(std::string_view service, relay::SwapReport const& report) {
-  std::string const name(service);
-  families_->swaps
-      .Add({{"service", name}, {"verdict", std::string(relay::verdict_name(report.verdict))}})
+  Labels const labels{{"service", std::string(service)}};
+  auto const with = [&](std::string const& name, std::string value) {
+    Labels more = labels;
+    more[name] = std::move(value);
+    return more;
+  };
+  families_->swaps.Add(with("verdict", std::string(relay::verdict_name(report.verdict))))
       .Increment();
   bool const good = report.verdict == relay::Verdict::Succeeded;
+  if (!good) families_->rollbacks.Add(with("phase", last_phase(report))).Increment();
+  if (report.rollback_took) {
+    families_->rollback_time.Add(labels, phase_buckets())
+        .Observe(to_seconds(*report.rollback_took));
+  }
   if (good && report.blackout) {
-    families_->blackout.Add({{"service", name}}, phase_buckets())
-        .Observe(to_seconds(*report.blackout));
+    families_->blackout.Add(labels, phase_buckets()).Observe(to_seconds(*report.blackout));
   }
   if (report.handoff) {
-    families_->handoff_bytes.Add({{"service", name}})
-        .Increment(static_cast<double>(report.handoff->bytes));
+    families_->handoff_bytes.Add(labels).Increment(static_cast<double>(report.handoff->bytes));
   }
   feed_.add("swap", json_text(swap_json(service, report)));
 }
@@ -135,7 +188,6 @@ void Metrics::restarted(std::string_view service, std::string_view reason) {
 }
 
 void Metrics::state_changed(std::string_view service, std::string_view state) {
-  families_->state.Add({{"service", std::string(service)}}).Set(state_number(state));
   boost::json::object const event{{"service", service}, {"state", state}};
   feed_.add("state", json_text(event));
 }
@@ -149,35 +201,69 @@ void Metrics::refused(std::string_view code) {
   families_->refusals.Add({{"code", std::string(code)}}).Increment();
 }
 
+void Metrics::config_read(bool successful) {
+  families_->config_read.Add({}).Set(successful ? 1 : 0);
+}
+
 void Metrics::reaped(std::size_t count) {
   families_->reaped.Add({}).Increment(static_cast<double>(count));
 }
 
-std::string Metrics::page(std::vector<relay::ServiceStatus> const& services) {
-  // Which revisions and listeners exist changes: their gauges are made for each page.
-  std::set<std::pair<prometheus::Family<prometheus::Gauge>*, prometheus::Gauge*>> made;
-  auto const set = [&](prometheus::Family<prometheus::Gauge>& family, Labels const& labels,
-                       double value) {
-    prometheus::Gauge& gauge = family.Add(labels);
-    gauge.Set(value);
-    made.emplace(&family, &gauge);
+void Metrics::Families::observe(relay::ServiceStatus const& service, WallTime now) {
+  Labels const labels{{"service", service.name}};
+  auto const with = [&](std::string const& name, std::string value) {
+    Labels more = labels;
+    more[name] = std::move(value);
+    return more;
   };
-  for (relay::ServiceStatus const& service : services) {
-    set(families_->revision, {{"service", service.name}},
-        static_cast<double>(service.revision.value));
-    for (relay::InstanceStatus const& one : service.instances) {
-      set(families_->memory,
-          {{"service", service.name}, {"revision", std::to_string(one.revision.value)}},
-          static_cast<double>(one.memory_bytes));
-    }
-    for (relay::ListenerStatus const& one : service.listeners) {
-      Labels const labels{{"service", service.name}, {"listener", one.name}};
-      set(families_->queue, labels, one.queued);
-      set(families_->overflows, labels, static_cast<double>(one.overflows));
-    }
+  set(state, labels, state_number(service.state));
+  set(up, labels, serves(service) ? 1 : 0);
+  set(revision, labels, static_cast<double>(service.revision.value));
+  set(stored, labels, static_cast<double>(service.fd_store.count));
+  raise(stored_refused, labels, static_cast<double>(service.fd_store.refused));
+  raise(log_lines, labels, static_cast<double>(service.log_lines));
+  raise(rescued, labels, static_cast<double>(service.rescued));
+  std::map<RevisionId, std::uint64_t> bytes;  // A revision may have several instances for a while.
+  for (relay::InstanceStatus const& one : service.instances)
+    bytes[one.revision] += one.memory_bytes;
+  for (auto const& [number, resident_bytes] : bytes) {
+    set(memory, with("revision", std::to_string(number.value)),
+        static_cast<double>(resident_bytes));
   }
+  set(revisions, labels, static_cast<double>(bytes.size()));
+  for (relay::DrainStatus const& one : service.draining) {
+    Labels const of = with("revision", std::to_string(one.revision.value));
+    if (one.connections) set(drain_connections, of, static_cast<double>(*one.connections));
+    set(drain_remaining, of, std::max(0.0, unix_time(one.deadline) - unix_time(now)));
+  }
+  for (relay::ListenerStatus const& one : service.listeners) {
+    set(queue, with("listener", one.name), one.queued);
+    raise(overflows, with("listener", one.name), static_cast<double>(one.overflows));
+  }
+}
+
+void Metrics::Families::observe(AetherInfo const& info) {
+  for (auto const& [name, load] :
+       {std::pair{"control", info.control}, std::pair{"public", info.public_port}}) {
+    connections.Add({{"server", name}}).Set(static_cast<double>(load.connections));
+    raise(turned_away, {{"server", name}}, static_cast<double>(load.turned_away));
+  }
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  build_info.Add({{"version", info.version}}).Set(1);
+  start_time.Add({}).Set(unix_time(info.now) - to_seconds(info.uptime));
+  raise(cpu, {}, cpu_seconds());
+  resident.Add({}).Set(static_cast<double>(os::read_rss_bytes(::getpid())));
+  open_fds.Add({}).Set(static_cast<double>(os::count_own_fds()));
+  max_fds.Add({}).Set(static_cast<double>(files.rlim_cur));
+}
+
+std::string Metrics::page(AetherInfo const& info,
+                          std::vector<relay::ServiceStatus> const& services) {
+  for (relay::ServiceStatus const& service : services) families_->observe(service, info.now);
+  families_->observe(info);
   std::string page = prometheus::TextSerializer().Serialize(families_->registry.Collect());
-  for (auto const& [family, gauge] : made) family->Remove(gauge);
+  for (auto const& [family, gauge] : std::exchange(families_->made, {})) family->Remove(gauge);
   return page;
 }
 
@@ -186,6 +272,23 @@ int state_number(std::string_view state) {
     if (kStates[i] == state) return static_cast<int>(i);
   }
   return -1;
+}
+
+bool serves(relay::ServiceStatus const& service) {
+  return service.pid != 0 && service.state != "STARTING" && service.state != "PENDING";
+}
+
+std::string metrics_markdown() {
+  std::string page =
+      "# Metrics\n\n`GET /metrics` has these, on `observability.metrics_port` and on the control "
+      "socket. Counters never go back while Aether runs. What to be woken for is also in "
+      "[alerts.yaml](../deploy/prometheus/alerts.yaml), ready for Prometheus.\n\n"
+      "| name | type | labels | meaning | alert on |\n|---|---|---|---|---|\n";
+  for (MetricInfo const& one : kMetrics) {
+    page += fmt::format("| `{}` | {} | {} | {} | {} |\n", one.name, one.type, one.labels,
+                        one.meaning, one.alert);
+  }
+  return page;
 }
 
 }  // namespace aether::api

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Metrics: observes services and writes the Prometheus page. The seeds' names and ours; the list is
-// in docs/operations.md. Loop thread only.
+// metric_table.h, and docs/metrics.md is made of it. Loop thread only.
 #pragma once
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "api/control_plane.h"
 #include "api/events.h"
 #include "relay/observer.h"
 #include "relay/service.h"
@@ -26,11 +27,14 @@ class Metrics final : public relay::Observer {
   void answered(std::string_view route, int status);
   /// A request was refused for want of a right; the error's code.
   void refused(std::string_view code);
+  /// The configuration was read for a reload, or could not be.
+  void config_read(bool successful);
   /// For aether_reaped_total.
   void reaped(std::size_t count);
 
-  /// The page, in the text exposition format 0.0.4. Gauges are taken from `services` now.
-  [[nodiscard]] std::string page(std::vector<relay::ServiceStatus> const& services);
+  /// The page, in the text exposition format 0.0.4. Gauges are taken from what is given now.
+  [[nodiscard]] std::string page(AetherInfo const& info,
+                                 std::vector<relay::ServiceStatus> const& services);
 
  private:
   struct Families;
@@ -41,5 +45,9 @@ class Metrics final : public relay::Observer {
 /// aeterna_process_state: 0 RUNNING, 1 SOAKING, 2 DRAINING, 3 PRE_CHECKING, 4 STARTING,
 /// 5 HANDSHAKING, 6 PENDING, 7 STOPPED, 8 FAILED.
 [[nodiscard]] int state_number(std::string_view state);
+/// Whether somebody serves: what /health asks of each service.
+[[nodiscard]] bool serves(relay::ServiceStatus const& service);
+/// docs/metrics.md.
+[[nodiscard]] std::string metrics_markdown();
 
 }  // namespace aether::api

@@ -11,6 +11,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "api/inspect_json.h"
 #include "api/json_text.h"
 #include "api/status_json.h"
 #include "base/log.h"
@@ -29,6 +30,8 @@ constexpr std::array kRoutes{
     RouteInfo{"GET", "/v1/events", "What happens, as server-sent events", Right::Look},
     RouteInfo{"GET", "/v1/services", "All services", Right::Look},
     RouteInfo{"GET", "/v1/services/{name}", "One service", Right::Look},
+    RouteInfo{"GET", "/v1/services/{name}/inspect", "One service, and what it was told",
+              Right::Look},
     RouteInfo{"POST", "/v1/services/{name}/reload", "Swap one service to its new revision",
               Right::Change},
     RouteInfo{"POST", "/v1/services/{name}/rollback", "Back to the revision before", Right::Change},
@@ -238,6 +241,7 @@ async::Task<http::Response> Routes::dispatch(http::Request request) {
   }
   bool const of_service = path.size() >= 3 && path[0] == "v1" && path[1] == "services";
   if (of_service && get && path.size() == 3) co_return service(path[2]);
+  if (of_service && get && path.size() == 4 && path[3] == "inspect") co_return inspect(path[2]);
   if (of_service && get && path.size() == 4 && path[3] == "logs") co_return logs(request, path[2]);
   if (of_service && post && path.size() == 4 && path[3] == "reload") {
     co_return co_await reload(std::move(request), path[2]);
@@ -256,7 +260,7 @@ async::Task<http::Response> Routes::dispatch(http::Request request) {
 http::Response Routes::health() const {
   json::array problems;
   for (relay::ServiceStatus const& one : control_.services()) {
-    if (one.pid != 0 && one.state != "STARTING" && one.state != "PENDING") continue;
+    if (serves(one)) continue;
     problems.push_back(json::object{
         {"service", one.name}, {"state", one.state}, {"problem", one.problem.value_or("")}});
   }
@@ -267,7 +271,8 @@ http::Response Routes::health() const {
 }
 
 http::Response Routes::metrics_page() {
-  http::Response response = http::text_response(200, metrics_.page(control_.services()));
+  http::Response response =
+      http::text_response(200, metrics_.page(control_.info(), control_.services()));
   response.headers.set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
   return response;
 }
@@ -279,6 +284,16 @@ http::Response Routes::status() const {
 http::Response Routes::service(std::string name) const {
   for (relay::ServiceStatus const& one : control_.services()) {
     if (one.name == name) return ok(service_json(one));
+  }
+  throw Error(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", name));
+}
+
+http::Response Routes::inspect(std::string name) const {
+  config::Service const told = or_throw(control_.specification(name));
+  for (relay::ServiceStatus const& one : control_.services()) {
+    if (one.name != name) continue;
+    return ok(
+        json::object{{"service", service_json(one)}, {"configuration", configuration_json(told)}});
   }
   throw Error(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", name));
 }

@@ -47,6 +47,7 @@ class Routes {
   [[nodiscard]] http::Response metrics_page();
   [[nodiscard]] http::Response status() const;
   [[nodiscard]] http::Response service(std::string name) const;
+  [[nodiscard]] http::Response inspect(std::string name) const;
   [[nodiscard]] http::Response service_list() const;
   [[nodiscard]] async::Task<http::Response> reload(http::Request request,
                                                    std::optional<std::string> service);

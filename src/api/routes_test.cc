@@ -7,6 +7,8 @@
 #include <fstream>
 #include <set>
 #include <string>
+#include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -76,25 +78,44 @@ async::Task<std::string> collect(http::Response const* response, std::size_t pie
   co_return collector.text;
 }
 
-/// {method, path} of each operation in docs/openapi.yaml, which is indented by two.
-std::set<std::pair<std::string, std::string>> documented() {
+using Documented = std::set<std::tuple<std::string, std::string, std::string>>;
+
+/// {method, path, x-right} of each operation in docs/openapi.yaml, which is indented by two.
+Documented documented() {
   std::ifstream file(AETHER_OPENAPI);
   EXPECT_TRUE(file) << AETHER_OPENAPI;
-  std::set<std::pair<std::string, std::string>> all;
+  Documented all;
   std::string path;
+  std::string method;
   for (std::string line; std::getline(file, line) && line != "components:";) {
     if (line.starts_with("  /")) path = line.substr(2, line.rfind(':') - 2);
-    for (std::string const method : {"get", "post", "put", "patch", "delete"}) {
-      if (line != "    " + method + ":") continue;
-      all.emplace(method == "get" ? "GET" : method == "post" ? "POST" : method, path);
-    }
+    if (line == "    get:") method = "GET";
+    if (line == "    post:") method = "POST";
+    constexpr std::string_view kRight = "      x-right: ";
+    if (line.starts_with(kRight)) all.emplace(method, path, line.substr(kRight.size()));
   }
   return all;
 }
 
-TEST(Routes, AreThoseOfTheOpenApiFile) {
-  std::set<std::pair<std::string, std::string>> have;
-  for (RouteInfo const& route : routes()) have.emplace(route.method, route.path);
+std::string right_name(Right right) {
+  switch (right) {
+    case Right::Open:
+      return "open";
+    case Right::Look:
+      return "look";
+    case Right::ReadLogs:
+      return "read-logs";
+    case Right::Change:
+      break;
+  }
+  return "change";
+}
+
+TEST(Routes, AreThoseOfTheOpenApiFileWithTheirRights) {
+  Documented have;
+  for (RouteInfo const& route : routes()) {
+    have.emplace(route.method, route.path, right_name(route.right));
+  }
   EXPECT_EQ(have, documented());
 }
 
@@ -173,6 +194,37 @@ CORO_TEST(Routes, AnswerOnlyWhoMayAsk) {
       EXPECT_EQ(response.status, 200);
     }
   }
+}
+
+CORO_TEST(Inspect, NamesTheEnvironmentAndKeepsItsValues) {
+  House house;
+  http::Request asked = request("GET", "/v1/services/web/inspect");
+  http::Response const response = co_await house.ask(std::move(asked));
+  EXPECT_EQ(response.status, 200);
+  EXPECT_TRUE(response.body.contains("API_KEY"));
+  EXPECT_FALSE(response.body.contains("do-not-show"));
+  json::value const body = json::parse(response.body);
+  EXPECT_EQ(body.at("configuration").at("stop_signal").as_string(), "SIGTERM");
+}
+
+CORO_TEST(Routes, TellWhichTokenIsWanted) {
+  House house;
+  house.routes.set_tokens({{.name = "ci", .role = Role::Viewer, .digest = digest_of("secret")}});
+  http::Request stranger = request("GET", "/v1/status");
+  stranger.peer = {.address = "192.0.2.1:1"};
+  http::Response const unknown = co_await house.ask(stranger);
+  EXPECT_EQ(unknown.status, 401);
+  EXPECT_EQ(code_of(unknown), "unauthorized");
+  EXPECT_EQ(unknown.headers.get("WWW-Authenticate"), R"(Bearer realm="aether")");
+  stranger.headers.set("Authorization", "Bearer secret");
+  http::Response const known = co_await house.ask(stranger);
+  EXPECT_EQ(known.status, 200);
+  stranger.method = "POST";
+  stranger.path = "/v1/stop";
+  http::Response const refused = co_await house.ask(stranger);
+  EXPECT_EQ(refused.status, 403);
+  EXPECT_TRUE(refused.body.contains("operator"));
+  EXPECT_FALSE(house.control.stopped);
 }
 
 CORO_TEST(Routes, StopOnlyForWhoMayAsk) {

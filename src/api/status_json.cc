@@ -79,6 +79,15 @@ json::value last_handover_json(relay::ServiceStatus const& status) {
                       {"size_bytes", swap.handoff ? swap.handoff->bytes : 0}};
 }
 
+json::object fd_store_json(relay::FdStoreStatus const& store) {
+  json::array names;
+  for (std::string const& name : store.names) names.emplace_back(name);
+  return {{"count", store.count},
+          {"max", store.max},
+          {"refused", store.refused},
+          {"names", std::move(names)}};
+}
+
 }  // namespace
 
 json::object swap_json(std::string_view service, relay::SwapReport const& report) {
@@ -128,6 +137,7 @@ json::object service_json(relay::ServiceStatus const& status) {
           {"pid", pid_or_null(status.pid)},
           {"old_pid", pid_or_null(status.old_pid)},
           {"restarts", status.restarts},
+          {"fd_store", fd_store_json(status.fd_store)},
           {"problem", status.problem ? json::value(*status.problem) : json::value(nullptr)},
           {"command", std::move(command)},
           {"instances", instances_json(status.instances)},

@@ -130,9 +130,9 @@ TEST(Metrics, PageForgetsRevisionsThatAreGone) {
   Metrics metrics(feed);
   relay::ServiceStatus web = testing::serving("web");
   web.instances = {{.revision = RevisionId{1}, .memory_bytes = 10}};
-  EXPECT_TRUE(metrics.page({web}).contains(R"(revision="1")"));
+  EXPECT_TRUE(metrics.page({}, {web}).contains(R"(revision="1")"));
   web.instances = {{.revision = RevisionId{2}, .memory_bytes = 10}};
-  std::string const page = metrics.page({web});
+  std::string const page = metrics.page({}, {web});
   EXPECT_FALSE(page.contains(R"(revision="1")"));
   EXPECT_TRUE(page.contains(R"(revision="2")"));
 }
@@ -145,10 +145,9 @@ TEST(Metrics, SeesEachSwapAndTellsTheFeed) {
   metrics.restarted("web", "crash");
   metrics.state_changed("web", "SOAKING");
   metrics.reaped(3);
-  std::string const page = metrics.page({});
+  std::string const page = metrics.page({}, {});
   EXPECT_TRUE(page.contains("aeterna_handover_duration_seconds_count{phase=\"launching\""));
   EXPECT_TRUE(page.contains("aeterna_restarts_total{reason=\"crash\",service=\"web\"} 1"));
-  EXPECT_TRUE(page.contains("aeterna_process_state{service=\"web\"} 1"));
   EXPECT_TRUE(page.contains("aether_handoff_bytes_total{service=\"web\"} 51200"));
   EXPECT_TRUE(page.contains("aether_reaped_total 3"));
   auto const events = feed.after(0);

@@ -46,6 +46,10 @@ struct Parser {
     app.add_option("-o,--output", globals.output, "text or json")
         ->transform(CLI::CheckedTransformer(outputs))
         ->option_text("text|json");
+    app.add_option("--url", globals.url, "Ask an Aether elsewhere: http://HOST:PORT")
+        ->envname("AETHER_URL");
+    app.add_option("--token-file", globals.token_file,
+                   "File with the token for --url; else AETHER_TOKEN has it");
     app.require_subcommand(1);
     // -c, -v and -o stand before or after the command.
     app.fallthrough();
@@ -53,6 +57,7 @@ struct Parser {
     add_swapping();
     add_looking();
     add_tools();
+    add_tokens();
   }
 
   CLI::App* command(std::string name, std::string description, std::string example) {
@@ -87,6 +92,8 @@ struct Parser {
     reload_command->add_option("service", options->service, "Only this service");
     reload_command->add_option("--reason", options->reason, "For the record");
     reload_command->add_flag("--force", options->force, "Supersede a swap that runs");
+    reload_command->add_flag("--check-state", options->check_state,
+                             "First let a throwaway process of the new revision read the memory");
     reload_command->add_flag("!--no-wait", options->wait, "Do not wait for the verdict");
     reload_command->callback(
         [this, options] { choose([this, options] { return reload(globals, *options); }); });
@@ -107,6 +114,13 @@ struct Parser {
     status_command->callback(
         [this, service] { choose([this, service] { return status(globals, *service); }); });
 
+    auto inspected = std::make_shared<std::string>();
+    CLI::App* const inspect_command =
+        command("inspect", "All that is known of one service", "inspect agent-core");
+    inspect_command->add_option("service", *inspected, "The service; needed if there are several");
+    inspect_command->callback(
+        [this, inspected] { choose([this, inspected] { return inspect(globals, *inspected); }); });
+
     CLI::App* const list_command = command("list", "The services, a line each", "list");
     list_command->callback([this] { choose([this] { return list(globals); }); });
 
@@ -119,6 +133,20 @@ struct Parser {
         ->capture_default_str();
     logs_command->callback(
         [this, options] { choose([this, options] { return logs(globals, *options); }); });
+  }
+
+  void add_tokens() {
+    auto options = std::make_shared<TokenOptions>();
+    CLI::App* const token_command =
+        command("token", "Make a token for the API", "token --name ci --role operator");
+    token_command->add_option("--name", options->name, "For the log")->capture_default_str();
+    token_command->add_option("--role", options->role, "What its bearer may do")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"viewer", "submitter", "approver", "operator", "auditor"}));
+    token_command->add_option("-w,--write", options->file,
+                              "Write it to a new file that only you can read");
+    token_command->callback(
+        [this, options] { choose([this, options] { return token(globals, *options); }); });
   }
 
   void add_tools() {
@@ -203,8 +231,8 @@ std::optional<Error> unknown_command(CLI::App const& app, int argc, char** argv)
   for (CLI::App const* const sub : app.get_subcommands({})) names.push_back(sub->get_name());
   for (int i = 1; i < argc; ++i) {
     std::string_view const word = argv[i];
-    bool const takes_value =
-        word == "-c" || word == "--config" || word == "-o" || word == "--output";
+    bool const takes_value = word == "-c" || word == "--config" || word == "-o" ||
+                             word == "--output" || word == "--url" || word == "--token-file";
     if (takes_value) ++i;
     if (word.starts_with('-')) continue;
     if (std::ranges::find(names, word) != names.end()) return std::nullopt;

@@ -22,6 +22,7 @@ struct ReloadOptions {
   std::string service;  ///< Empty: all.
   std::string reason = "aether reload";
   bool force = false;
+  bool check_state = false;
   bool wait = true;
 };
 [[nodiscard]] Result<int> reload(Globals const& globals, ReloadOptions const& options);
@@ -38,6 +39,17 @@ struct LogsOptions {
 [[nodiscard]] Result<int> logs(Globals const& globals, LogsOptions const& options);
 
 [[nodiscard]] Result<int> validate(Globals const& globals, std::string const& file);
+/// All that is known of one service: what runs, what it was given, what waits.
+[[nodiscard]] Result<int> inspect(Globals const& globals, std::string const& service);
+
+struct TokenOptions {
+  std::string name = "ci";
+  std::string role = "viewer";
+  std::string file;  ///< Where the token goes; empty: to stdout.
+};
+/// Makes a token for the API and prints the line for the configuration.
+[[nodiscard]] Result<int> token(Globals const& globals, TokenOptions const& options);
+
 /// The names of the services that run, a line each; for completion scripts.
 [[nodiscard]] Result<int> service_names(Globals const& globals);
 /// What this machine offers, and what is missing for what.

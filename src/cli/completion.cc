@@ -15,11 +15,13 @@ _aether() {
   local program="${COMP_WORDS[0]}" word="${COMP_WORDS[COMP_CWORD]}"
   local words
   case "${COMP_WORDS[COMP_CWORD-1]}" in
-    -c|--config|validate) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    -c|--config|--token-file|-w|--write|validate) COMPREPLY=($(compgen -f -- "$word")); return ;;
     -o|--output) words="text json" ;;
     completion) words="bash zsh fish" ;;
-    reload|rollback|status|logs) words="$("$program" words services 2>/dev/null)" ;;
-    *) words="$("$program" words commands 2>/dev/null) -c -v -o --help --version" ;;
+    --role) words="viewer submitter approver operator auditor" ;;
+    reload|rollback|status|logs|inspect) words="$("$program" words services 2>/dev/null)" ;;
+    *) words="-c -v -o --url --token-file --help --version"
+       words="$("$program" words commands 2>/dev/null) $words" ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$word"))
 }
@@ -31,14 +33,16 @@ constexpr char const* kZsh = R"sh(#compdef aether aeterna aetheris
 _aether() {
   local program="${words[1]}"
   case "${words[CURRENT-1]}" in
-    -c|--config|validate) _files; return ;;
+    -c|--config|--token-file|-w|--write|validate) _files; return ;;
     -o|--output) compadd text json; return ;;
     completion) compadd bash zsh fish; return ;;
-    reload|rollback|status|logs)
+    --role) compadd viewer submitter approver operator auditor; return ;;
+    reload|rollback|status|logs|inspect)
       compadd -- ${(f)"$("$program" words services 2>/dev/null)"}
       return ;;
   esac
-  compadd -- ${(f)"$("$program" words commands 2>/dev/null)"} -c -v -o --help --version
+  compadd -- ${(f)"$("$program" words commands 2>/dev/null)"}
+  compadd -- -c -v -o --url --token-file --help --version
 }
 compdef _aether aether aeterna aetheris
 )sh";
@@ -46,11 +50,15 @@ compdef _aether aether aeterna aetheris
 constexpr char const* kFish = R"sh(# fish completion: aether completion fish | source
 for program in aether aeterna aetheris
   complete -c $program -f -n __fish_use_subcommand -a "($program words commands 2>/dev/null)"
-  complete -c $program -f -n "__fish_seen_subcommand_from reload rollback status logs" \
+  complete -c $program -f -n "__fish_seen_subcommand_from reload rollback status logs inspect" \
     -a "($program words services 2>/dev/null)"
   complete -c $program -s c -l config -r -d "Configuration file"
   complete -c $program -s o -l output -x -a "text json"
   complete -c $program -s v -l verbose
+  complete -c $program -l url -x -d "Ask an Aether elsewhere"
+  complete -c $program -l token-file -r -d "File with its token"
+  complete -c $program -n "__fish_seen_subcommand_from token" -l role -x \
+    -a "viewer submitter approver operator auditor"
 end
 )sh";
 // clang-format on

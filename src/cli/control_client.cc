@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/control_client.h"
 
+#include <arpa/inet.h>
+#include <netdb.h>
+
 #include <array>
+#include <cstdlib>
 #include <utility>
 
 #include <boost/json.hpp>
@@ -9,7 +13,9 @@
 
 #include "async/loop.h"
 #include "daemon/runtime_dir.h"
+#include "daemon/tokens.h"
 #include "http/client.h"
+#include "http/url.h"
 
 namespace aether::cli {
 namespace {
@@ -47,13 +53,34 @@ Result<json::value> answer_of(http::Response const& response) {
   return fail(code_of(text("code")), text("detail"));
 }
 
-http::Request request_of(std::string_view method, std::string target, std::string body) {
-  http::Request request;
-  request.method = method;
-  request.target = std::move(target);
-  request.body = std::move(body);
-  if (!request.body.empty()) request.headers.set("Content-Type", "application/json");
-  return request;
+/// The client looks no names up, because a lookup would stop the loop; a command may wait for one.
+Result<http::Endpoint> endpoint_of(std::string const& text) {
+  if (text.starts_with("https:")) {
+    return fail(ErrorCode::UsageInvalid,
+                "Aether speaks plain HTTP: reach it by `ssh -L 9090:127.0.0.1:9090 HOST` and --url "
+                "http://127.0.0.1:9090, or put a proxy that ends TLS before it");
+  }
+  auto url = http::parse_url(text.contains("://") ? text : "http://" + text);
+  if (!url) return fail(ErrorCode::UsageInvalid, "--url: " + url.error().message());
+  addrinfo const wanted{.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+  addrinfo* found = nullptr;
+  int const failed = ::getaddrinfo(url->host.c_str(), nullptr, &wanted, &found);
+  if (failed != 0) {
+    return fail(ErrorCode::Unreachable,
+                fmt::format("the host {} is not known: {}", url->host, ::gai_strerror(failed)));
+  }
+  std::array<char, INET6_ADDRSTRLEN> address{};
+  int const named = ::getnameinfo(found->ai_addr, found->ai_addrlen, address.data(), address.size(),
+                                  nullptr, 0, NI_NUMERICHOST);
+  ::freeaddrinfo(found);
+  if (named != 0) return fail(ErrorCode::Unreachable, ::gai_strerror(named));
+  return http::Endpoint::tcp(address.data(), url->port);
+}
+
+Result<std::string> token_of(Globals const& globals) {
+  if (globals.token_file) return daemon::read_token_file(*globals.token_file);
+  char const* const token = std::getenv("AETHER_TOKEN");
+  return token == nullptr ? std::string() : std::string(token);
 }
 
 async::Task<void> pass_on(std::function<void(std::string_view)> const* on_piece,
@@ -65,9 +92,25 @@ async::Task<void> pass_on(std::function<void(std::string_view)> const* on_piece,
 }  // namespace
 
 Result<ControlClient> ControlClient::find(Globals const& globals) {
+  if (globals.url) {
+    TRY_ASSIGN(http::Endpoint endpoint, endpoint_of(*globals.url));
+    TRY_ASSIGN(std::string token, token_of(globals));
+    return ControlClient(std::move(endpoint), std::move(token));
+  }
   TRY_ASSIGN(std::string socket,
              daemon::find_control_socket(globals.config, globals.default_files()));
-  return ControlClient(std::move(socket));
+  return ControlClient(http::Endpoint::unix_socket(std::move(socket)), {});
+}
+
+http::Request ControlClient::request_of(std::string_view method, std::string target,
+                                        std::string body) const {
+  http::Request request;
+  request.method = method;
+  request.target = std::move(target);
+  request.body = std::move(body);
+  if (!request.body.empty()) request.headers.set("Content-Type", "application/json");
+  if (!token_.empty()) request.headers.set("Authorization", "Bearer " + token_);
+  return request;
 }
 
 Result<json::value> ControlClient::call(std::string_view method, std::string target,
@@ -76,7 +119,7 @@ Result<json::value> ControlClient::call(std::string_view method, std::string tar
   async::Loop loop(clock);
   try {
     http::Request request = request_of(method, std::move(target), std::move(body));
-    auto fetching = http::fetch(http::Endpoint::unix_socket(socket_), std::move(request), deadline);
+    auto fetching = http::fetch(endpoint_, std::move(request), deadline);
     return answer_of(loop.run_task(std::move(fetching)));
   } catch (Error const& error) {
     return fail(error);
@@ -92,8 +135,7 @@ Status ControlClient::follow(std::string target,
     http::ChunkSink const sink = [&on_piece](std::string piece) {
       return pass_on(&on_piece, std::move(piece));
     };
-    auto fetching = http::fetch_stream(http::Endpoint::unix_socket(socket_), std::move(request),
-                                       kAnswerLimit, sink);
+    auto fetching = http::fetch_stream(endpoint_, std::move(request), kAnswerLimit, sink);
     http::Response const response = loop.run_task(std::move(fetching));
     if (response.status < 400) return {};
     auto answer = answer_of(response);

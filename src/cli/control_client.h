@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ControlClient: the command line's side of the control socket.
+// ControlClient: the command line's side of the API: over the control socket, or over TCP with a
+// token.
 #pragma once
 #include <functional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "cli/globals.h"
+#include "http/client.h"
 
 namespace aether::cli {
 
@@ -20,7 +22,8 @@ inline constexpr Duration kVerdictLimit = std::chrono::hours(24);
 
 class ControlClient {
  public:
-  /// Finds the running Aether that `globals` mean. NotRunning, or UsageInvalid if it is unclear.
+  /// Finds the running Aether that `globals` mean. NotRunning, or UsageInvalid if it is unclear;
+  /// with --url, what is wrong with it or with the token's file.
   [[nodiscard]] static Result<ControlClient> find(Globals const& globals);
 
   /// Asks, and returns the JSON answer. A problem+json answer is returned as its Error.
@@ -32,11 +35,17 @@ class ControlClient {
                               std::function<void(std::string_view)> on_piece) const;
   /// The named service, or the only one there is. UsageInvalid if it is unclear which.
   [[nodiscard]] Result<std::string> service_or_only(std::string const& named) const;
-  [[nodiscard]] std::string const& socket() const { return socket_; }
+  /// It runs elsewhere: its process numbers mean nothing here.
+  [[nodiscard]] bool is_remote() const { return endpoint_.unix_path.empty(); }
 
  private:
-  explicit ControlClient(std::string socket) : socket_(std::move(socket)) {}
-  std::string socket_;
+  ControlClient(http::Endpoint endpoint, std::string token)
+      : endpoint_(std::move(endpoint)), token_(std::move(token)) {}
+  [[nodiscard]] http::Request request_of(std::string_view method, std::string target,
+                                         std::string body) const;
+
+  http::Endpoint endpoint_;
+  std::string token_;  ///< Empty: none is sent.
 };
 
 }  // namespace aether::cli

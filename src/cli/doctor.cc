@@ -12,6 +12,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "api/json_text.h"
 #include "base/checksum.h"
 #include "cli/commands.h"
 #include "cli/terminal.h"
@@ -148,7 +149,7 @@ Result<int> doctor(Globals const& globals) {
         {"what", finding.what}, {"grade", grade_name(finding.grade)}, {"found", finding.found}});
     if (globals.output == Output::Text) print(finding);
   }
-  if (globals.output == Output::Json) fmt::print("{}\n", json::serialize(list));
+  if (globals.output == Output::Json) fmt::print("{}\n", api::json_text(list));
   return complete ? kDone : kFailed;
 }
 

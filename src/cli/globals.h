@@ -20,6 +20,9 @@ struct Globals {
   std::optional<std::string> config;
   bool verbose = false;
   Output output = Output::Text;
+  /// "http://host:port" of an Aether elsewhere: --url or AETHER_URL. Absent: the control socket.
+  std::optional<std::string> url;
+  std::optional<std::string> token_file;  ///< --token-file; else AETHER_TOKEN is the token.
 
   /// Files looked for when -c is not given, in order; they depend on the name.
   [[nodiscard]] std::vector<std::string> default_files() const;

@@ -6,6 +6,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "api/json_text.h"
 #include "base/bytes.h"
 #include "cli/commands.h"
 #include "cli/control_client.h"
@@ -78,7 +79,7 @@ Result<int> status(Globals const& globals, std::string const& service) {
   TRY_ASSIGN(json::value const answer, client.call("GET", "/v1/status"));
   bool found = service.empty();
   if (globals.output == Output::Json && service.empty()) {
-    fmt::print("{}\n", json::serialize(answer));
+    fmt::print("{}\n", api::json_text(answer));
     return kDone;
   }
   for (json::value const& value : answer.at("services").as_array()) {
@@ -86,7 +87,7 @@ Result<int> status(Globals const& globals, std::string const& service) {
     if (!service.empty() && text(one, "name") != service) continue;
     found = true;
     if (globals.output == Output::Json) {
-      fmt::print("{}\n", json::serialize(one));
+      fmt::print("{}\n", api::json_text(one));
     } else {
       print_service(one);
     }
@@ -109,7 +110,7 @@ Result<int> list(Globals const& globals) {
   TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
   TRY_ASSIGN(json::value const answer, client.call("GET", "/v1/services"));
   if (globals.output == Output::Json) {
-    fmt::print("{}\n", json::serialize(answer));
+    fmt::print("{}\n", api::json_text(answer));
     return kDone;
   }
   fmt::print("{:<24} {:<12} {:>8} {:>8}  {}\n", "SERVICE", "STATE", "REVISION", "PID", "LISTEN");

@@ -6,10 +6,12 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "api/json_text.h"
 #include "api/routes.h"
 #include "base/bytes.h"
 #include "cli/commands.h"
 #include "cli/control_client.h"
+#include "cli/progress.h"
 #include "cli/terminal.h"
 #include "http/url.h"
 
@@ -67,9 +69,9 @@ void print_verdict(json::object const& swap) {
 /// One swap is printed as it is, several as a list.
 void print_json(json::array const& swaps) {
   if (swaps.size() == 1) {
-    fmt::print("{}\n", json::serialize(swaps.front()));
+    fmt::print("{}\n", api::json_text(swaps.front()));
   } else {
-    fmt::print("{}\n", json::serialize(json::object{{"swaps", swaps}}));
+    fmt::print("{}\n", api::json_text(json::object{{"swaps", swaps}}));
   }
 }
 
@@ -104,8 +106,15 @@ Result<int> reload(Globals const& globals, ReloadOptions const& options) {
           : fmt::format("/v1/services/{}/reload", http::percent_encode(options.service));
   std::string const body = json::serialize(json::object{
       {"reason", options.reason}, {"force", options.force}, {"check_state", options.check_state}});
-  TRY_ASSIGN(json::value const answer,
-             client.call("POST", path + (options.wait ? "?wait=true" : ""), body, kVerdictLimit));
+  bool const watched =
+      options.wait && globals.output == Output::Text && is_terminal(stdout) && is_terminal(stderr);
+  bool const wait_there = options.wait && !watched;
+  TRY_ASSIGN(json::value answer,
+             client.call("POST", path + (wait_there ? "?wait=true" : ""), body, kVerdictLimit));
+  if (watched) {
+    TRY_ASSIGN(json::value verdicts, watch_swaps(client, answer));
+    answer = std::move(verdicts);
+  }
   return tell(globals, answer, options.wait);
 }
 

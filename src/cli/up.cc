@@ -13,6 +13,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "api/json_text.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/control_client.h"
@@ -159,6 +160,11 @@ Result<int> start_background(Globals const& globals, config::Config config) {
 }  // namespace
 
 Result<int> up(Globals const& globals, UpOptions const& options) {
+  if (globals.url) {
+    return fail(ErrorCode::UsageInvalid,
+                "up starts an Aether on this machine; --url and AETHER_URL are for asking one that "
+                "runs elsewhere");
+  }
   TRY(os::block_all_early());
   TRY_ASSIGN(config::Config config, load_for_up(globals));
   if (options.foreground) return run_foreground(std::move(config));
@@ -182,7 +188,10 @@ bool has_ended(int pidfd, Duration within) {
 Result<int> down(Globals const& globals) {
   TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
   TRY_ASSIGN(json::value const before, client.call("GET", "/v1/status"));
-  auto const process = os::Child::adopt(static_cast<pid_t>(before.at("pid").as_int64()));
+  auto const process =
+      client.is_remote()
+          ? Result<os::Child>(fail(ErrorCode::Unreachable, "its process is on another machine"))
+          : os::Child::adopt(static_cast<pid_t>(before.at("pid").as_int64()));
   TRY_ASSIGN(json::value const stopping, client.call("POST", "/v1/stop"));
   // It ends in its own time: each service has its stop_timeout.
   for (;;) {
@@ -194,7 +203,7 @@ Result<int> down(Globals const& globals) {
   }
   if (process) (void)has_ended(process->pidfd(), kLastSteps);
   if (globals.output == Output::Json) {
-    fmt::print("{}\n", json::serialize(json::object{{"stopped", before.at("pid")}}));
+    fmt::print("{}\n", api::json_text(json::object{{"stopped", before.at("pid")}}));
   } else {
     fmt::print("Aether (PID: {}) has stopped\n", before.at("pid").as_int64());
   }
@@ -210,10 +219,10 @@ Result<int> validate(Globals const& globals, std::string const& file) {
       warnings.push_back(json::object{
           {"line", warning.line}, {"column", warning.column}, {"message", warning.message}});
     }
-    fmt::print("{}\n", json::serialize(json::object{{"valid", true},
-                                                    {"services", config.services.size()},
-                                                    {"functions", config.functions.size()},
-                                                    {"warnings", std::move(warnings)}}));
+    fmt::print("{}\n", api::json_text(json::object{{"valid", true},
+                                                   {"services", config.services.size()},
+                                                   {"functions", config.functions.size()},
+                                                   {"warnings", std::move(warnings)}}));
     return kDone;
   }
   fmt::print("{}", config::validation_summary(config));

@@ -298,13 +298,24 @@ void Daemon::reap() {
 
 // ---- ControlPlane -------------------------------------------------------------------------------
 
+namespace {
+
+api::ServerLoad load_of(http::Server const& server) {
+  return {.connections = server.connections(), .turned_away = server.turned_away()};
+}
+
+}  // namespace
+
 api::AetherInfo Daemon::info() const {
   auto const moves = steer::tcp_migrate_req();
   return {.version = options_.version,
           .pid = ::getpid(),
           .config_path = config_.path,
           .uptime = clock_.now() - began_,
-          .tcp_migrate_req = moves ? std::optional(*moves) : std::nullopt};
+          .now = clock_.wall(),
+          .tcp_migrate_req = moves ? std::optional(*moves) : std::nullopt,
+          .control = load_of(*control_server_),
+          .public_port = load_of(*public_server_)};
 }
 
 std::vector<relay::ServiceStatus> Daemon::services() const {
@@ -331,6 +342,14 @@ async::Task<relay::SwapReport> Daemon::verdict(api::SwapTicket ticket) {
     throw Error(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", ticket.service));
   }
   co_return co_await entry->service->verdict(ticket.swap);
+}
+
+Result<config::Service> Daemon::specification(std::string_view service) const {
+  Entry const* const entry = find(service);
+  if (entry == nullptr) {
+    return fail(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", service));
+  }
+  return entry->spec;
 }
 
 Result<supervise::LogBook*> Daemon::log_book(std::string_view service) {

@@ -56,6 +56,7 @@ class Daemon final : public api::ControlPlane {
   [[nodiscard]] Result<api::SwapTicket> rollback(std::string_view service,
                                                  std::string reason) override;
   [[nodiscard]] async::Task<relay::SwapReport> verdict(api::SwapTicket ticket) override;
+  [[nodiscard]] Result<config::Service> specification(std::string_view service) const override;
   [[nodiscard]] Result<supervise::LogBook*> log_book(std::string_view service) override;
   void request_stop() override;
 
@@ -73,9 +74,10 @@ class Daemon final : public api::ControlPlane {
   [[nodiscard]] Status lock_runtime_folder();
   [[nodiscard]] Status open_api();
   [[nodiscard]] Result<Entry*> add_service(config::Service const& spec);
-  [[nodiscard]] Entry* find(std::string_view service);
+  [[nodiscard]] Entry* find(std::string_view service) const;
   /// Tokens that were read again count from here on, whatever becomes of the swaps.
   [[nodiscard]] Result<config::Config> load_again();
+  [[nodiscard]] Result<config::Config> read_config();
   void reload_by_signal();
   void apply_services(config::Config const& next);
   void on_signal(os::SignalInfo const& signal);

@@ -14,7 +14,7 @@
 
 namespace aether::daemon {
 
-Daemon::Entry* Daemon::find(std::string_view service) {
+Daemon::Entry* Daemon::find(std::string_view service) const {
   auto const found = std::ranges::find_if(entries_, [&](auto const& entry) {
     return !entry->removed && entry->service->name() == service;
   });
@@ -22,6 +22,12 @@ Daemon::Entry* Daemon::find(std::string_view service) {
 }
 
 Result<config::Config> Daemon::load_again() {
+  auto next = read_config();
+  metrics_.config_read(next.has_value());
+  return next;
+}
+
+Result<config::Config> Daemon::read_config() {
   TRY_ASSIGN(config::Config next, config::load(config_.path));
   TRY(check_release(next));
   TRY_ASSIGN(std::vector<api::KnownToken> tokens, tokens_.load(next));

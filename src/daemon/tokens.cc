@@ -37,21 +37,7 @@ Status check_file(std::string const& path, struct stat const& status) {
   return {};
 }
 
-Result<std::string> read_token_file(std::string const& path) {
-  // Judged by its descriptor: the name may mean another file a moment later.
-  os::UniqueFd const file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  struct stat status{};
-  if (!file || ::fstat(file.get(), &status) != 0) {
-    return unusable(system_error("open", path).message());
-  }
-  TRY(check_file(path, status));
-  std::array<char, kTokenBytesMax + 2> buffer{};
-  ssize_t const got = ::read(file.get(), buffer.data(), buffer.size());
-  if (got < 0) return unusable(system_error("read", path).message());
-  return std::string(buffer.data(), static_cast<std::size_t>(got));
-}
-
-Result<api::Digest> digest_of(std::string_view text) {
+Result<std::string> token_in(std::string_view text) {
   constexpr std::string_view kBlank = " \t\r\n";
   std::size_t const begin = std::min(text.find_first_not_of(kBlank), text.size());
   std::string_view token = text.substr(begin);
@@ -68,19 +54,35 @@ Result<api::Digest> digest_of(std::string_view text) {
     return unusable(
         fmt::format("it is not one word of at most {} printable characters", kTokenBytesMax));
   }
-  return api::digest_of(token);
+  return std::string(token);
 }
 
 Result<api::Digest> digest_of_variable(std::string const& name) {
   char const* const value = std::getenv(name.c_str());
   if (value == nullptr) return unusable(fmt::format("the variable {} is not set", name));
-  auto digest = digest_of(value);
+  auto const token = token_in(value);
   // Our own copy of the environment; /proc/PID/environ shows the first one, to us and root.
-  if (digest) ::unsetenv(name.c_str());
+  if (!token) return fail(token.error());
+  api::Digest const digest = api::digest_of(*token);
+  ::unsetenv(name.c_str());
   return digest;
 }
 
 }  // namespace
+
+Result<std::string> read_token_file(std::string const& path) {
+  // Judged by its descriptor: the name may mean another file a moment later.
+  os::UniqueFd const file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat status{};
+  if (!file || ::fstat(file.get(), &status) != 0) {
+    return unusable(system_error("open", path).message());
+  }
+  TRY(check_file(path, status));
+  std::array<char, kTokenBytesMax + 2> buffer{};
+  ssize_t const got = ::read(file.get(), buffer.data(), buffer.size());
+  if (got < 0) return unusable(system_error("read", path).message());
+  return token_in({buffer.data(), static_cast<std::size_t>(got)});
+}
 
 Result<std::vector<api::KnownToken>> Tokens::load(config::Config const& config) {
   std::vector<api::KnownToken> known;
@@ -90,7 +92,7 @@ Result<std::vector<api::KnownToken>> Tokens::load(config::Config const& config) 
       if (!token.sha256.empty()) return api::parse_digest(token.sha256).value();
       if (!token.file.empty()) {
         TRY_ASSIGN(std::string const text, read_token_file(token.file));
-        return digest_of(text);
+        return api::digest_of(text);
       }
       if (auto const seen = of_variables_.find(token.env); seen != of_variables_.end()) {
         return seen->second;

@@ -17,6 +17,9 @@ inline constexpr std::size_t kTokenBytesMin = 16;
 /// More than any kind of token has, and far below the limit of a request's headers.
 inline constexpr std::size_t kTokenBytesMax = 4096;
 
+/// The one word in a file that nobody else may read or change; ConfigInvalid with the cure.
+[[nodiscard]] Result<std::string> read_token_file(std::string const& path);
+
 class Tokens {
  public:
   /// Reads every token named in the configuration. ConfigInvalid, naming each that cannot be used

@@ -44,10 +44,11 @@ async::Task<Socket> connect_unix(Endpoint const& endpoint) {
   }
 }
 
-async::Task<Socket> connect_tcp(SocketAddress address) {
+async::Task<Socket> connect_tcp(SocketAddress address, Endpoint const& endpoint) {
   async::Executor const executor = co_await async::this_executor;
   os::UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) throw system_error("socket");
+  if (endpoint.before_connect) endpoint.before_connect(fd.get());
   int const result = ::connect(fd.get(), address.get(), address.length);
   int const reason = result == 0 ? 0 : errno;
   Socket socket(executor, std::move(fd));
@@ -80,7 +81,7 @@ async::Task<Socket> connect(Endpoint const& endpoint) {
   std::optional<Error> first;
   for (SocketAddress const& address : addresses) {
     try {
-      co_return co_await connect_tcp(address);
+      co_return co_await connect_tcp(address, endpoint);
     } catch (Error const& error) {
       if (!first) first = error;
     }

@@ -19,6 +19,8 @@ struct Endpoint {
       host;  ///< An IP address or "localhost" (127.0.0.1, then ::1): names are not looked up.
   std::uint16_t port = 80;
   std::string unix_path;
+  /// If set, called with each TCP socket before it is connected.
+  std::function<void(int socket)> before_connect = {};
 
   [[nodiscard]] static Endpoint tcp(std::string host, std::uint16_t port) {
     return {.host = std::move(host), .port = port, .unix_path = {}};

@@ -90,6 +90,12 @@ void Connection::begin_stop() {
   if (streams_endlessly_) cut(Cut::Stopping);
 }
 
+void Connection::give_way() {
+  log::debug("http: {} waited longest, and gives way to another client", peer_.address);
+  waiting_since_.reset();
+  socket_.shut_reads();
+}
+
 void Connection::cut(Cut reason) {
   if (cut_ == Cut::Not) cut_ = reason;
   cut_event_.set();
@@ -107,8 +113,9 @@ async::Task<void> Connection::serve() {
                       .head_only = request->method == "HEAD",
                       .keep_alive = parser.keep_alive(),
                       .what = fmt::format("{} {}", request->method, request->target)};
-    Response response = co_await run_handler(std::move(*request));
-    next = co_await answer(std::move(exchange), std::move(response));
+    std::optional<Response> response = co_await run_handler(std::move(*request));
+    if (!response) co_return;
+    next = co_await answer(std::move(exchange), std::move(*response));
     if (!buffer_.empty()) co_await async::yield();  // nor may one that sends ahead of our answers
   }
   if (!buffer_.empty()) co_await linger();
@@ -124,6 +131,7 @@ async::Task<std::optional<Request>> Connection::read_request(RequestParser& pars
   while (true) {
     switch (parser.advance(buffer_)) {
       case RequestParser::Step::Done:
+        waiting_since_.reset();
         co_return parser.take();
       case RequestParser::Step::Refused:
         co_await refuse(parser.refusal().status, parser.refusal().detail);
@@ -138,6 +146,7 @@ async::Task<std::optional<Request>> Connection::read_request(RequestParser& pars
     // What has arrived before the stop is answered still.
     if (!begun && context_.stopping) socket_.shut_reads();
     idle_ = !begun;
+    if (!waiting_since_) waiting_since_ = context_.clock.now();
     std::optional<std::size_t> const got = co_await read_until(deadline);
     idle_ = false;
     if (got == 0U || (!got && !begun)) co_return std::nullopt;
@@ -161,22 +170,51 @@ async::Task<void> Connection::continue_with_body(RequestParser const& parser) {
   co_await socket_.write_all("HTTP/1.1 100 Continue\r\n\r\n", context_.limits.write_stall_timeout);
 }
 
-async::Task<Response> Connection::run_handler(Request request) {
+// Nothing: the client hung up, and nobody would read the answer.
+async::Task<std::optional<Response>> Connection::run_handler(Request request) {
   std::string const what = fmt::format("{} {}", request.method, request.path);
+  cut_ = Cut::Not;
+  cut_event_.reset();
+  async::TaskGroup watch(context_.executor, "http hang-up watch");
+  watch.spawn("client", watch_hang_up());
+  std::optional<Response> response;
   std::exception_ptr thrown;
   try {
-    async::Task<Response> answering = context_.handler(std::move(request));
-    co_return co_await std::move(answering);
+    async::Task<void> answering = call_handler(std::move(request), &response);
+    co_await async::until(cut_event_, std::move(answering));
   } catch (...) {
     thrown = std::current_exception();
   }
-  if (async::is_cancelled(thrown)) std::rethrow_exception(thrown);
-  log::error("http: {} failed: {}", what, describe(thrown));
-  co_return problem(500, "the request could not be answered; the log says why");
+  co_await async::ignore_cancellation();
+  co_await watch.stop(Duration::max());
+  co_await async::heed_cancellation();
+  if (thrown && async::is_cancelled(thrown)) std::rethrow_exception(thrown);
+  if (thrown) {
+    log::error("http: {} failed: {}", what, describe(thrown));
+    response = problem(500, "the request could not be answered; the log says why");
+  }
+  if (!response) log::debug("http: {} hung up before the answer to {}", peer_.address, what);
+  co_return response;
+}
+
+async::Task<void> Connection::call_handler(Request request, std::optional<Response>* response) {
+  async::Task<Response> answering = context_.handler(std::move(request));
+  Response made = co_await std::move(answering);
+  response->emplace(std::move(made));
+}
+
+// A client that closed only its sending side still reads; one that hung up does not.
+async::Task<void> Connection::watch_hang_up() {
+  co_await socket_.wait_hang_up();
+  cut(Cut::ClientGone);
 }
 
 async::Task<Connection::Next> Connection::answer(Exchange exchange, Response response) {
   exchange.keep_alive = exchange.keep_alive && !context_.stopping;
+  // Streams without an end may not take the places of everybody else.
+  if (response.endless && context_.endless_streams >= context_.limits.connections / 2) {
+    response = problem(503, fmt::format("{} streams are open already", context_.endless_streams));
+  }
   if (response.stream && !exchange.head_only) {
     co_return co_await send_stream(exchange, response);
   }
@@ -239,6 +277,7 @@ async::Task<std::exception_ptr> Connection::run_stream(Response const& response,
   cut_ = Cut::Not;
   cut_event_.reset();
   streams_endlessly_ = response.endless;
+  if (response.endless) ++context_.endless_streams;
   if (response.endless && context_.stopping) cut(Cut::Stopping);
   async::TaskGroup watch(context_.executor, "http watch");
   watch.spawn("client", watch_client());
@@ -250,6 +289,7 @@ async::Task<std::exception_ptr> Connection::run_stream(Response const& response,
     thrown = std::current_exception();
   }
   streams_endlessly_ = false;
+  if (response.endless) --context_.endless_streams;
   co_await async::ignore_cancellation();
   co_await watch.stop(Duration::max());
   co_await async::heed_cancellation();
@@ -285,6 +325,7 @@ async::Task<void> Connection::refuse(int status, std::string detail) {
 // it (RFC 9112, 9.6): end our side first, and read on for a while.
 async::Task<void> Connection::linger() {
   socket_.shut_writes();
+  waiting_since_ = context_.clock.now();
   co_await async::with_deadline(kLingerTimeout, discard());
 }
 

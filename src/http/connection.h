@@ -27,6 +27,7 @@ struct ConnectionContext {
   Handler handler;
   bool stopping = false;
   std::vector<Connection*> open;
+  std::size_t endless_streams = 0;
   SystemClock clock;
 };
 
@@ -41,6 +42,11 @@ class Connection {
   [[nodiscard]] async::Task<void> serve();
   /// The server stops: no further request is waited for, and an endless stream ends.
   void begin_stop();
+  /// Since when it has waited for bytes of a request (or for the client to go); nothing while an
+  /// answer is made or sent, and once it has been told to give way.
+  [[nodiscard]] std::optional<Instant> waiting_since() const { return waiting_since_; }
+  /// Ends a connection that waits: another client needs its place.
+  void give_way();
 
  private:
   enum class Next : std::uint8_t { Close, Continue };
@@ -51,7 +57,9 @@ class Connection {
   [[nodiscard]] async::Task<std::optional<Request>> read_request(RequestParser& parser);
   [[nodiscard]] async::Task<std::optional<std::size_t>> read_until(Instant deadline);
   [[nodiscard]] async::Task<void> continue_with_body(RequestParser const& parser);
-  [[nodiscard]] async::Task<Response> run_handler(Request request);
+  [[nodiscard]] async::Task<std::optional<Response>> run_handler(Request request);
+  [[nodiscard]] async::Task<void> call_handler(Request request, std::optional<Response>* response);
+  [[nodiscard]] async::Task<void> watch_hang_up();
   [[nodiscard]] async::Task<Next> answer(Exchange exchange, Response response);
   [[nodiscard]] async::Task<void> send_whole(Exchange const& exchange, Response& response);
   [[nodiscard]] async::Task<Next> send_stream(Exchange& exchange, Response& response);
@@ -72,7 +80,8 @@ class Connection {
   bool served_one_ = false;
   bool idle_ = false;  // waits for the first byte of a request
   bool streams_endlessly_ = false;
-  Cut cut_ = Cut::Not;  // of the stream that runs
+  std::optional<Instant> waiting_since_;
+  Cut cut_ = Cut::Not;  // of the handler or stream that runs
   async::Event cut_event_;
 };
 

@@ -64,6 +64,15 @@ void set_option(int fd, int level, int option, int value) {
   (void)::setsockopt(fd, level, option, &value, sizeof(value));
 }
 
+/// A client that is gone without a word, or waits for an answer no more, is known after two minutes
+/// (60 + 4 * 15 s) and not after two hours.
+void probe_when_silent(int fd) {
+  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 60);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 15);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 4);
+}
+
 Failure cannot_listen(SocketAddress const& address) {
   int const reason = errno;
   std::string const where = address.text();
@@ -189,7 +198,7 @@ Result<std::optional<Accepted>> accept_client(int listener) {
     }
     if (fd) {
       set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-      set_option(fd.get(), SOL_SOCKET, SO_KEEPALIVE, 1);
+      probe_when_silent(fd.get());
       Peer peer = tcp_peer(fd.get(), from);
       return Accepted{.fd = std::move(fd), .peer = std::move(peer)};
     }

@@ -24,6 +24,10 @@ namespace {
 
 // Connections taken at one wake-up of a listener before others have their turn.
 constexpr int kAcceptsPerTurn = 64;
+// Connections that were told to give way and have not ended yet: those of one wake-up.
+constexpr std::size_t kGivingWayMax = kAcceptsPerTurn;
+// A burst waits here while the loop is busy; a connect() to a full queue is refused (man 7 unix).
+constexpr int kUnixBacklog = 1024;
 // After the deadline of a stop: cancelled connections end at once, unless a handler ignores it.
 constexpr Duration kCancelGrace = std::chrono::seconds(5);
 
@@ -65,11 +69,13 @@ struct Server::State {
   void take(Accepted client);
   [[nodiscard]] async::Task<void> serve(os::UniqueFd fd, Peer peer);
   void turn_away(os::UniqueFd fd);
+  [[nodiscard]] bool make_room();
   void listen(os::UniqueFd fd, std::string name, std::optional<SocketFile> file);
 
   ConnectionContext context;
   std::vector<std::unique_ptr<Listener>> listeners;
   std::uint16_t port = 0;
+  std::uint64_t turned_away = 0;
   async::TaskGroup acceptors;
   async::TaskGroup connections;
 };
@@ -77,7 +83,7 @@ struct Server::State {
 Server::State::State(async::Executor executor, Limits limits, Handler handler)
     : context{.executor = executor, .limits = limits, .handler = std::move(handler)},
       acceptors(executor, "http listeners"),
-      connections(executor, "http connections", limits.connections) {}
+      connections(executor, "http connections", limits.connections + kGivingWayMax) {}
 
 Server::State::~State() = default;
 
@@ -108,9 +114,27 @@ Status Server::State::accept_some(Listener& listener) {
 }
 
 void Server::State::take(Accepted client) {
-  if (connections.size() >= context.limits.connections) return turn_away(std::move(client.fd));
+  std::size_t const most = context.limits.connections;
+  bool const full = connections.size() >= most;
+  // Those that give way end on the loop's next turns; until then they count above the limit.
+  if (full && (connections.size() >= most + kGivingWayMax || !make_room())) {
+    return turn_away(std::move(client.fd));
+  }
   std::string name = client.peer.address;
   connections.spawn(std::move(name), serve(std::move(client.fd), std::move(client.peer)));
+}
+
+/// The client that has kept us waiting longest gives way: a thousand that say nothing must not
+/// lock out the one that has something to say. False if all of them are being answered.
+bool Server::State::make_room() {
+  Connection* longest = nullptr;
+  for (Connection* const one : context.open) {
+    if (!one->waiting_since()) continue;
+    if (longest == nullptr || *one->waiting_since() < *longest->waiting_since()) longest = one;
+  }
+  if (longest == nullptr) return false;
+  longest->give_way();
+  return true;
 }
 
 // The root of a connection's task: a client that goes away is no fault of ours.
@@ -126,6 +150,7 @@ async::Task<void> Server::State::serve(os::UniqueFd fd, Peer peer) {
 
 // One line, if the kernel takes it at once, and the end: this must cost nothing.
 void Server::State::turn_away(os::UniqueFd fd) {
+  ++turned_away;
   Response const response =
       problem(503, fmt::format("{} connections are open already", context.limits.connections));
   auto head = response_head(response, {.framing = Framing::Length,
@@ -152,7 +177,7 @@ Status Server::listen_tcp(std::string_view host, std::uint16_t port) {
 }
 
 Status Server::listen_unix(std::string path, unsigned mode) {
-  TRY_ASSIGN(os::UniqueFd fd, os::listen_unix(path, os::UnixKind::Stream, mode));
+  TRY_ASSIGN(os::UniqueFd fd, os::listen_unix(path, os::UnixKind::Stream, mode, kUnixBacklog));
   auto file = identify(path);
   state_->listen(std::move(fd), std::move(path), std::move(file));
   return {};
@@ -184,6 +209,10 @@ std::uint16_t Server::port() const {
 
 std::size_t Server::connections() const {
   return state_->connections.size();
+}
+
+std::uint64_t Server::turned_away() const {
+  return state_->turned_away;
 }
 
 }  // namespace aether::http

@@ -16,13 +16,17 @@
 
 namespace aether::http {
 
-/// Answers one request. Runs as a task of its connection: many at once, one a connection. It is not
-/// cancelled when the client goes away before the answer (a reload must not depend on who watches);
-/// stop() cancels it at its deadline. What it throws is logged and answered with 500.
+/// Answers one request. Runs as a task of its connection: many at once, one a connection. It is
+/// cancelled when the client has hung up before the answer, and by stop() at its deadline; so it
+/// only waits for what goes on without it (a reload must not depend on who watches). A client that
+/// ended its sending side only still gets its answer. What it throws is logged and answered with
+/// 500.
 using Handler = std::function<async::Task<Response>(Request)>;
 
 /// All on the loop's thread. Clients are hostile: all they send is bounded (limits.h); what the
-/// server itself has to say (400, 408, 413, 431, 500, 501, 503, 505) is a problem+json body.
+/// server itself has to say (400, 408, 413, 431, 500, 501, 503, 505) is a problem+json body. When
+/// there are as many connections as there may be, the one that has waited longest for its request
+/// gives way; 503 only if all are being answered. Half of them may be endless streams.
 class Server {
  public:
   Server(async::Executor executor, Limits limits, Handler handler);
@@ -49,6 +53,8 @@ class Server {
   /// The first TCP listener's port; 0 without one.
   [[nodiscard]] std::uint16_t port() const;
   [[nodiscard]] std::size_t connections() const;
+  /// Connections that were answered 503 and closed because there were too many.
+  [[nodiscard]] std::uint64_t turned_away() const;
 
  private:
   struct State;

@@ -2,6 +2,7 @@
 #include "http/socket.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <boost/asio/redirect_error.hpp>
@@ -92,6 +93,14 @@ async::Task<int> Socket::finish_connect() {
     throw system_error("getsockopt SO_ERROR");
   }
   co_return reason;
+}
+
+async::Task<void> Socket::wait_hang_up() {
+  while (true) {
+    pollfd now{.fd = socket_.native_handle(), .events = 0, .revents = 0};
+    if (::poll(&now, 1, 0) > 0 && (now.revents & (POLLHUP | POLLERR)) != 0) co_return;
+    co_await socket_.async_wait(boost::asio::socket_base::wait_error, boost::asio::use_awaitable);
+  }
 }
 
 void Socket::shut_reads() noexcept {

@@ -30,6 +30,10 @@ class Socket {
 
   /// For a listener: waits for a connection.
   [[nodiscard]] async::Task<void> wait_readable();
+  /// Waits until the peer has hung up: both directions are over (Unix), or it was reset. A peer
+  /// that only ended its sending side has not; one on TCP that has closed shows only when the
+  /// kernel has asked it (keep-alive probes).
+  [[nodiscard]] async::Task<void> wait_hang_up();
   /// Borrowed.
   [[nodiscard]] int fd();
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// generate_docs errors|configuration: prints what scripts/generate-docs makes pages of.
+// generate_docs errors|configuration|metrics: prints what scripts/generate-docs makes pages of.
 #include <cstdio>
 #include <string_view>
 
 #include <boost/json.hpp>
 
+#include "api/metrics.h"
 #include "base/error.h"
 #include "config/loader.h"
 
@@ -69,8 +70,10 @@ int main(int count, char** arguments) {
     std::puts(errors().c_str());
   } else if (page == "configuration") {
     std::puts(aether::config::reference_markdown().c_str());
+  } else if (page == "metrics") {
+    std::puts(aether::api::metrics_markdown().c_str());
   } else {
-    std::fputs("usage: generate_docs errors|configuration\n", stderr);
+    std::fputs("usage: generate_docs errors|configuration|metrics\n", stderr);
     return 2;
   }
   return 0;

@@ -14,8 +14,8 @@ import pytest
 from aether import BINARY, PATIENCE, PYTHON, Aether, eventually, free_port
 from programs import ASYNCIO, program
 
-COMMANDS = ["up", "start", "down", "reload", "rollback", "status", "list", "logs", "validate", "doctor", "exec",
-            "completion"]
+COMMANDS = ["up", "start", "down", "reload", "rollback", "status", "list", "logs", "inspect", "validate", "doctor",
+            "exec", "completion", "token"]
 
 
 def run(*words, name="aether", **options):
@@ -65,7 +65,7 @@ def test_what_is_not_understood_ends_with_2_and_says_so_on_stderr(words):
 
 def test_what_is_refused_ends_with_1_and_says_what_to_do(tmp_path):
     env = {"AETHER_RUNTIME_DIR": str(tmp_path / "run")}
-    for words in (["status"], ["reload"], ["down"], ["logs"], ["list"], ["rollback"], ["-c", "x.yaml", "status"]):
+    for words in (["status"], ["reload"], ["down"], ["logs"], ["list"], ["rollback"], ["inspect"], ["-c", "x.yaml", "status"]):
         done = run(*words, env=env, cwd=tmp_path)
         assert done.returncode == 1, words
         assert "not-running" in done.stderr and "aether up" in done.stderr, done.stderr
@@ -169,6 +169,8 @@ COMP_WORDS=(aether {line}); COMP_CWORD={len(words)}; _aether; printf '%s\\n' "${
     assert complete("rel") == ["reload"]
     assert complete("reload", "") == ["websrv"]
     assert complete("-o", "j") == ["json"]
+    assert complete("token", "--role", "op") == ["operator"]
+    assert complete("inspect", "") == ["websrv"]
     assert complete("completion", "z") == ["zsh"]
     assert "config-reference" not in complete("")
 
@@ -235,7 +237,7 @@ def test_a_background_start_that_fails_says_why(tmp_path):
 
 def test_every_answer_can_be_had_as_json(start, tmp_path):
     aether = start(config_of(tmp_path))
-    for words in (["status"], ["status", "web"], ["list"], ["reload"], ["reload", "--no-wait"], ["rollback"]):
+    for words in (["status"], ["status", "web"], ["list"], ["inspect"], ["token"], ["reload"], ["reload", "--no-wait"], ["rollback"]):
         eventually(lambda: aether.service()["phase"] == "idle", "no swap runs")
         for line in (["-o", "json", *words], [*words, "-o", "json"]):
             eventually(lambda: aether.service()["phase"] == "idle", "no swap runs")
@@ -276,6 +278,7 @@ def test_several_services_must_be_named(start, tmp_path):
     assert aether.cli("status", "three").returncode == 1
 
 
+@pytest.mark.edge("H4")
 def test_logs_are_followed_over_a_swap(start, tmp_path):
     aether = start(config_of(tmp_path))
     follow = subprocess.Popen([str(aether.binary), "-c", str(aether.config), "logs", "-f"], env=aether.env,

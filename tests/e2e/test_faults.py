@@ -78,6 +78,7 @@ def test_an_io_error_at_the_first_listener_is_a_refusal_to_start(tmp_path):
     aether.stop()
 
 
+@pytest.mark.edge("H6")
 @pytest.mark.parametrize("point", POINTS)
 def test_a_killed_aether_is_followed_by_one_that_starts_over_its_debris(tmp_path, point):
     port = free_port()

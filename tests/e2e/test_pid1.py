@@ -201,6 +201,7 @@ def test_services_start_after_those_they_name_and_stop_before_them(start, tmp_pa
     assert started == ["first", "second", "third"]
 
 
+@pytest.mark.edge("H4")
 def test_log_lines_come_whole_and_in_order_with_service_and_revision(start, tmp_path):
     text = """
 import sys, time

@@ -75,6 +75,7 @@ def test_a_reload_during_a_swap_is_refused_with_its_phase(tmp_path):
         assert done.returncode == 1 and "soaking" in done.stderr
 
 
+@pytest.mark.edge("B10")
 def test_force_takes_the_place_of_the_swap_that_runs(tmp_path):
     with Rig(tmp_path, soak="30s") as rig:
         old = rig.pid()
@@ -89,6 +90,7 @@ def test_force_takes_the_place_of_the_swap_that_runs(tmp_path):
         assert superseded["verdict"] == "rolled-back" and "superseded" in superseded["why"]
 
 
+@pytest.mark.edge("B10")
 def test_a_burst_of_hangups_is_one_swap_and_at_most_one_more(tmp_path):
     with Rig(tmp_path, soak="300ms") as rig:
         old = rig.pid()
@@ -102,6 +104,7 @@ def test_a_burst_of_hangups_is_one_swap_and_at_most_one_more(tmp_path):
         assert processes_of(tmp_path) == [service["pid"]]
 
 
+@pytest.mark.edge("B10")
 def test_hangups_in_every_phase_end_with_the_last_configuration(tmp_path):
     with Rig(tmp_path, soak="300ms") as rig:
         rig.aether.hangup()
@@ -119,6 +122,7 @@ def environment(pid):
         return file.read()
 
 
+@pytest.mark.edge("B11")
 def test_a_hangup_right_after_the_start_is_not_lost_and_not_deadly(tmp_path):
     rig = Rig(tmp_path)
     rig.script.write_text(SLOW_START)
@@ -134,6 +138,7 @@ def test_a_hangup_right_after_the_start_is_not_lost_and_not_deadly(tmp_path):
     assert not processes_of(tmp_path)
 
 
+@pytest.mark.edge("H1")
 def test_a_client_that_goes_away_does_not_end_the_swap_it_asked_for(tmp_path):
     with Rig(tmp_path, soak="500ms") as rig:
         asking = subprocess.Popen([str(rig.aether.binary), "-c", str(rig.aether.config), "reload"], env=rig.aether.env,
@@ -162,6 +167,7 @@ STOPS = {
 }
 
 
+@pytest.mark.edge("B10")
 @pytest.mark.parametrize("phase", STOPS)
 def test_sigterm_ends_everything_in_the_phase(tmp_path, phase):
     with Rig(tmp_path) as rig:

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every metric of the page, once: the page's HELP, docs/metrics.md and the test that each one is
+// observed are made from here. Names and labels are part of the API.
+#pragma once
+#include <array>
+#include <string_view>
+
+namespace aether::api {
+
+struct MetricInfo {
+  std::string_view name;
+  std::string_view type;  ///< "counter", "gauge" or "histogram".
+  std::string_view labels;
+  std::string_view meaning;
+  std::string_view alert;  ///< What to be woken for; empty: for graphs.
+};
+
+inline constexpr std::array kMetrics{
+    // The seeds' names.
+    MetricInfo{"aeterna_handover_duration_seconds", "histogram", "service, phase",
+               "Time of each phase of a swap", ""},
+    MetricInfo{"aeterna_process_state", "gauge", "service",
+               "0 running, 1 soaking, 2 draining, 3 pre-checking, 4 starting, 5 handshaking, 6 "
+               "pending, 7 stopped, 8 failed",
+               "8 for a minute"},
+    MetricInfo{"aeterna_restarts_total", "counter", "service, reason",
+               "Processes started again, by reason",
+               "crash or watchdog, more than 3 in 10 minutes"},
+    // Services.
+    MetricInfo{"aether_service_up", "gauge", "service",
+               "1 while a process of the service serves, as /health has it", "0 for a minute"},
+    MetricInfo{"aether_service_revision", "gauge", "service", "The revision that serves", ""},
+    MetricInfo{"aether_instance_memory_bytes", "gauge", "service, revision",
+               "Resident memory of a revision's process tree", "near the container's limit"},
+    MetricInfo{"aether_fd_store_fds", "gauge", "service",
+               "Descriptors that the program left with Aether", "near fd_store"},
+    MetricInfo{"aether_fd_store_refused_total", "counter", "service",
+               "Descriptors that were closed because the store was full", "any"},
+    MetricInfo{"aether_log_lines_total", "counter", "service", "Lines that its programs wrote", ""},
+    // Listeners.
+    MetricInfo{"aether_accept_queue", "gauge", "service, listener",
+               "Connections that wait to be accepted", "above 100 for a minute"},
+    MetricInfo{"aether_accept_overflows_total", "counter", "service, listener",
+               "Connections dropped because the accept queue was full", "any"},
+    MetricInfo{"aether_rescued_connections_total", "counter", "service",
+               "Connections that waited for a revision that died, carried to the one that serves",
+               ""},
+    // Swaps.
+    MetricInfo{"aether_swaps_total", "counter", "service, verdict", "Swaps, by verdict", ""},
+    MetricInfo{"aether_rollbacks_total", "counter", "service, phase",
+               "Swaps that were taken back, by the phase in which the reason showed", "any"},
+    MetricInfo{"aether_rollback_seconds", "histogram", "service",
+               "From the moment at which a new revision was known to be sick until new connections "
+               "went to the old one again",
+               ""},
+    MetricInfo{"aether_blackout_seconds", "histogram", "service",
+               "Time in which no revision could accept, per successful swap",
+               "above what your clients bear"},
+    MetricInfo{"aether_handoff_bytes_total", "counter", "service", "Memory moved between revisions",
+               ""},
+    MetricInfo{"aether_revisions", "gauge", "service", "Revisions of which a process lives",
+               "max_revisions for an hour: old ones do not end"},
+    MetricInfo{"aether_drain_connections", "gauge", "service, revision",
+               "Connections that a draining revision still has", ""},
+    MetricInfo{"aether_drain_remaining_seconds", "gauge", "service, revision",
+               "Until a draining revision is ended", ""},
+    // Aether itself.
+    MetricInfo{"aether_config_last_reload_successful", "gauge", "",
+               "1 if the configuration could be read when it was read last", "0"},
+    MetricInfo{"aether_reaped_total", "counter", "", "Orphans reaped as PID 1 or subreaper", ""},
+    MetricInfo{"aether_api_requests_total", "counter", "route, status",
+               "Requests to the API, by route and status", ""},
+    MetricInfo{"aether_api_refusals_total", "counter", "code",
+               "Requests refused for want of a right, by code", "more than a few a minute"},
+    MetricInfo{"aether_api_connections", "gauge", "server",
+               "Open connections of the control socket and of the ports", ""},
+    MetricInfo{"aether_api_turned_away_total", "counter", "server",
+               "Connections answered 503 because there were too many", "any"},
+    MetricInfo{"aether_build_info", "gauge", "version", "Always 1", ""},
+    MetricInfo{"process_start_time_seconds", "gauge", "", "When Aether started, as Unix time", ""},
+    MetricInfo{"process_cpu_seconds_total", "counter", "", "CPU time of Aether itself", ""},
+    MetricInfo{"process_resident_memory_bytes", "gauge", "", "Resident memory of Aether itself",
+               "growth over days"},
+    MetricInfo{"process_open_fds", "gauge", "", "Open descriptors of Aether itself",
+               "above 80 % of process_max_fds"},
+    MetricInfo{"process_max_fds", "gauge", "", "How many descriptors Aether may have", ""},
+};
+
+}  // namespace aether::api

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/metrics.h"
+
+#include <chrono>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "api/fake_control_plane.h"
+#include "api/metric_table.h"
+
+namespace aether::api {
+namespace {
+
+using std::chrono::milliseconds;
+
+/// A service of which everything can be told.
+relay::ServiceStatus busy() {
+  relay::ServiceStatus status = testing::serving("web");
+  status.instances = {{.revision = RevisionId{2}, .memory_bytes = 1000},
+                      {.revision = RevisionId{1}, .memory_bytes = 500}};
+  status.draining = {
+      {.revision = RevisionId{1}, .deadline = WallTime(std::chrono::hours(2)), .connections = 7}};
+  status.listeners = {{.name = "http", .queued = 3, .overflows = 11}};
+  status.fd_store = {.count = 4, .max = 128, .refused = 2};
+  status.rescued = 9;
+  status.log_lines = 100;
+  return status;
+}
+
+relay::SwapReport rolled_back() {
+  relay::SwapReport report;
+  report.verdict = relay::Verdict::RolledBack;
+  report.phases = {{"preflight", milliseconds(1)},
+                   {"soaking", milliseconds(5)},
+                   {"rolling-back", milliseconds(2)}};
+  report.rollback_took = milliseconds(2);
+  return report;
+}
+
+relay::SwapReport succeeded() {
+  relay::SwapReport report;
+  report.verdict = relay::Verdict::Succeeded;
+  report.blackout = milliseconds(3);
+  report.handoff = relay::HandoffReport{.bytes = 4096, .mechanism = "pipe"};
+  return report;
+}
+
+/// Metrics to which everything has happened.
+struct House {
+  EventFeed feed;
+  Metrics metrics{feed};
+  AetherInfo info{.version = "1.2.3",
+                  .uptime = std::chrono::seconds(10),
+                  .now = WallTime(std::chrono::hours(1)),
+                  .control = {.connections = 5, .turned_away = 6}};
+
+  House() {
+    metrics.phase_ended("web", "launching", milliseconds(100));
+    metrics.swap_ended("web", succeeded());
+    metrics.swap_ended("web", rolled_back());
+    metrics.restarted("web", "crash");
+    metrics.state_changed("web", "RUNNING");
+    metrics.answered("/v1/status", 200);
+    metrics.refused("forbidden");
+    metrics.reaped(3);
+  }
+  std::string page() { return metrics.page(info, {busy()}); }
+};
+
+std::set<std::string> names_of(std::string const& page) {
+  std::set<std::string> names;
+  std::istringstream lines(page);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("# TYPE ")) names.insert(line.substr(7));
+  }
+  return names;
+}
+
+// Edge: H3
+TEST(Metrics, OfTheTableAreAllOnThePageAndNoOthers) {
+  House house;
+  std::set<std::string> wanted;
+  for (MetricInfo const& one : kMetrics) {
+    wanted.insert(std::string(one.name) + " " + std::string(one.type));
+    EXPECT_EQ(one.name.ends_with("_total"), one.type == "counter") << one.name;
+    EXPECT_FALSE(one.meaning.ends_with(".")) << one.name;
+  }
+  EXPECT_EQ(wanted.size(), kMetrics.size());
+  EXPECT_EQ(names_of(house.page()), wanted);
+}
+
+TEST(Metrics, SayWhatWasObserved) {
+  House house;
+  std::string const page = house.page();
+  for (std::string const line :
+       {R"(aeterna_process_state{service="web"} 0)",
+        R"(aether_service_up{service="web"} 1)",
+        R"(aether_instance_memory_bytes{revision="1",service="web"} 500)",
+        R"(aether_fd_store_fds{service="web"} 4)",
+        R"(aether_fd_store_refused_total{service="web"} 2)",
+        R"(aether_log_lines_total{service="web"} 100)",
+        R"(aether_accept_queue{listener="http",service="web"} 3)",
+        R"(aether_accept_overflows_total{listener="http",service="web"} 11)",
+        R"(aether_rescued_connections_total{service="web"} 9)",
+        R"(aether_rollbacks_total{phase="soaking",service="web"} 1)",
+        R"(aether_rollback_seconds_count{service="web"} 1)",
+        R"(aether_revisions{service="web"} 2)",
+        R"(aether_drain_remaining_seconds{revision="1",service="web"} 3600)",
+        "process_start_time_seconds 3590",
+        R"(aether_drain_connections{revision="1",service="web"} 7)",
+        R"(aether_api_refusals_total{code="forbidden"} 1)",
+        R"(aether_api_requests_total{route="/v1/status",status="200"} 1)",
+        R"(aether_api_turned_away_total{server="control"} 6)",
+        R"(aether_build_info{version="1.2.3"} 1)",
+        "aether_config_last_reload_successful 1",
+        "aether_reaped_total 3"}) {
+    EXPECT_TRUE(page.contains(line + "\n")) << line;
+  }
+}
+
+TEST(Metrics, OfWhatIsGoneAreGone) {
+  House house;
+  EXPECT_TRUE(house.page().contains("aether_drain_connections{"));
+  std::string const later = house.metrics.page(house.info, {});
+  for (std::string const name :
+       {"aeterna_process_state", "aether_service_up", "aether_drain_connections",
+        "aether_instance_memory_bytes", "aether_accept_queue"}) {
+    EXPECT_FALSE(later.contains(name + "{")) << name;
+  }
+  EXPECT_TRUE(later.contains("aether_swaps_total{")) << "counters stay";
+}
+
+// Edge: H3
+TEST(Metrics, OfCountersNeverGoBack) {
+  House house;
+  EXPECT_TRUE(house.page().contains(R"(aether_log_lines_total{service="web"} 100)"));
+  relay::ServiceStatus fewer = busy();
+  fewer.log_lines = 3;
+  std::string const later = house.metrics.page(house.info, {fewer});
+  EXPECT_TRUE(later.contains(R"(aether_log_lines_total{service="web"} 103)"));
+}
+
+TEST(Metrics, TellAConfigurationThatCouldNotBeRead) {
+  House house;
+  house.metrics.config_read(false);
+  EXPECT_TRUE(house.page().contains("aether_config_last_reload_successful 0\n"));
+  house.metrics.config_read(true);
+  EXPECT_TRUE(house.page().contains("aether_config_last_reload_successful 1\n"));
+}
+
+}  // namespace
+}  // namespace aether::api
