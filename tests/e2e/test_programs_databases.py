@@ -163,6 +163,7 @@ def test_a_program_that_binds_its_own_port_is_swapped_in_turn(start, name):
     stops_cleanly(aether, f"\0{port}\0")
 
 
+@pytest.mark.edge("G4")
 def test_memcached_that_becomes_a_daemon_is_not_left_behind(start):
     port = free_port()
     aether = start(service(memcached(port, "-d"), listen="none"), wait=False)
@@ -170,6 +171,18 @@ def test_memcached_that_becomes_a_daemon_is_not_left_behind(start):
     assert aether.process.wait(60) == 0, aether.text()
     assert "exited with code 0" in aether.text()
     assert not processes_with(f"\0{port}\0")
+
+
+@pytest.mark.edge("G4")
+def test_memcached_that_becomes_a_daemon_is_followed_by_its_pid_file(start, tmp_path):
+    port, file = free_port(), tmp_path / "memcached.pid"
+    command = memcached(port, "-d", "-P", str(file))
+    aether = start(one_at_a_time(command, pid_file=str(file), ready={"tcp": f"127.0.0.1:{port}"}))
+    for _ in range(2):
+        assert aether.service()["pid"] == int(file.read_text())
+        assert greets(port, b"version\r\n", b"VERSION")
+        swap_all(aether, 1)
+    stops_cleanly(aether, f"\0{port}\0")
 
 
 class Database:
