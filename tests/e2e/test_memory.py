@@ -75,6 +75,7 @@ def port_of(aether):
     return int(aether.service()["listeners"][0]["address"].rpartition(":")[2])
 
 
+@pytest.mark.edge("E6")
 @pytest.mark.parametrize("keep_alive", [False, True], ids=["new connections", "keep-alive"])
 @pytest.mark.parametrize("mechanism", ["pipe", "shm"])
 def test_over_many_swaps_under_load_no_update_is_lost_or_applied_twice(start, tmp_path, mechanism, keep_alive):
@@ -109,6 +110,7 @@ def test_a_new_revision_that_dies_with_the_memory_leaves_the_old_one_with_its_ow
     assert set(memory_of(port)["seen"]) == clients.updates()
 
 
+@pytest.mark.edge("E5")
 def test_a_rollback_in_the_soak_brings_the_memory_back_with_what_was_added(start, tmp_path):
     command = program(tmp_path, "counter.py", COUNTER)
     aether = start(counter_config(command, soak="1h"))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Versions of the memory: migrated forward, given back, refused whole; and tried before anything moves."""
 
+import http.client
 import json
-import os
 import socket
 import stat
 import subprocess
