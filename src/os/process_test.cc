@@ -70,6 +70,7 @@ TEST(Spawn, GivesExactlyTheDescriptorsNamedAndNoOther) {
   EXPECT_EQ(identity(program.pid(), 4), identity(second->fd()));
 }
 
+// Edge: A6
 TEST(Spawn, SwapsDescriptorsWhoseNumbersOverlap) {
   auto const first = Memfd::create("first", 1);
   auto const second = Memfd::create("second", 1);
@@ -87,6 +88,7 @@ TEST(Spawn, SwapsDescriptorsWhoseNumbersOverlap) {
   EXPECT_EQ(list_fds(program.pid()).size(), 6U);
 }
 
+// Edge: A5
 TEST(Spawn, KeepsADescriptorWhoseNumberIsRightAlready) {
   auto const memory = Memfd::create("same", 1);  // close-on-exec, as all of ours
   SpawnSpec spec = waiting_shell();

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "async/timers.h"
 #include "base/fault.h"
+#include "base/log.h"
 
 namespace aether::relay {
 namespace {
@@ -64,45 +66,138 @@ Result<supervise::PassedListener> passed(steer::ListenerGroup& group, RevisionId
                                    .inode = group.socket_inode(revision)};
 }
 
+/// The same socket, as far as an address can be held once only.
+bool same_address(config::Listen const& one, config::Listen const& other) {
+  return one.name == other.name && one.address == other.address;
+}
+
+std::string_view changed_for_good(config::Listen const& from, config::Listen const& to) {
+  if (mode_of(from.mode) != mode_of(to.mode)) return "mode";
+  if (from.v6_only != to.v6_only) return "v6_only";
+  if (from.unix_mode != to.unix_mode) return "the file's mode";
+  return {};
+}
+
 }  // namespace
 
-Result<Listeners> Listeners::open(std::vector<config::Listen> const& wanted) {
+Result<Listeners> Listeners::open(Wanted const& wanted) {
   Listeners opened;
+  TRY(opened.prepare(wanted));
+  return opened;
+}
+
+Status Listeners::check_change(Wanted const& from, Wanted const& to) {
+  for (config::Listen const& now : from) {
+    auto const then = std::ranges::find_if(to, [&](auto const& one) {
+      return one.address == now.address && !one.address.ends_with(":0");
+    });
+    if (then == to.end()) continue;
+    std::string_view what = changed_for_good(now, *then);
+    if (now.name != then->name) what = "name";
+    if (what.empty()) continue;
+    return fail(ErrorCode::Unsupported,
+                fmt::format("listener \"{}\" on {}: {} changed, which cannot be done while the "
+                            "address is held; restart Aether to apply that, or put it back as it "
+                            "was",
+                            now.name, now.address, what));
+  }
+  return {};
+}
+
+Status Listeners::prepare(Wanted const& wanted) {
+  std::vector<Entry> opened;
   for (config::Listen const& one : wanted) {
+    if (find(one)) continue;
     TRY_ASSIGN(steer::ListenSpec spec, spec_of(one));
     TRY_ASSIGN(steer::ListenerGroup group, open_one(std::move(spec)));
-    opened.groups_.push_back(std::move(group));
+    opened.push_back({one, std::make_shared<steer::ListenerGroup>(std::move(group))});
   }
-  return opened;
+  std::ranges::move(opened, std::back_inserter(entries_));
+  return {};
+}
+
+void Listeners::keep(std::vector<Wanted> const& sets) {
+  std::erase_if(entries_, [&](Entry const& entry) {
+    if (!entry.wanted) return false;
+    bool const is_wanted = std::ranges::any_of(sets, [&](Wanted const& set) {
+      return std::ranges::any_of(
+          set, [&](config::Listen const& one) { return same_address(one, *entry.wanted); });
+    });
+    if (!is_wanted) {
+      log::info("listener \"{}\" on {} is closed: it is no longer in the configuration",
+                entry.wanted->name, entry.group->bound().text());
+    }
+    return !is_wanted;
+  });
+  if (sets.empty()) return;
+  for (config::Listen const& one : sets.front()) {
+    GroupPtr const group = find(one);
+    if (!group) continue;
+    if (auto applied = group->set_backlog(one.backlog); !applied)
+      log::warn("listener \"{}\": {}", one.name, applied.error().describe());
+  }
+}
+
+Listeners::GroupPtr Listeners::find(config::Listen const& wanted) const {
+  auto const found = std::ranges::find_if(entries_, [&](Entry const& entry) {
+    return entry.wanted && same_address(*entry.wanted, wanted);
+  });
+  return found == entries_.end() ? nullptr : found->group;
+}
+
+Result<std::vector<Listeners::GroupPtr>> Listeners::groups_of(Wanted const& wanted) const {
+  std::vector<GroupPtr> groups;
+  for (config::Listen const& one : wanted) {
+    GroupPtr group = find(one);
+    if (!group)
+      return fail(ErrorCode::NotFound,
+                  fmt::format("listener \"{}\" on {} is not open", one.name, one.address));
+    groups.push_back(std::move(group));
+  }
+  for (Entry const& entry : entries_)
+    if (!entry.wanted) groups.push_back(entry.group);
+  return groups;
 }
 
 Result<supervise::PassedListener> Listeners::add(std::string_view text, RevisionId revision) {
   TRY_ASSIGN(Address const address, parse_address(text));
-  auto const same = std::ranges::find_if(groups_, [&](steer::ListenerGroup const& group) {
-    return group.bound() == address || group.name() == address.text();
+  auto const same = std::ranges::find_if(entries_, [&](Entry const& entry) {
+    return entry.group->bound() == address || entry.group->name() == address.text();
   });
-  if (same != groups_.end()) return passed(*same, revision);
+  if (same != entries_.end()) return passed(*same->group, revision);
   steer::ListenSpec spec{.name = address.text(), .address = address};
   TRY_ASSIGN(steer::ListenerGroup group, open_one(std::move(spec)));
-  groups_.push_back(std::move(group));
-  return passed(groups_.back(), revision);
+  entries_.push_back({{}, std::make_shared<steer::ListenerGroup>(std::move(group))});
+  return passed(*entries_.back().group, revision);
 }
 
-Result<std::vector<supervise::PassedListener>> Listeners::lanes(RevisionId revision) {
+Result<std::vector<supervise::PassedListener>> Listeners::lanes(Wanted const& wanted,
+                                                                RevisionId revision) {
+  TRY(prepare(wanted));
+  TRY_ASSIGN(std::vector<GroupPtr> const groups, groups_of(wanted));
   std::vector<supervise::PassedListener> lanes;
-  for (steer::ListenerGroup& group : groups_) {
-    TRY_ASSIGN(supervise::PassedListener lane, passed(group, revision));
+  for (GroupPtr const& group : groups) {
+    TRY_ASSIGN(supervise::PassedListener lane, passed(*group, revision));
     lanes.push_back(std::move(lane));
   }
   return lanes;
 }
 
-Status Listeners::steer_to(RevisionId revision) {
-  for (steer::ListenerGroup& group : groups_) {
-    if (auto lane = group.lane_fd(revision); !lane) return fail(std::move(lane).error());
-    TRY(group.steer_to(revision));
+Status Listeners::steer_to(Wanted const& wanted, RevisionId revision) {
+  TRY(prepare(wanted));
+  TRY_ASSIGN(std::vector<GroupPtr> const groups, groups_of(wanted));
+  for (GroupPtr const& group : groups) {
+    if (auto lane = group->lane_fd(revision); !lane) return fail(std::move(lane).error());
+    TRY(group->steer_to(revision));
   }
   return {};
+}
+
+void Listeners::admit(RevisionId revision, std::uint16_t source_port) {
+  for (Entry const& entry : entries_) {
+    Status const admitted = entry.group->admit(revision, source_port);
+    if (!admitted) log::warn("listener {}: {}", entry.group->name(), admitted.error().describe());
+  }
 }
 
 async::Task<void> Listeners::until_queues_empty(RevisionId revision) {
@@ -114,15 +209,16 @@ async::Task<void> Listeners::until_queues_empty(RevisionId revision) {
 }
 
 bool Listeners::queues_empty(RevisionId revision) const {
-  return std::ranges::all_of(groups_, [&](steer::ListenerGroup const& group) {
-    auto depth = group.queue(revision);
+  return std::ranges::all_of(entries_, [&](Entry const& entry) {
+    auto depth = entry.group->queue(revision);
     return !depth || depth->empty;
   });
 }
 
 steer::AcceptedFrom Listeners::accepted_from(RevisionId revision) const {
   steer::AcceptedFrom from;
-  for (steer::ListenerGroup const& group : groups_) {
+  for (Entry const& entry : entries_) {
+    steer::ListenerGroup const& group = *entry.group;
     Address const bound = group.bound();
     if (bound.transport == Transport::Tcp) from.tcp_ports.push_back(bound.port);
     if (bound.is_unix()) from.unix_names.push_back(group.unix_name(revision));
@@ -132,23 +228,28 @@ steer::AcceptedFrom Listeners::accepted_from(RevisionId revision) const {
 
 async::Task<std::uint64_t> Listeners::retire(RevisionId revision, steer::Rescue& rescue) {
   std::uint64_t taken = 0;
-  // By index: the program may ask for one more listener while this waits.
-  for (std::size_t i = 0; i < groups_.size(); ++i) {
-    steer::RescueReport const report = co_await steer::retire_lane(groups_[i], revision, rescue);
+  // Held here: listeners may come and go while this waits.
+  std::vector<Entry> const entries = entries_;
+  for (Entry const& entry : entries) {
+    // Nobody came after it there: the listener goes as a whole, or its next program is to come.
+    if (entry.group->steered() == revision) continue;
+    async::Task<steer::RescueReport> retiring = steer::retire_lane(*entry.group, revision, rescue);
+    steer::RescueReport const report = co_await std::move(retiring);
     taken += report.taken;
   }
   co_return taken;
 }
 
 bool Listeners::has_own_lanes() const {
-  return std::ranges::all_of(groups_, [](steer::ListenerGroup const& group) {
-    return group.mode() == steer::ListenMode::Steered;
+  return std::ranges::all_of(entries_, [](Entry const& entry) {
+    return entry.group->mode() == steer::ListenMode::Steered;
   });
 }
 
 std::vector<ListenerStatus> Listeners::status() const {
   std::vector<ListenerStatus> all;
-  for (steer::ListenerGroup const& group : groups_) {
+  for (Entry const& entry : entries_) {
+    steer::ListenerGroup const& group = *entry.group;
     auto depth = group.queue(group.steered());
     all.push_back({.name = group.name(),
                    .address = group.bound().text(),

@@ -66,7 +66,7 @@ void Service::Impl::perform(action::SteerTo action) {
 
 Status Service::Impl::steer(RevisionId revision) {
   Status steered = fault::pass(fault::Point::SteerPoint);
-  if (steered) steered = listeners_.steer_to(revision);
+  if (steered) steered = listeners_.steer_to(listeners_of(revision), revision);
   if (!steered) {
     log::error("{}: new connections could not be steered to revision {}: {}", name_, revision,
                steered.error().describe());
@@ -108,7 +108,7 @@ void Service::Impl::perform(action::StartJudge) {
                              .workdir = spec.workdir,
                              .user = spec.user,
                              .known = &deps_.known};
-  if (auto lanes = listeners_.lanes(next); lanes && !lanes->empty()) {
+  if (auto lanes = listeners_.lanes(listeners_of(next), next); lanes && !lanes->empty()) {
     probe.port = lanes->front().address.port;
   }
   health_.start(tasks_, *check, std::move(probe),

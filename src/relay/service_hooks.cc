@@ -25,6 +25,11 @@ async::Task<void> Service::Impl::preflight(SwapId swap, RevisionId next) {
     post_for(swap, event::PreflightFailed{command.error().message()});
     co_return;
   }
+  // New ones are bound now; if the swap fails they are closed again.
+  if (auto opened = listeners_.prepare(config::effective_listeners(spec)); !opened) {
+    post_for(swap, event::PreflightFailed{opened.error().message()});
+    co_return;
+  }
   for (config::Hook const& hook : spec.orchestration.pre_flight) {
     supervise::HookSpec run = hook_run(hook, spec, next, environment);
     supervise::HookResult const result = co_await supervise::run_hook(deps_.clock, std::move(run));

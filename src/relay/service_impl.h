@@ -127,6 +127,8 @@ class Service::Impl {
 
   // service_swap.cc
   [[nodiscard]] Status check_listeners(config::Service const& wanted) const;
+  [[nodiscard]] Listeners::Wanted listeners_of(RevisionId revision) const;
+  void close_unused_listeners();
   void begin(SwapId id, ReloadRequest request);
   void begin_waiting();
   void drop_waiting(std::string why);

@@ -41,12 +41,15 @@ Result<supervise::Instance*> Service::Impl::launch(RevisionId revision) {
   if (alive(serving_)) launch.priority = spec.orchestration.startup_priority;
   fd_store_.set_max(static_cast<std::size_t>(spec.fd_store));
   InstanceId const id = launch.instance;
-  supervise::InstanceWorld world{.executor = deps_.executor,
-                                 .clock = deps_.clock,
-                                 .logs = logs_,
-                                 .known = &deps_.known,
-                                 .store = spec.fd_store > 0 ? &fd_store_ : nullptr,
-                                 .own_environment = supervise::own_environment()};
+  supervise::InstanceWorld world{
+      .executor = deps_.executor,
+      .clock = deps_.clock,
+      .logs = logs_,
+      .known = &deps_.known,
+      .store = spec.fd_store > 0 ? &fd_store_ : nullptr,
+      .introduce =
+          [this, revision](std::uint16_t source_port) { listeners_.admit(revision, source_port); },
+      .own_environment = supervise::own_environment()};
   TRY_ASSIGN(
       InstancePtr instance,
       supervise::Instance::launch(std::move(launch), std::move(world),
@@ -151,7 +154,7 @@ void Service::Impl::serving_lost(supervise::ServiceEnd end, std::string why) {
   problem_ = why;
   auto const verdict = restart_policy_.ended(end, deps_.clock.now());
   if (auto const* again = std::get_if<supervise::RestartAfter>(&verdict)) {
-    log::warn("{}: starting it again in {}: it {}", name_, humanize(again->wait), why);
+    log::warn("{}: starting it again in {}: {}", name_, humanize(again->wait), why);
     set_life(Life::WaitingToRestart);
     tasks_.spawn("restart", restart_after(again->wait, serving_));
     return;
@@ -159,7 +162,7 @@ void Service::Impl::serving_lost(supervise::ServiceEnd end, std::string why) {
   if (auto const* loop = std::get_if<supervise::CrashLoop>(&verdict)) {
     problem_code_ = ErrorCode::CrashLoop;
     problem_ = fmt::format(
-        "crash loop: it ended {} times within {}. Mend it, then run: aether reload {}. Last, it {}",
+        "crash loop: it ended {} times within {}. Mend it, then run: aether reload {}. Last: {}",
         loop->ends, humanize(loop->within), name_, why);
     log::error("{}: {}", name_, *problem_);
     set_life(Life::Down);

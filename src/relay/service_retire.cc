@@ -58,6 +58,7 @@ void Service::Impl::tell_retiree(RevisionId revision, RetirementEvent event) {
     forget_revisions();
     tell_state();
   }
+  if (!actions.empty()) close_unused_listeners();
   deadline_changed_.set();
 }
 

@@ -39,12 +39,23 @@ Result<SwapId> Service::Impl::reload(ReloadRequest request) {
 }
 
 Status Service::Impl::check_listeners(config::Service const& wanted) const {
-  config::Service const& now = specs_.at(serving_);
-  if (config::effective_listeners(now) == config::effective_listeners(wanted)) return {};
-  return fail(ErrorCode::Unsupported,
-              fmt::format("{}: its listeners changed, which a swap does not do yet; restart "
-                          "Aether to apply that, or put listen: back as it was",
-                          name_));
+  return Listeners::check_change(listeners_of(serving_), config::effective_listeners(wanted));
+}
+
+Listeners::Wanted Service::Impl::listeners_of(RevisionId revision) const {
+  auto const spec = specs_.find(revision);
+  return spec == specs_.end() ? Listeners::Wanted{} : config::effective_listeners(spec->second);
+}
+
+/// A listener stays while the serving revision wants it, a side of the running swap, or one that
+/// retires and has not been told to stop.
+void Service::Impl::close_unused_listeners() {
+  std::vector<Listeners::Wanted> sets{listeners_of(serving_)};
+  if (current_) sets.push_back(listeners_of(current_->report.old));
+  if (current_) sets.push_back(listeners_of(current_->report.next));
+  for (auto const& [revision, retiree] : retirees_)
+    if (retiree.state.stage < Retirement::Stage::Ending) sets.push_back(listeners_of(revision));
+  listeners_.keep(sets);
 }
 
 void Service::Impl::reload_later(ReloadRequest request) {
@@ -170,6 +181,7 @@ void Service::Impl::turn(SwapEvent const& event) {
   if (is_idle(swap_) && current_) {
     current_->over->set();
     current_.reset();
+    close_unused_listeners();
     forget_revisions();
   }
   notice_silent_loss();
@@ -240,9 +252,15 @@ void Service::Impl::conclude(Verdict verdict, std::string why) {
   deps_.observer.swap_ended(name_, report);
   config::Orchestration const& orchestration = specs_.at(report.next).orchestration;
   auto const& hooks = good ? orchestration.on_success : orchestration.on_failure;
-  if (!hooks.empty())
-    tasks_.spawn("post-process hooks", run_hooks(hooks, specs_.at(report.next), report.next,
-                                                 hook_environment(report.next)));
+  if (!hooks.empty()) {
+    std::vector<std::string> environment = hook_environment(report.next);
+    supervise::EndFacts const otherwise{.result = good ? "success" : "rolled-back"};
+    supervise::EndFacts const facts = good ? otherwise : current_->next_end.value_or(otherwise);
+    for (std::string& fact : supervise::hook_facts(0, facts))
+      environment.push_back(std::move(fact));
+    tasks_.spawn("post-process hooks",
+                 run_hooks(hooks, specs_.at(report.next), report.next, std::move(environment)));
+  }
   remember(report);
 }
 

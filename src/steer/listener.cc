@@ -26,6 +26,7 @@ struct ListenerGroup::State {
   std::vector<Lane> lanes;
   RevisionId steered;
   std::uint64_t drops_ended = 0;
+  bool backlog_changed = false;  ///< The steering opens lanes with the one that it was made with.
 
   ~State() {
     if (steering) steering->close(lanes);
@@ -42,6 +43,8 @@ struct ListenerGroup::State {
   Status add_spare();
   Status drop_lane(Lane* lane);
   Status drop_spares();
+  Status listen_again(Lane const& lane) const;
+  [[nodiscard]] Lane* first_spare();
   Status replace_dead_lane(Lane& lane);
   Status replace_dead_lanes();
 };
@@ -49,7 +52,14 @@ struct ListenerGroup::State {
 Status ListenerGroup::State::add_spare() {
   TRY_ASSIGN(auto lane, steering->open_lane());
   lanes.push_back(std::move(lane));
+  if (backlog_changed) TRY(listen_again(lanes.back()));
   return {};
+}
+
+/// On a socket that listens this only changes its backlog (man 2 listen, inet_csk_listen_start).
+Status ListenerGroup::State::listen_again(Lane const& lane) const {
+  if (!spec.address.has_connections() || ::listen(lane.fd.get(), spec.backlog) == 0) return {};
+  return fail(system_error("listen", spec.address.text()));
 }
 
 Status ListenerGroup::State::drop_lane(Lane* lane) {
@@ -57,6 +67,17 @@ Status ListenerGroup::State::drop_lane(Lane* lane) {
   auto const ended = steering->end_lane(*lane, steered_lane());
   lanes.erase(lanes.begin() + (lane - lanes.data()));
   return ended;
+}
+
+/// The spare in front of all others in the kernel's group: once that is steered to, the others can
+/// go cleanly.
+Lane* ListenerGroup::State::first_spare() {
+  Lane* first = nullptr;
+  for (Lane& lane : lanes) {
+    if (lane.revision != RevisionId{}) continue;
+    if (first == nullptr || steering->index_of(lane) < steering->index_of(*first)) first = &lane;
+  }
+  return first;
 }
 
 /// Each spare was needed for a moment only, and would stay behind after a burst of swaps. One that
@@ -167,7 +188,7 @@ Result<int> ListenerGroup::lane_fd(RevisionId revision) {
     state_->steered = {};
   }
   if (!state_->has_lanes()) return state_->lanes.back().fd.get();
-  Lane* spare = state_->find(RevisionId{});
+  Lane* spare = state_->first_spare();
   bool const first = spare != nullptr && state_->steered == RevisionId{};
   if (spare == nullptr) {
     TRY(state_->add_spare());
@@ -189,6 +210,15 @@ Status ListenerGroup::steer_to(RevisionId revision) {
   TRY(state_->steering->direct_to(*lane));
   state_->steered = revision;
   return {};
+}
+
+Status ListenerGroup::admit(RevisionId revision, std::uint16_t source_port) {
+  if (!state_->has_lanes() || state_->transport() != Transport::Tcp) return {};
+  Lane const* const guest = state_->find(revision);
+  Lane const* const steered = state_->steered_lane();
+  if (guest == nullptr || steered == nullptr) return {};
+  state_->steering->admit(*guest, source_port);
+  return state_->steering->direct_to(*steered);
 }
 
 Result<QueueDepth> ListenerGroup::queue(RevisionId revision) const {
@@ -242,6 +272,14 @@ Result<os::UniqueFd> ListenerGroup::duplicate_lane(RevisionId revision) const {
     return fail(ErrorCode::NotFound,
                 fmt::format("listener \"{}\": revision {} has no lane", name(), revision));
   return os::duplicate(lane->fd.get());
+}
+
+Status ListenerGroup::set_backlog(int backlog) {
+  if (backlog == state_->spec.backlog) return {};
+  state_->spec.backlog = backlog;
+  state_->backlog_changed = true;
+  for (Lane const& lane : state_->lanes) TRY(state_->listen_again(lane));
+  return {};
 }
 
 Status ListenerGroup::check() {

@@ -97,6 +97,10 @@ class ListenerGroup {
   /// From now on new connections go to this revision. No-op if it is so; NotFound without
   /// lane_fd().
   Status steer_to(RevisionId revision);
+  /// For a question to a revision that is not steered to: what this machine sends to itself from
+  /// `source_port`, which the caller has bound, goes to that revision, until the next call; 0 ends
+  /// it. Only for TCP; elsewhere nothing happens.
+  Status admit(RevisionId revision, std::uint16_t source_port);
   /// Who gets new connections; 0 before the first lane_fd(), or if Shared.
   [[nodiscard]] RevisionId steered() const;
   /// What waits in this revision's lane. Empty if it has none.
@@ -118,6 +122,9 @@ class ListenerGroup {
   /// A duplicate of the revision's lane, for Rescue. Owned by the caller.
   [[nodiscard]] Result<os::UniqueFd> duplicate_lane(RevisionId revision) const;
 
+  /// From now on so many connections may wait in each lane, in those that are open and in others to
+  /// come. No-op for datagrams, and if nothing changes.
+  Status set_backlog(int backlog);
   /// Compares with the kernel: lanes that left LISTEN, sockets of others that joined the address, a
   /// unix path that someone removed. Mends what it can and warns in the log.
   Status check();

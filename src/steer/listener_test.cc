@@ -106,6 +106,41 @@ TEST(ListenerGroup, TellsTheDepthAndTheLimitOfAQueue) {
   EXPECT_TRUE(group->queue(revision(2))->empty);
 }
 
+// Edge: A11
+TEST(ListenerGroup, ChangesTheBacklogOfOpenLanesAndOfThoseToCome) {
+  auto group = open_group("127.0.0.1:0");
+  std::ignore = lane(group, 1);
+  ASSERT_TRUE(group.set_backlog(7).has_value());
+  std::ignore = lane(group, 2);
+  EXPECT_EQ(group.queue(revision(1))->limit, 7U);
+  EXPECT_EQ(group.queue(revision(2))->limit, 7U);
+}
+
+TEST(ListenerGroup, KeepsNoSpareLanesAfterABurstOfSwaps) {
+  auto group = open_group("127.0.0.1:0");
+  std::uint64_t last = 1;
+  std::ignore = lane(group, last);
+  // Several revisions live at a time and end in any order, as after fast reloads.
+  for (int round = 0; round < 50; ++round) {
+    std::uint64_t const first = last;
+    for (int i = 0; i < 4; ++i) {
+      std::ignore = lane(group, ++last);
+      ASSERT_TRUE(group.steer_to(revision(last)).has_value());
+    }
+    for (std::uint64_t const n : {first + 2, first, first + 3, first + 1})
+      ASSERT_TRUE(group.retire(revision(n)).has_value());
+    EXPECT_LE(group.lanes().size(), 5U) << "one spare for each that left at the same time";
+    EXPECT_EQ(lands_on(group, {last}), last);
+    // One swap by itself clears them away.
+    std::ignore = lane(group, ++last);
+    ASSERT_TRUE(group.steer_to(revision(last)).has_value());
+    ASSERT_TRUE(group.retire(revision(last - 1)).has_value());
+    EXPECT_EQ(group.lanes().size(), 1U);
+    EXPECT_EQ(lands_on(group, {last}), last);
+  }
+}
+
+// Edge: A9
 TEST(ListenerGroup, CountsConnectionsDroppedByAFullQueueAlsoOfEndedLanes) {
   auto group =
       ListenerGroup::open({.name = "http", .address = address_of("127.0.0.1:0"), .backlog = 1});
@@ -151,6 +186,7 @@ TEST(ListenerGroup, KeepsSteeringRightWhenAnotherLaneIsShutDownByItsProgram) {
   EXPECT_EQ(group.lanes().size(), 2U);
 }
 
+// Edge: A12
 TEST(ListenerGroup, EndsALaneThatAStragglerStillHolds) {
   auto group = open_group("127.0.0.1:0");
   lane(group, 1);
@@ -175,6 +211,7 @@ TEST(ListenerGroup, FreesTheAddressInTheEndWhoeverHoldsTheFds) {
   EXPECT_EQ(errno, ECONNREFUSED);
 }
 
+// Edge: A7
 TEST(ListenerGroup, KeepsThePortThatTheKernelChoseOverLanes) {
   auto group = open_group("127.0.0.1:0");
   auto const port = group.bound().port;
@@ -217,6 +254,7 @@ TEST(ListenerGroup, LeavesThePortOfTheOtherFamilyAloneWhenV6Only) {
   EXPECT_TRUE(ListenerGroup::open({.name = "v4", .address = v4}));
 }
 
+// Edge: A16
 TEST(ListenerGroup, GivesNothingToAForeignSocketThatJoinsTheGroup) {
   std::vector<std::string> warnings;
   log::set_sink([&](log::Level, std::string_view line) { warnings.emplace_back(line); });

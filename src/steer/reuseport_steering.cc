@@ -7,7 +7,9 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <span>
 
 #include <fmt/format.h>
 
@@ -23,13 +25,41 @@ Status set_flag(int fd, int level, int option, int value, std::string_view name)
   return {};
 }
 
-/// The program "always the socket at this place". Replacing the one before is one step.
-Status attach_place(int fd, std::size_t place) {
-  sock_filter code = BPF_STMT(BPF_RET | BPF_K, static_cast<__u32>(place));
-  sock_fprog const program{.len = 1, .filter = &code};
+Status attach(int fd, std::span<sock_filter> code) {
+  sock_fprog const program{.len = static_cast<unsigned short>(code.size()), .filter = code.data()};
   if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)) != 0)
     return fail(system_error("setsockopt", "SO_ATTACH_REUSEPORT_CBPF"));
   return {};
+}
+
+/// The program "always the socket at this place". Replacing the one before is one step.
+Status attach_place(int fd, std::size_t place) {
+  sock_filter code = BPF_STMT(BPF_RET | BPF_K, static_cast<__u32>(place));
+  return attach(fd, {&code, 1});
+}
+
+/// The same, but IPv4 from an address to itself, and any IPv6, goes to `guest_place` if it comes
+/// from `guest_port`. A local socket is bound to that port: nobody else of this machine has it.
+Status attach_place_and_guest(int fd, std::size_t place, std::size_t guest_place,
+                              std::uint16_t guest_port) {
+  // Offsets from the IP header (linux/filter.h); our own pointer is behind the TCP header.
+  constexpr auto at = [](int offset) { return static_cast<__u32>(SKF_NET_OFF + offset); };
+  std::array<sock_filter, 13> code = {{
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, at(0)),
+      BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 4),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 6, 6, 0),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at(16)),  // IPv4: the destination ...
+      BPF_STMT(BPF_MISC | BPF_TAX, 0),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at(12)),  // ... is the source.
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_X, 0, 0, 5),
+      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, at(20)),  // No options: nobody on this machine sets any.
+      BPF_STMT(BPF_JMP | BPF_JA, 1),
+      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, at(40)),  // IPv6
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, guest_port, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, static_cast<__u32>(guest_place)),
+      BPF_STMT(BPF_RET | BPF_K, static_cast<__u32>(place)),
+  }};
+  return attach(fd, code);
 }
 
 Error bind_error(ListenSpec const& spec, int errno_value) {
@@ -171,6 +201,8 @@ Status ReuseportSteering::direct_to(Lane const& lane) {
   if (!place)
     return fail(ErrorCode::Internal, fmt::format("lane {} of listener \"{}\" is not in its group",
                                                  lane.inode, spec_.name));
+  auto const guest_place = guest_.port != 0 ? index_.index_of(guest_.inode) : std::nullopt;
+  if (guest_place) return attach_place_and_guest(lane.fd.get(), *place, *guest_place, guest_.port);
   return attach_place(lane.fd.get(), *place);
 }
 

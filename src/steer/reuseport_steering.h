@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // TCP and UDP: lanes are sockets of one SO_REUSEPORT group, and a one-instruction classic BPF
-// program names the place of the one that receives. No privilege is needed.
+// program names the place of the one that receives. No privilege is needed. While a probe asks a
+// revision that is not steered to, the program has a few instructions more.
 #pragma once
 #include <memory>
 
@@ -25,6 +26,9 @@ class ReuseportSteering final : public Steering {
   [[nodiscard]] Address bound() const override { return spec_.address; }
   [[nodiscard]] Result<Lane> open_lane() override;
   Status direct_to(Lane const& lane) override;
+  void admit(Lane const& lane, std::uint16_t source_port) override {
+    guest_ = {.port = source_port, .inode = lane.inode};
+  }
   [[nodiscard]] bool ends_cleanly(Lane const& lane, Lane const& steered) const override;
   Status end_lane(Lane& lane, Lane const* steered) override;
   [[nodiscard]] bool moves_queue(Lane const& lane, Lane const& steered) const override;
@@ -52,6 +56,12 @@ class ReuseportSteering final : public Steering {
   BoundSocket self_;  ///< Family, address and flags that a member of the group has.
   LaneIndex index_;
   std::vector<std::uint64_t> foreign_;
+  /// Who is let in to a lane that is not steered to (admit).
+  struct Guest {
+    std::uint16_t port = 0;  ///< 0: nobody.
+    std::uint64_t inode = 0;
+  };
+  Guest guest_;
 };
 
 }  // namespace aether::steer

@@ -36,6 +36,9 @@ class Steering {
   [[nodiscard]] virtual Result<Lane> open_lane() = 0;
   /// What is new goes to this lane from now on. Safe to repeat.
   virtual Status direct_to(Lane const& lane) = 0;
+  /// Connections of this machine to itself that come from `source_port` go to `lane` from the next
+  /// direct_to() on, whoever is steered to; 0: none do. Where it cannot be, nothing happens.
+  virtual void admit(Lane const& /*lane*/, std::uint16_t /*source_port*/) {}
   /// False if ending the lane would open a moment in which what is new could go elsewhere than to
   /// `steered`; opening one more lane before makes it true.
   [[nodiscard]] virtual bool ends_cleanly(Lane const& lane, Lane const& steered) const = 0;

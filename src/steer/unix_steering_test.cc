@@ -147,6 +147,7 @@ TEST_F(UnixListener, LosesNothingUnderLoadOverCutoversAndRollbacks) {
   EXPECT_EQ(answered, kClients * kEach);
 }
 
+// Edge: A8
 TEST_F(UnixListener, ReplacesAStaleFileAndKeepsItsMode) {
   {
     os::UniqueFd dead(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -203,6 +204,7 @@ TEST_F(UnixListener, SetsTheModeAndKeepsWhatWasChangedOverCutovers) {
   EXPECT_EQ(status.st_mode & 07777U, 0612U);
 }
 
+// Edge: A8
 TEST_F(UnixListener, OutlivesAProgramThatUnlinksItsSocketOnExit) {
   auto group = open();
   lane(group, 1);
@@ -275,6 +277,7 @@ TEST_F(UnixListener, TakesTheLongestPathThatTheKernelKnows) {
   EXPECT_EQ(lands_on(*group, {2}), 2U);
 }
 
+// Edge: A7
 TEST_F(UnixListener, SharesTheSocketOfAnAbstractName) {
   auto const name = fmt::format("unix:@aether-steer-test-{}", getpid());
   {

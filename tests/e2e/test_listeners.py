@@ -5,6 +5,7 @@ import json
 import os
 import socket
 
+import pytest
 from aether import eventually, free_port
 from programs import ASYNCIO, program, service
 
@@ -33,6 +34,7 @@ def witness_of(aether):
     return json.loads(json.loads(found[-1])["text"].removeprefix("WITNESS "))
 
 
+@pytest.mark.edge("A6", "A7")
 def test_every_kind_of_listener_is_handed_over_in_order(start, tmp_path):
     unix = f"/tmp/ae-{os.getpid()}.sock"
     ports = [free_port() for _ in range(4)]
@@ -131,6 +133,7 @@ def test_the_environment_neither_leaks_nor_grows_over_reloads(start, tmp_path):
     assert set(last) == set(first) - {"REMOVED"}
 
 
+@pytest.mark.edge("A1")
 def test_a_connection_that_waits_while_nothing_accepts_is_answered_by_the_next_revision(start, tmp_path):
     port = free_port()
     deaf = "import socket, time\nsocket.socket(fileno=3)\nprint('deaf', flush=True)\ntime.sleep(3600)"
@@ -190,6 +193,7 @@ while True:
         assert by_udp() == swap["pid"] and by_unix() == swap["pid"]
 
 
+@pytest.mark.edge("A7")
 def test_port_zero_keeps_its_number_over_swaps(start, tmp_path):
     aether = start(service(program(tmp_path, "server.py", ASYNCIO), listen=["127.0.0.1:0"], soak="0s"))
     before = aether.service()["listeners"][0]["address"]
