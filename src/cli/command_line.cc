@@ -12,8 +12,10 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
+#include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "api/json_text.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "cli/commands.h"
@@ -212,7 +214,15 @@ std::string program_name(char const* argv0) {
   return base == "aeterna" || base == "aetheris" ? base : "aether";
 }
 
-int explain(Error const& error) {
+int explain(Error const& error, Output output = Output::Text) {
+  int const code = error.code() == ErrorCode::UsageInvalid ? kUsage : kFailed;
+  if (output == Output::Json) {
+    ErrorInfo const& known = info(error.code());
+    fmt::print(stderr, "{}\n",
+               api::json_text(boost::json::object{
+                   {"code", known.name}, {"detail", error.message()}, {"cure", known.cure}}));
+    return code;
+  }
   Paint const paint = paint_for(stderr);
   if (error.code() == ErrorCode::ConfigInvalid) {
     // Each mistake is a line that begins with file:line:column, for editors.
@@ -222,7 +232,7 @@ int explain(Error const& error) {
   }
   fmt::print(stderr, "{}error{}: {}\n", paint.red, paint.reset, error.describe());
   fmt::print(stderr, "  {}{}{}\n", paint.dim, info(error.code()).cure, paint.reset);
-  return error.code() == ErrorCode::UsageInvalid ? kUsage : kFailed;
+  return code;
 }
 
 /// The fault of a first word that is no command, with the one that was probably meant.
@@ -260,9 +270,9 @@ int run(int argc, char** argv) {
   }
   try {
     Result<int> const done = parser.chosen();
-    return done ? *done : explain(done.error());
+    return done ? *done : explain(done.error(), parser.globals.output);
   } catch (Error const& error) {
-    return explain(error);
+    return explain(error, parser.globals.output);
   } catch (std::system_error const& error) {
     // Whoever read our output is gone (`| head`): there is nobody left to tell.
     return error.code() == std::errc::broken_pipe ? kDone : kFailed;

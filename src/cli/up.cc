@@ -146,7 +146,9 @@ Result<int> start_background(Globals const& globals, config::Config config) {
     told.append(buffer.data(), static_cast<std::size_t>(got));
   }
   if (told.starts_with(kServes)) {
-    fmt::print("Aether runs in the background (PID: {}); log: {}\n", child, names.log_file);
+    if (globals.output == Output::Text) {
+      fmt::print("Aether runs in the background (PID: {}); log: {}\n", child, names.log_file);
+    }
     TRY(status(globals, {}));
     return every_service_runs(globals);
   }

@@ -91,9 +91,15 @@ void Connection::begin_stop() {
 }
 
 void Connection::give_way() {
-  log::debug("http: {} waited longest, and gives way to another client", peer_.address);
+  log::debug("http: {} was here longest, and gives way to another client", peer_.address);
+  bool const answering = repeatable_since_.has_value();
   waiting_since_.reset();
-  socket_.shut_reads();
+  repeatable_since_.reset();
+  if (answering) {
+    cut(Cut::ClientGone);
+  } else {
+    socket_.shut_reads();
+  }
 }
 
 void Connection::cut(Cut reason) {
@@ -175,6 +181,9 @@ async::Task<std::optional<Response>> Connection::run_handler(Request request) {
   std::string const what = fmt::format("{} {}", request.method, request.path);
   cut_ = Cut::Not;
   cut_event_.reset();
+  if (request.method == "GET" || request.method == "HEAD") {
+    repeatable_since_ = context_.clock.now();
+  }
   async::TaskGroup watch(context_.executor, "http hang-up watch");
   watch.spawn("client", watch_hang_up());
   std::optional<Response> response;
@@ -185,6 +194,7 @@ async::Task<std::optional<Response>> Connection::run_handler(Request request) {
   } catch (...) {
     thrown = std::current_exception();
   }
+  repeatable_since_.reset();
   co_await async::ignore_cancellation();
   co_await watch.stop(Duration::max());
   co_await async::heed_cancellation();

@@ -45,7 +45,9 @@ class Connection {
   /// Since when it has waited for bytes of a request (or for the client to go); nothing while an
   /// answer is made or sent, and once it has been told to give way.
   [[nodiscard]] std::optional<Instant> waiting_since() const { return waiting_since_; }
-  /// Ends a connection that waits: another client needs its place.
+  /// Since when a GET is being answered, which its client may ask again; nothing for others.
+  [[nodiscard]] std::optional<Instant> repeatable_since() const { return repeatable_since_; }
+  /// Ends a connection that is one of the two: another client needs its place.
   void give_way();
 
  private:
@@ -81,6 +83,7 @@ class Connection {
   bool idle_ = false;  // waits for the first byte of a request
   bool streams_endlessly_ = false;
   std::optional<Instant> waiting_since_;
+  std::optional<Instant> repeatable_since_;
   Cut cut_ = Cut::Not;  // of the handler or stream that runs
   async::Event cut_event_;
 };

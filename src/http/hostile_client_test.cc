@@ -236,12 +236,31 @@ CORO_TEST(HostileClient, GivesWayWhenItHasKeptTheServerWaitingLongest) {
   co_await site.stop();
 }
 
-CORO_TEST(HostileClient, IsTurnedAwayWhenAllOthersAreBeingAnswered) {
+// Edge: H1
+CORO_TEST(HostileClient, GivesWayWhenItHasWaitedLongestForAnAnswerThatItMayAskAgain) {
+  TestServer site(loop, {.connections = 2});
+  RawClient first(loop, site.server.port());
+  co_await first.send(get("/slow"));
+  while (site.site.slow_waiting < 1) co_await async::yield();
+  RawClient second(loop, site.server.port());
+  co_await second.send(get("/slow"));
+  while (site.site.slow_waiting < 2) co_await async::yield();
+  Response const alive = co_await fetch(site.endpoint(), {.target = "/hello"}, kPatience);
+  EXPECT_EQ(alive.status, 200);
+  std::string const ended = co_await first.read_all();
+  EXPECT_EQ(ended, "");
+  site.site.release.set();
+  std::string const answer = co_await second.read_to("slow");
+  EXPECT_EQ(status_of(answer), 200);
+  co_await site.stop();
+}
+
+CORO_TEST(HostileClient, IsTurnedAwayWhenAllOthersChangeSomething) {
   TestServer site(loop, {.connections = 3});
   std::vector<std::unique_ptr<RawClient>> clients;
   for (int i = 0; i < 3; ++i) {
     clients.push_back(std::make_unique<RawClient>(loop, site.server.port()));
-    co_await clients.back()->send(get("/slow"));
+    co_await clients.back()->send("POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
   }
   while (site.site.slow_waiting < 3) co_await async::yield();
   RawClient fourth(loop, site.server.port());

@@ -14,9 +14,9 @@ inline constexpr std::size_t kHeaderBytesMax = 16 * 1024;
 /// Bytes of a request body; more is answered 413. The API takes configuration and small documents
 /// only.
 inline constexpr std::size_t kBodyBytesMax = 1024 * 1024;
-/// Connections of one server at once. The next one takes the place of the one that has waited
-/// longest for its request; it is answered 503 and closed if all are being answered. One costs
-/// about 20 KiB and an fd.
+/// Connections of one server at once. The next one takes the place of one that can be done
+/// without (see Server); it is answered 503 and closed if there is none. One costs about 20 KiB and
+/// an fd.
 inline constexpr std::size_t kConnectionsMax = 1024;
 /// From the first byte of a request (or from accept) to the end of its headers: cuts slow-loris
 /// clients.

@@ -125,12 +125,20 @@ void Server::State::take(Accepted client) {
 }
 
 /// The client that has kept us waiting longest gives way: a thousand that say nothing must not
-/// lock out the one that has something to say. False if all of them are being answered.
+/// lock out the one that has something to say. If there is none, the one that has waited longest
+/// for the answer to a GET does, which it may ask again. False if there is none of these either.
 bool Server::State::make_room() {
   Connection* longest = nullptr;
+  Instant since = Instant::max();
+  bool silent = false;  // What is found so far has not said what it wants.
   for (Connection* const one : context.open) {
-    if (!one->waiting_since()) continue;
-    if (longest == nullptr || *one->waiting_since() < *longest->waiting_since()) longest = one;
+    bool const waits = one->waiting_since().has_value();
+    auto const here = waits ? one->waiting_since() : one->repeatable_since();
+    if (!here || (silent && !waits)) continue;
+    if (waits == silent && *here >= since) continue;
+    longest = one;
+    since = *here;
+    silent = waits;
   }
   if (longest == nullptr) return false;
   longest->give_way();

@@ -25,8 +25,9 @@ using Handler = std::function<async::Task<Response>(Request)>;
 
 /// All on the loop's thread. Clients are hostile: all they send is bounded (limits.h); what the
 /// server itself has to say (400, 408, 413, 431, 500, 501, 503, 505) is a problem+json body. When
-/// there are as many connections as there may be, the one that has waited longest for its request
-/// gives way; 503 only if all are being answered. Half of them may be endless streams.
+/// there are as many connections as there may be, the one whose request has not come for longest
+/// gives way, else the GET that has been answered for longest; 503 only if there is none. Half of
+/// them may be endless streams.
 class Server {
  public:
   Server(async::Executor executor, Limits limits, Handler handler);

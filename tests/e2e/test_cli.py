@@ -244,6 +244,8 @@ def test_every_answer_can_be_had_as_json(start, tmp_path):
             done = aether.cli(*line)
             assert done.returncode == 0, (line, done.stderr)
             assert isinstance(json.loads(done.stdout), dict), line
+    refused = aether.cli("reload", "nothing", "-o", "json")
+    assert refused.returncode == 1 and set(json.loads(refused.stderr)) == {"code", "detail", "cure"}
     lines = aether.cli("logs", "-o", "json").stdout.splitlines()
     assert lines and all("text" in json.loads(line) for line in lines)
     eventually(lambda: aether.service()["phase"] == "idle", "no swap runs")
