@@ -128,6 +128,8 @@ def test_the_environment_neither_leaks_nor_grows_over_reloads(start, tmp_path):
     aether.write_config(config)
     for _ in range(3):
         assert aether.reload()["verdict"] == "succeeded"
+    newest = str(aether.service()["revision"])
+    eventually(lambda: witness_of(aether)["env"]["AETHER_REVISION"] == newest, "the last one told what it sees")
     last = witness_of(aether)["env"]
     assert "REMOVED" in first and "REMOVED" not in last and last["CHANGED"] == "after"
     assert set(last) == set(first) - {"REMOVED"}
