@@ -517,6 +517,102 @@ CORO_TEST(SrpSession, ResumesAChildOnMemoryThatCameBack) {
   co_await bench.server.stop();
 }
 
+Task<void> refuse_attached(Child* child) {
+  auto const version = co_await child->receive();
+  EXPECT_EQ(version->type, FrameType::Checkpoint);
+  EXPECT_EQ(version->payload, R"({"state_version":4})");
+  (void)co_await child->receive();
+  co_await child->send(FrameType::Error,
+                       R"({"of":"state","code":"state-version-unknown","message":"no way down"})");
+  auto const resume = co_await child->receive();
+  EXPECT_EQ(resume->payload, R"({"memory":"own"})");
+  co_await child->send(FrameType::Ack, R"({"of":"resume"})");
+}
+
+constexpr std::string_view kHelloWithVersion =
+    R"({"role":"service","instance":"7","pid":1,"sdk":"test","state_version":3,)"
+    R"("capabilities":["export","shm","resume","version","trial","drain"]})";
+
+// A newer revision's memory, offered to the old one in a rollback.
+CORO_TEST(SrpSession, AChildThatCannotTakeMemoryBackResumesOnItsOwn) {
+  Bench bench(loop);
+  Child child(bench.path());
+  co_await child.send(FrameType::Hello, std::string(kHelloWithVersion));
+  (void)co_await child.receive();
+  co_await bench.said_hello.wait();
+  EXPECT_EQ(bench.session()->hello().state_version, 3U);
+  auto state = or_throw(State::from_bytes(StateFormat::Json, "{}"));
+  state.set_version(4);
+  Task<Status> resuming = bench.session()->resume(state, Mechanism::Pipe, kLong);
+  Task<void> playing = refuse_attached(&child);
+  Status const resumed = co_await beside(loop, std::move(resuming), std::move(playing));
+  CO_ASSERT_FALSE(resumed.has_value());
+  EXPECT_EQ(resumed.error().code(), ErrorCode::HandoffFailed);
+  EXPECT_TRUE(resumed.error().message().contains("no way down")) << resumed.error().message();
+  EXPECT_TRUE(bench.session() != nullptr) << "it is not cut off for that";
+  co_await bench.server.stop();
+}
+
+CORO_TEST(SrpSession, AChildThatDoesNotAnswerResumeIsCutOffSoThatItWorksOn) {
+  Bench bench(loop);
+  Child child(bench.path());
+  co_await bench.greet(child);
+  Status const resumed = co_await bench.session()->resume(std::nullopt, Mechanism::Pipe, 20ms);
+  EXPECT_FALSE(resumed);
+  auto const resume = co_await child.receive();
+  EXPECT_EQ(resume->type, FrameType::Resume);
+  auto const nothing = co_await child.receive();
+  EXPECT_FALSE(nothing.has_value());
+  co_await bench.server.stop();
+}
+
+Task<void> play_trial(Child* child) {
+  auto const asked = co_await child->receive();
+  EXPECT_EQ(asked->payload, R"({"mechanism":"pipe","deadline_ms":30000,"trial":true})");
+  co_await child->send(FrameType::Checkpoint, R"({"state_version":3})");
+  co_await child->send_state(FrameType::StateJson, {"{}"}, ChecksumKind::Crc32);
+  (void)co_await child->receive();
+}
+
+CORO_TEST(SrpSession, ATrialExportSaysSoAndBringsTheVersion) {
+  Bench bench(loop);
+  Child child(bench.path());
+  co_await bench.greet(child);
+  Task<Result<Exported>> exporting =
+      bench.session()->export_state(Mechanism::Pipe, kLong, Trial::Yes);
+  Task<void> playing = play_trial(&child);
+  auto const exported = co_await beside(loop, std::move(exporting), std::move(playing));
+  CO_ASSERT_TRUE(exported.has_value() && exported->state.has_value());
+  EXPECT_EQ(exported->state->version(), 3U);
+  co_await bench.server.stop();
+}
+
+CORO_TEST(SrpSession, ADrainIsToldToWhomItMeansSomething) {
+  Bench bench(loop);
+  Child deaf(bench.path());
+  co_await bench.greet(deaf);
+  Status const unheard = co_await bench.session()->drain(30s, 5s);
+  EXPECT_TRUE(unheard);
+  deaf.leave();
+  co_await bench.left.wait();
+  bench.said_hello.reset();
+
+  Child child(bench.path());
+  co_await child.send(FrameType::Hello, std::string(kHelloWithVersion));
+  (void)co_await child.receive();
+  co_await bench.said_hello.wait();
+  Status const told = co_await bench.session()->drain(30s, 5s);
+  EXPECT_TRUE(told);
+  auto const frame = co_await child.receive();
+  EXPECT_EQ(frame->type, FrameType::Drain);
+  EXPECT_EQ(frame->payload, R"({"deadline_ms":30000,"spread_ms":5000})");
+  Status const hurried = co_await bench.session()->drain(1s, std::nullopt);
+  EXPECT_TRUE(hurried);
+  auto const second = co_await child.receive();
+  EXPECT_EQ(second->payload, R"({"deadline_ms":1000})");
+  co_await bench.server.stop();
+}
+
 CORO_TEST(SrpSession, GivesAListenerToAChildThatAsks) {
   Bench bench(loop);
   auto pair = or_throw(os::unix_pair());
