@@ -179,7 +179,7 @@ def test_memcached_that_becomes_a_daemon_is_followed_by_its_pid_file(start, tmp_
     command = memcached(port, "-d", "-P", str(file))
     aether = start(one_at_a_time(command, pid_file=str(file), ready={"tcp": f"127.0.0.1:{port}"}))
     for _ in range(2):
-        assert aether.service()["pid"] == int(file.read_text())
+        eventually(lambda: file.exists() and file.read_text() == f"{aether.service()['pid']}\n", "it is followed")
         assert greets(port, b"version\r\n", b"VERSION")
         swap_all(aether, 1)
     stops_cleanly(aether, f"\0{port}\0")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What signals to Aether do, as docs/operations.md has it."""
+"""What signals to Aether do, as docs/programs.md has it."""
 
 import signal
 
