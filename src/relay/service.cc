@@ -25,6 +25,7 @@ Service::Impl::Impl(config::Service spec, ServiceDeps deps)
     : name_(spec.name),
       deps_(std::move(deps)),
       tasks_(deps_.executor, fmt::format("service {}", spec.name)),
+      fd_store_(tasks_, spec.name, static_cast<std::size_t>(spec.fd_store)),
       logs_(spec.name, deps_.clock),
       restart_policy_(spec.restart,
                       static_cast<std::uint64_t>(deps_.clock.now().time_since_epoch().count())),
@@ -76,9 +77,14 @@ async::Task<Status> Service::Impl::start() {
 std::vector<std::string> Service::Impl::hook_environment(RevisionId revision) const {
   config::Service const& spec = specs_.at(revision);
   std::vector<std::string> const own = supervise::own_environment();
-  return supervise::build_hook_environment(
+  std::vector<std::string> environment = supervise::build_hook_environment(
       own,
       supervise::ChildEnvironment{.service = name_, .revision = revision, .configured = spec.env});
+  supervise::Instance const* const main = alive(serving_) ? find(serving_) : nullptr;
+  bool const has_main = main != nullptr;
+  for (std::string& fact : supervise::hook_facts(has_main ? main->pid() : 0, {}))
+    environment.push_back(std::move(fact));
+  return environment;
 }
 
 Status Service::Impl::signal(int number) {
@@ -109,6 +115,7 @@ async::Task<void> Service::Impl::stop() {
   if (srp_) co_await srp_->stop();
   co_await rescue_.stop(kTasksEnd);
   co_await tasks_.stop(kTasksEnd);
+  fd_store_.clear();
   logs_.close();
   listeners_ = Listeners();
   set_life(Life::Stopped);

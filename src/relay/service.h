@@ -72,6 +72,14 @@ struct DrainStatus {
   std::optional<std::size_t> connections;  ///< Still open, as last counted; absent: not known.
 };
 
+/// Descriptors that the program left with Aether (FDSTORE=1).
+struct FdStoreStatus {
+  std::size_t count = 0;
+  std::size_t max = 0;
+  std::uint64_t refused = 0;       ///< Closed because it was full.
+  std::vector<std::string> names;  ///< In the order in which they came.
+};
+
 struct ServiceStatus {
   std::string name;
   std::string state;                      ///< The seed's public state name.
@@ -83,6 +91,9 @@ struct ServiceStatus {
   pid_t old_pid = 0;    ///< Of the other one while a swap runs, or of who began to drain last.
   std::vector<DrainStatus> draining;  ///< Oldest first.
   std::uint64_t restarts = 0;
+  FdStoreStatus fd_store;
+  std::uint64_t rescued = 0;    ///< Connections carried over from revisions that died, ever.
+  std::uint64_t log_lines = 0;  ///< Written by its programs and hooks, ever.
   std::optional<SwapReport> last_swap;
   std::optional<std::string> problem;  ///< Why it does not run: crash loop, ...
   std::vector<std::string> command;

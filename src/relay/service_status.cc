@@ -43,8 +43,15 @@ ServiceStatus Service::Impl::status() const {
                        .listeners = listeners_.status(),
                        .revision = current,
                        .restarts = restarts_,
+                       .fd_store = {.count = fd_store_.size(),
+                                    .max = fd_store_.max(),
+                                    .refused = fd_store_.counts().refused},
+                       .rescued = rescue_.totals().carried,
+                       .log_lines = logs_.next_sequence() - 1,
                        .problem = problem_,
                        .command = specs_.at(current).command};
+  for (supervise::FdStore::Stored& one : fd_store_.stored())
+    status.fd_store.names.push_back(std::move(one.name));
   for (auto const& [id, instance] : instances_) {
     if (instance->exit_status()) continue;
     bool const serving = instance->revision() == current;
@@ -66,7 +73,9 @@ ServiceStatus Service::Impl::status() const {
 }
 
 InstanceStatus Service::Impl::status_of(supervise::Instance const& instance) const {
-  std::string state = instance.is_ready() ? "ready" : "starting";
+  std::string state = instance.is_reloading() ? "reloading"
+                      : instance.is_ready()   ? "ready"
+                                              : "starting";
   if (retirees_.contains(instance.revision())) state = "draining";
   return {.revision = instance.revision(),
           .instance = instance.id(),
