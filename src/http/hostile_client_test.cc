@@ -216,6 +216,7 @@ CORO_TEST(HostileClient, IsClosedWithoutAWordWhenItSaysNothing) {
   co_await site.stop();
 }
 
+// Edge: H2
 CORO_TEST(HostileClient, GivesWayWhenItHasKeptTheServerWaitingLongest) {
   TestServer site(loop, {.connections = 3});
   std::vector<std::unique_ptr<RawClient>> clients;

@@ -47,6 +47,7 @@ CORO_TEST(Echo, ShowsServiceRevisionAndLine) {
   EXPECT_EQ(read_some(pipe.read_end.get()), "[web r2] hello\n[db r1] \n");
 }
 
+// Edge: H4
 CORO_TEST(Echo, NeitherWaitsForAnUnreadPipeNorMarksItNonBlocking) {
   Pipe pipe;
   Echo echo(loop.executor(), pipe.write_end.get());

@@ -72,6 +72,7 @@ CORO_TEST(InstanceOutput, BoundsALineOfAMegabyte) {
   co_await instance->close();
 }
 
+// Edge: H4
 CORO_TEST(InstanceOutput, NeverBlocksAChildThatWritesALot) {
   InstanceRig rig(loop);
   auto const instance = rig.python(
