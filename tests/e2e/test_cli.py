@@ -65,7 +65,8 @@ def test_what_is_not_understood_ends_with_2_and_says_so_on_stderr(words):
 
 def test_what_is_refused_ends_with_1_and_says_what_to_do(tmp_path):
     env = {"AETHER_RUNTIME_DIR": str(tmp_path / "run")}
-    for words in (["status"], ["reload"], ["down"], ["logs"], ["list"], ["rollback"], ["inspect"], ["-c", "x.yaml", "status"]):
+    for words in (["status"], ["reload"], ["down"], ["logs"], ["list"], ["rollback"], ["inspect"],
+                  ["-c", "x.yaml", "status"]):
         done = run(*words, env=env, cwd=tmp_path)
         assert done.returncode == 1, words
         assert "not-running" in done.stderr and "aether up" in done.stderr, done.stderr
@@ -237,7 +238,8 @@ def test_a_background_start_that_fails_says_why(tmp_path):
 
 def test_every_answer_can_be_had_as_json(start, tmp_path):
     aether = start(config_of(tmp_path))
-    for words in (["status"], ["status", "web"], ["list"], ["inspect"], ["token"], ["reload"], ["reload", "--no-wait"], ["rollback"]):
+    for words in (["status"], ["status", "web"], ["list"], ["inspect"], ["token"], ["reload"],
+                  ["reload", "--no-wait"], ["rollback"]):
         eventually(lambda: aether.service()["phase"] == "idle", "no swap runs")
         for line in (["-o", "json", *words], [*words, "-o", "json"]):
             eventually(lambda: aether.service()["phase"] == "idle", "no swap runs")
