@@ -19,6 +19,7 @@ ENDS_EARLY = {
 }
 
 
+@pytest.mark.edge("B1")
 @pytest.mark.parametrize("how", ENDS_EARLY)
 def test_a_revision_that_ends_before_it_is_ready_changes_nothing(tmp_path, how):
     text, words = ENDS_EARLY[how]
@@ -27,6 +28,7 @@ def test_a_revision_that_ends_before_it_is_ready_changes_nothing(tmp_path, how):
         rig.refuses_and_serves_on(*words)
 
 
+@pytest.mark.edge("G4")
 def test_a_program_that_goes_to_the_background_is_told_to_stay(tmp_path):
     with Rig(tmp_path) as rig:
         rig.script.write_text("import os, time\nif os.fork(): os._exit(0)\ntime.sleep(600)")
@@ -46,6 +48,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.edge("B2")
 def test_a_revision_that_never_gets_ready_is_killed_with_its_whole_tree(tmp_path):
     with Rig(tmp_path) as rig:
         old = rig.pid()
@@ -58,6 +61,7 @@ def test_a_revision_that_never_gets_ready_is_killed_with_its_whole_tree(tmp_path
         rig.serves_on(old)
 
 
+@pytest.mark.edge("B3")
 def test_a_revision_that_crashes_while_it_soaks_is_taken_back(tmp_path):
     with Rig(tmp_path, soak="20s") as rig:
         old = rig.pid()
@@ -78,6 +82,7 @@ PROBES = {
 SICK = ASYNCIO.replace("200 OK", "503 Sick")
 
 
+@pytest.mark.edge("B4")
 @pytest.mark.parametrize("probe", PROBES)
 def test_a_revision_that_fails_its_health_probe_is_taken_back(tmp_path, probe):
     check, word = PROBES[probe]
@@ -101,6 +106,7 @@ def test_a_healthy_revision_passes_its_probe(tmp_path):
         assert swap["verdict"] == "succeeded", swap
 
 
+@pytest.mark.edge("B12")
 def test_commands_that_cannot_run_are_refused_before_anything_is_touched(tmp_path):
     with Rig(tmp_path) as rig:
         plain = tmp_path / "plain.txt"
@@ -130,6 +136,7 @@ def test_commands_that_cannot_run_are_refused_before_anything_is_touched(tmp_pat
         rig.serves_on(old)
 
 
+@pytest.mark.edge("B12")
 def test_a_working_folder_or_a_user_that_is_not_there_is_named(tmp_path):
     with Rig(tmp_path) as rig:
         old = rig.pid()
@@ -143,6 +150,7 @@ def test_a_working_folder_or_a_user_that_is_not_there_is_named(tmp_path):
         rig.serves_on(old)
 
 
+@pytest.mark.edge("B1")
 def test_the_command_line_tells_a_failed_reload_with_exit_1(tmp_path):
     with Rig(tmp_path) as rig:
         rig.script.write_text("import sys; sys.exit('no database today')")

@@ -32,6 +32,7 @@ BAD_HOOKS = {
 }
 
 
+@pytest.mark.edge("B13")
 @pytest.mark.parametrize("how", BAD_HOOKS)
 def test_a_preflight_hook_that(tmp_path, how):
     text, more, words = BAD_HOOKS[how]
@@ -71,6 +72,7 @@ with open(sys.argv[1], "w") as out:
 """
 
 
+@pytest.mark.edge("B13")
 def test_hooks_run_with_the_new_environment_and_none_of_the_files(tmp_path):
     seen = tmp_path / "seen.json"
     check = hook(tmp_path, SEES)
