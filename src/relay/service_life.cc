@@ -38,6 +38,11 @@ Result<supervise::Instance*> Service::Impl::launch(RevisionId revision) {
   TRY_ASSIGN(launch.listeners, listeners_.lanes(listeners_of(revision), revision));
   launch.runtime_dir = deps_.runtime_dir;
   launch.state_socket = state_socket_;
+  // For a program that is stopped without being told of a drain first.
+  if (Duration const spread = spec.orchestration.drain.spread; spread > Duration::zero()) {
+    auto const ms = std::chrono::duration_cast<std::chrono::milliseconds>(spread).count();
+    launch.env.emplace_back("AETERNA_DRAIN_SPREAD_MS", fmt::format("{}", ms));
+  }
   if (alive(serving_)) launch.priority = spec.orchestration.startup_priority;
   fd_store_.set_max(static_cast<std::size_t>(spec.fd_store));
   InstanceId const id = launch.instance;

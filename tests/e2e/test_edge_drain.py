@@ -22,7 +22,8 @@ async def answer(reader, writer):
         request = await reader.readuntil(b"\\r\\n\\r\\n")
         pid = str(os.getpid()).encode()
         if b"/stream" not in request:
-            writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\nConnection: close\\r\\n\\r\\n%s" % (len(pid), pid))
+            writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n" % len(pid))
+            writer.write(b"Connection: close\\r\\n\\r\\n" + pid)
             return await writer.drain()
         writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Type: text/event-stream\\r\\n\\r\\n")
         while True:
@@ -224,7 +225,8 @@ def test_of_many_reloads_with_a_stream_open_in_each_the_oldest_ends_first(start,
             assert answers(port) == swap["pid"], "new clients are with the newest one"
             living = aether.service()["instances"]
             most.append(len(living))
-            assert [d["revision"] for d in aether.service()["draining"]] == list(range(max(1, revision - 1), revision + 1))
+            draining = [d["revision"] for d in aether.service()["draining"]]
+            assert draining == list(range(max(1, revision - 1), revision + 1))
         # Six streams were opened; the revisions of the first four had to go, one after the other.
         eventually(lambda: len(streams.ended) == 4, "the oldest revisions ended")
         assert sorted(streams.ended, key=streams.ended.get) == [0, 1, 2, 3]

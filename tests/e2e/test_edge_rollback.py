@@ -18,6 +18,9 @@ SOAK = int(os.environ.get("AETHER_SOAK", "1"))
 SANITIZED = bool(os.environ.get("AETHER_SANITIZE"))
 
 
+GATED = "import os, time\nwhile not os.path.exists(%r): time.sleep(0.01)\n" + ASYNCIO.replace("%", "%%")
+
+
 def config(tmp_path, port, soak, **more):
     command = program(tmp_path, "server.py", ASYNCIO)
     return service(command, listen=f"127.0.0.1:{port}", soak=soak, **more)
@@ -124,7 +127,7 @@ def test_a_new_revision_is_promoted_when_the_old_one_dies_before_the_new_one_is_
     aether = start(made)
     old = aether.service()["pid"]
     gate = tmp_path / "gate"
-    (tmp_path / "server.py").write_text(f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(.01)\n" + ASYNCIO)
+    (tmp_path / "server.py").write_text(GATED % str(gate))
     begin(aether)
     until(aether, "launching")
     os.kill(old, signal.SIGKILL)
@@ -165,7 +168,10 @@ def test_a_new_revision_killed_at_any_moment_is_out_of_the_way_within_millisecon
 
 
 def others(aether, old):
-    return next((one["pid"] for one in aether.service()["instances"] if one["pid"] != old and one["state"] != "draining"), 0)
+    for one in aether.service()["instances"]:
+        if one["pid"] != old and one["state"] != "draining":
+            return one["pid"]
+    return 0
 
 
 def kill(pid):
@@ -178,7 +184,7 @@ def kill(pid):
 @pytest.mark.edge("B18", "B19")
 def test_a_crash_loop_ends_in_a_message_and_a_reload_is_a_plain_start(start, tmp_path):
     port = free_port()
-    again = {"policy": "always", "backoff": {"min": "10ms", "max": "50ms"}, "crash_loop": {"count": 3, "window": "1m"}}
+    again = {"policy": "always", "crash_loop": {"count": 3, "window": "1m"}, "backoff": {"min": "10ms", "max": "50ms"}}
     aether = start(config(tmp_path, port, soak="0s", restart=again))
     (tmp_path / "server.py").write_text("raise SystemExit(3)")
     os.kill(aether.service()["pid"], signal.SIGKILL)
@@ -200,7 +206,7 @@ def test_two_reloads_at_once_are_one_swap_and_a_refusal(start, tmp_path, phase):
     port = free_port()
     aether = start(config(tmp_path, port, soak="1s"))
     gate = tmp_path / "gate"
-    (tmp_path / "server.py").write_text(f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(.01)\n" + ASYNCIO)
+    (tmp_path / "server.py").write_text(GATED % str(gate))
     if phase == "soaking":
         gate.touch()
     begin(aether)
