@@ -3,12 +3,11 @@
 
 import asyncio
 import json
-import socket
 import time
 
 import pytest
 
-from aether import eventually
+from aether import eventually, free_port
 from drains import SERVER, served
 from programs import program, service
 from under_load import Load, soak, swap_all
@@ -147,17 +146,74 @@ async def main():
 asyncio.run(main())
 """
 
+AIOHTTP_DRAIN = """
+import asyncio, os, signal
+import aeterna
+from aiohttp import web
+client = aeterna.AeternaClient()
+async def answer(request):
+    response = web.Response(text="answer", headers={"X-Pid": str(os.getpid())})
+    if client.draining: response.force_close()
+    return response
+async def main():
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.SockSite(runner, client.get_listener_socket(), backlog=4096).start()
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await stop.wait()
+    await aeterna.drain(runner)
+    await runner.cleanup()
+asyncio.run(main())
+"""
+
+UVICORN_DRAIN = """
+import asyncio, os, signal
+import aeterna, uvicorn
+from aeterna.asgi import Draining
+client = aeterna.AeternaClient()
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown": return
+    headers = [(b"content-length", b"6"), (b"x-pid", str(os.getpid()).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"answer"})
+async def main():
+    server = uvicorn.Server(uvicorn.Config(Draining(app), log_level="warning"))
+    server.install_signal_handlers = lambda: None
+    serving = asyncio.ensure_future(server.serve(sockets=[client.get_listener_socket()]))
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await stop.wait()
+    await aeterna.drain(server)
+    await serving
+asyncio.run(main())
+"""
+
+SERVERS = {
+    "asyncio, its own listener": (ASYNCIO_DRAIN, "steered"),
+    "asyncio": (ASYNCIO_DRAIN, "shared"),
+    "aiohttp": (AIOHTTP_DRAIN, "shared"),
+    "uvicorn": (UVICORN_DRAIN, "shared"),
+}
+
 
 @pytest.mark.parametrize("keep_alive", [False, True], ids=["new connections", "keep-alive"])
-@pytest.mark.parametrize("mode", ["steered", "shared"])
-def test_an_asyncio_server_that_ends_by_drain_loses_nobody(start, tmp_path, mode, keep_alive):
-    port = socket.create_server(("127.0.0.1", 0)).getsockname()[1]
+@pytest.mark.parametrize("server", SERVERS)
+def test_an_asyncio_server_that_ends_by_drain_loses_nobody(start, tmp_path, server, keep_alive):
+    text, mode = SERVERS[server]
+    port = free_port()
     config = service(
-        program(tmp_path, "server.py", ASYNCIO_DRAIN),
+        program(tmp_path, "server.py", text),
         listen=[{"address": f"127.0.0.1:{port}", "mode": mode}],
         soak="0s",
     )
     aether = start(config)
     with Load(port, clients=8, rate=500, keep_alive=keep_alive) as load:
-        swap_all(aether, soak(8))
-    load.lost_nobody(soak(8))
+        swap_all(aether, soak(4))
+    load.lost_nobody(soak(4))
