@@ -102,8 +102,9 @@ async::Task<void> rescue_one(RescueState state, std::shared_ptr<OpenConnection> 
 
 /// Accepts until nothing waits, or there is no room for more.
 TakeOutcome take_connections(RescueState const& state, int lane, Address const& target,
-                             RescueReport& report) {
+                             Rescue::IsDead const& is_dead, RescueReport& report) {
   while (state->open < state->limits.connections_max) {
+    if (!is_dead()) return TakeOutcome::LaneEnded;
     os::UniqueFd client(accept4(lane, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (client) {
       int const yes = 1;
@@ -127,10 +128,10 @@ TakeOutcome take_connections(RescueState const& state, int lane, Address const& 
 }
 
 async::Task<void> drain_connections(RescueState state, int lane, Address target,
-                                    RescueReport* report) {
+                                    Rescue::IsDead is_dead, RescueReport* report) {
   while (true) {
     state->room.reset();
-    switch (take_connections(state, lane, target, *report)) {
+    switch (take_connections(state, lane, target, is_dead, *report)) {
       case TakeOutcome::QueueEmpty: {
         bool const more = co_await async::readable_for(lane, state->limits.settle);
         if (!more) co_return;
@@ -157,11 +158,11 @@ async::Task<void> forward_datagram(int to, std::string datagram) {
 }
 
 async::Task<void> drain_datagrams(RescueState state, int lane, Address target,
-                                  RescueReport* report) {
+                                  Rescue::IsDead is_dead, RescueReport* report) {
   os::UniqueFd out;
   if (target.is_unix()) out = co_await connect_within(target, state->limits.connect_deadline);
   std::string buffer(kDatagramBytesMax, '\0');
-  while (true) {
+  while (is_dead()) {
     auto const received = or_throw(os::receive_with_fds(lane, std::span<char>(buffer)));
     if (!received) {
       bool const more = co_await async::readable_for(lane, state->limits.settle);
@@ -176,17 +177,20 @@ async::Task<void> drain_datagrams(RescueState state, int lane, Address target,
   }
 }
 
-async::Task<RescueReport> drain_lane(RescueState state, os::UniqueFd lane, Address target) {
+async::Task<RescueReport> drain_lane(RescueState state, os::UniqueFd lane, Address target,
+                                     Rescue::IsDead is_dead) {
   int const flags = fcntl(lane.get(), F_GETFL);
   if (flags < 0 || fcntl(lane.get(), F_SETFL, flags | O_NONBLOCK) != 0)
     throw system_error("fcntl", "O_NONBLOCK on a lane");
   RescueReport report;
   auto const before = state->totals;
   async::Task<void> work = target.has_connections()
-                               ? drain_connections(state, lane.get(), target, &report)
-                               : drain_datagrams(state, lane.get(), target, &report);
+                               ? drain_connections(state, lane.get(), target, is_dead, &report)
+                               : drain_datagrams(state, lane.get(), target, is_dead, &report);
   bool const emptied = co_await async::with_deadline(state->limits.drain_deadline, std::move(work));
   report.deadline_passed = !emptied;
+  // Its next program gets it as it was.
+  if (!is_dead()) fcntl(lane.get(), F_SETFL, flags);
   report.carried = state->totals.carried - before.carried;
   report.lost = state->totals.lost - before.lost;
   if (report.taken > 0)
@@ -208,7 +212,9 @@ async::Task<RescueReport> retire_carefully(ListenerGroup& group, RevisionId revi
   report.moved_by_kernel = group.moves_by_itself(revision);
   if (!report.moved_by_kernel) {
     auto lane = or_throw(group.duplicate_lane(revision));
-    report = co_await rescue.drain(std::move(lane), group.bound());
+    Rescue::IsDead const is_dead = [&group, revision] { return group.steered() != revision; };
+    report = co_await rescue.drain(std::move(lane), group.bound(), is_dead);
+    if (!is_dead()) co_return report;
   }
   or_throw(group.retire(revision));
   co_return report;
@@ -222,8 +228,9 @@ Rescue::Rescue(async::Executor executor, RescueLimits limits) {
 }
 Rescue::~Rescue() = default;
 
-async::Task<RescueReport> Rescue::drain(os::UniqueFd lane, Address target) {
-  return drain_lane(state_, std::move(lane), std::move(target));
+async::Task<RescueReport> Rescue::drain(os::UniqueFd lane, Address target, IsDead is_dead) {
+  if (!is_dead) is_dead = [] { return true; };
+  return drain_lane(state_, std::move(lane), std::move(target), std::move(is_dead));
 }
 
 RescueReport Rescue::totals() const {

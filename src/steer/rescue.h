@@ -13,6 +13,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "async/task.h"
@@ -51,6 +52,8 @@ struct RescueReport {
 /// One for each service; outlives its listeners' retirements. The owner must `co_await stop()`.
 class Rescue {
  public:
+  /// Whether a lane is still nobody's. None: it is.
+  using IsDead = std::function<bool()>;
   explicit Rescue(async::Executor executor, RescueLimits limits = {});
   ~Rescue();
   Rescue(Rescue const&) = delete;
@@ -58,8 +61,10 @@ class Rescue {
 
   /// Takes all that waits in `lane` (owned) and starts to carry it to `target`. Returns when the
   /// queue has settled; carrying goes on behind. `carried` and `lost` are complete in totals()
-  /// only.
-  [[nodiscard]] async::Task<RescueReport> drain(os::UniqueFd lane, Address target);
+  /// only. Ends early when `is_dead` says no: the lane gets new connections again, and what is
+  /// carried to the address would come back to it without end.
+  [[nodiscard]] async::Task<RescueReport> drain(os::UniqueFd lane, Address target,
+                                                IsDead is_dead = {});
   /// Sums over all drains.
   [[nodiscard]] RescueReport totals() const;
   /// Connections being carried now.
@@ -75,8 +80,9 @@ class Rescue {
 
 /// Retires a revision of which no process lives, without losing what waits in its lane: lets the
 /// kernel move it, or drains it with `rescue`. Call steer_to() another revision before; if that
-/// one's program does not accept yet, what is carried waits in its queue. Throws Error
-/// (RequestInvalid if the revision is steered to). `group` and `rescue` must outlive the call.
+/// one's program does not accept yet, what is carried waits in its queue. A revision that is
+/// steered to again meanwhile keeps its lane. Throws Error (RequestInvalid if the revision is
+/// steered to at the call). `group` and `rescue` must outlive the call.
 [[nodiscard]] async::Task<RescueReport> retire_lane(ListenerGroup& group, RevisionId revision,
                                                     Rescue& rescue);
 

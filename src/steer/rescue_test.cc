@@ -246,6 +246,27 @@ CORO_TEST(Rescue, SaysSoWhenItsDeadlinePassesBeforeTheQueueIsEmpty) {
   EXPECT_EQ(rescue.open_connections(), 0U);
 }
 
+CORO_TEST(Rescue, LeavesAloneWhatWaitsInALaneThatIsSteeredToAgain) {
+  auto group = open_group("127.0.0.1:0");
+  Rescue rescue(loop.executor());
+  lane(group, 1);
+  lane(group, 2);
+  EXPECT_TRUE(group.steer_to(revision(2)));
+  QueuedClients const clients(group.bound(), 3);
+  int const flags = fcntl(lane(group, 2), F_GETFL);
+  // Its program ended, and is started again after one connection was taken. What is carried to the
+  // address from then on would come back to the lane, to be taken again.
+  int asked = 0;
+  Rescue::IsDead const is_dead = [&asked] { return ++asked <= 1; };
+  auto dead = or_throw(group.duplicate_lane(revision(2)));
+  auto const report = co_await rescue.drain(std::move(dead), group.bound(), is_dead);
+  EXPECT_EQ(report.taken, 1U);
+  EXPECT_FALSE(report.deadline_passed);
+  EXPECT_FALSE(group.queue(revision(2))->empty);
+  EXPECT_EQ(fcntl(lane(group, 2), F_GETFL), flags) << "a program may expect accept() to block";
+  co_await rescue.stop(kStopDeadline);
+}
+
 CORO_TEST(Rescue, CountsWhatCouldNotBeCarried) {
   auto group = open_group("127.0.0.1:0");
   Rescue rescue(loop.executor());
