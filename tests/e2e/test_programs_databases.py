@@ -77,7 +77,6 @@ backend redis
 """
 
 
-@pytest.mark.edge("A1")
 def test_clients_of_redis_behind_haproxy_wait_for_the_swap_and_none_is_refused(start, tmp_path):
     port, inner, folder = free_port(), free_port(), tmp_path / "redis"
     front = written(tmp_path, "front.cfg", REDIS_FRONT.replace("PORT", str(inner)))

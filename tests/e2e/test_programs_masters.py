@@ -78,6 +78,7 @@ def test_nginx_with_reuseport_takes_new_connections_by_one_worker_and_loses_none
     with Load(port) as load:
         swap_all(aether, SWAPS)
     load.lost_nobody(SWAPS)
+    assert "joined the address with SO_REUSEPORT" in aether.text(), aether.text()
     stops_cleanly(aether, folder)
 
 
