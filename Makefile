@@ -34,6 +34,10 @@ bench: build ## Run the benchmarks; prints a table, writes JSON
 	@scripts/install-deps --bench --test
 	@bench/run
 
+soak: build ## A million requests over a hundred swaps for each server (SERVER=uvicorn: only that one)
+	@scripts/install-deps --bench --test
+	@bench/soak $(if $(SERVER),--server $(SERVER))
+
 test-benchmark: bench ## The same as bench
 
 lint: ## Check format, style and clang-tidy on what has changed

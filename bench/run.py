@@ -9,7 +9,6 @@ processes used meanwhile.
 import argparse
 import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -26,47 +25,10 @@ import programs as test_programs  # noqa: E402  (tests/e2e)
 
 sys.path.insert(0, str(ROOT / "bench"))
 from holder import HOLDER  # noqa: E402
+from machine import Others, machine  # noqa: E402
 
 TOOLS = Path(os.environ["AETHER_TOOLS"])
 MB = 1000 * 1000
-
-
-# ---- the machine -----------------------------------------------------------------------------------
-
-
-def cpu_times():
-    fields = [int(x) for x in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return sum(fields), sum(fields) - fields[3] - fields[4]
-
-
-class Others:
-    """How many cores the whole machine used between enter and exit, less what we name as ours."""
-
-    def __enter__(self):
-        self.all, self.busy = cpu_times()
-        self.own = os.times()
-        self.began = time.monotonic()
-        return self
-
-    def __exit__(self, *_):
-        total, busy = cpu_times()
-        ticks = os.sysconf("SC_CLK_TCK")
-        self.cores = (busy - self.busy) / ticks / max(time.monotonic() - self.began, 1e-9)
-
-
-def machine():
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), "?")
-    memory = int(Path("/proc/meminfo").read_text().split()[1]) // 1024
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "memory_mib": memory,
-        "kernel": platform.release(),
-        "python": subprocess.check_output([PYTHON, "--version"], text=True).strip(),
-        "load_average": os.getloadavg()[0],
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
 
 
 def table(title, columns, rows):
