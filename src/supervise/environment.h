@@ -26,6 +26,9 @@ struct PassedListener {
   int fd = -1;              ///< Borrowed: the service's own; open until launch() has returned.
   Address address;          ///< As bound: never port 0.
   std::uint64_t inode = 0;  ///< Of the socket (fstat's st_ino); 0: asked from `fd` at launch.
+  /// Of a unix listener: where this very socket was bound, which the address is only when it is
+  /// steered to. Asked from `fd` at launch.
+  std::string own_path = {};
 };
 
 struct ChildEnvironment {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "supervise/instance.h"
 
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,8 +20,18 @@
 namespace aether::supervise {
 namespace {
 
+/// Empty if it is none that could be connected to by name.
+std::string bound_path(int fd) {
+  sockaddr_un name{};
+  socklen_t size = sizeof(name);
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) != 0) return {};
+  if (name.sun_family != AF_UNIX || name.sun_path[0] != '/') return {};
+  return {name.sun_path, ::strnlen(name.sun_path, sizeof(name.sun_path))};
+}
+
 Status fill_inodes(std::vector<PassedListener>& listeners) {
   for (PassedListener& listener : listeners) {
+    if (listener.address.is_unix()) listener.own_path = bound_path(listener.fd);
     if (listener.inode != 0) continue;
     TRY_ASSIGN(listener.inode, os::socket_inode(listener.fd));
   }

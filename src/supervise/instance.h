@@ -70,8 +70,11 @@ struct InstanceWorld {
   async::Executor executor;
   Clock const& clock;
   LogBook& logs;
-  KnownChildren* known = nullptr;            ///< Needed if somebody reaps orphans.
-  FdStore* store = nullptr;                  ///< Of its service. None: FDSTORE=1 is refused.
+  KnownChildren* known = nullptr;  ///< Needed if somebody reaps orphans.
+  FdStore* store = nullptr;        ///< Of its service. None: FDSTORE=1 is refused.
+  /// Lets a question from that local port reach this instance's listeners although others are
+  /// steered to; 0: no more. None: questions go where everybody's connections go.
+  std::function<void(std::uint16_t source_port)> introduce = {};
   std::vector<std::string> own_environment;  ///< Aether's own, "NAME=value"; see own_environment().
 };
 

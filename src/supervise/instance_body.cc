@@ -100,7 +100,7 @@ void Instance::Body::on(perform::Tell const& tell) {
   if (std::holds_alternative<event::BecameReady>(event) && parts_.priority.is_low())
     parts_.priority.restore(parts_.tree.members());
   if (auto* late = std::get_if<event::ReadyTimedOut>(&event)) {
-    late->hint = late_hint();
+    late->hint = late_hint(*late);
     // Of an extended deadline nobody wants the nanoseconds.
     Duration const waited = std::chrono::floor<std::chrono::milliseconds>(late->waited);
     late_ = fmt::format("did not become ready within {}: {}", format_duration(waited), late->hint);

@@ -84,7 +84,7 @@ class Instance::Body {
   [[nodiscard]] bool accepts_everywhere() const;
   [[nodiscard]] ProbeSpec readiness_probe() const;
   [[nodiscard]] bool probes_own_listener() const;
-  [[nodiscard]] std::string late_hint() const;
+  [[nodiscard]] std::string late_hint(event::ReadyTimedOut const& late) const;
   void append_line(LogStream stream, SplitLine line);
 
   // The tasks. Each ends by itself when there is nothing left to watch.

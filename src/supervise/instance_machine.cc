@@ -64,6 +64,14 @@ std::string_view end_cause_name(EndCause cause) {
   return "unknown";
 }
 
+std::string_view service_result(os::ExitStatus status, EndCause cause) {
+  if (cause == EndCause::ReadyTimeout) return "timeout";
+  if (cause == EndCause::Watchdog) return "watchdog";
+  if (status.core_dumped) return "core-dump";
+  if (status.signal != 0) return "signal";
+  return status.code == 0 ? "success" : "exit-code";
+}
+
 InstanceMachine::InstanceMachine(InstancePolicy policy, Instant started)
     : policy_(std::move(policy)), started_(started) {
   deadline_ = started_ + policy_.ready_timeout;
@@ -285,7 +293,7 @@ void InstanceMachine::on(input::Tick, Instant now, InstanceActions& actions) {
   auto const when = due();
   if (!when || now < *when) return;
   if (phase_ == Phase::Ready && deadline_ && now >= *deadline_) {
-    if (launcher_) actions.push_back(perform::Tell{event::ReadyTimedOut{kSuccessorWait, {}}});
+    if (launcher_) actions.push_back(perform::Tell{event::ReadyTimedOut{kSuccessorWait, true, {}}});
     kill(launcher_ ? EndCause::ReadyTimeout : EndCause::Itself, now, actions);
   } else if (phase_ == Phase::Ready) {
     Duration const silent = policy_.watchdog.value_or(Duration::zero()) + (now - *when);
@@ -302,7 +310,8 @@ void InstanceMachine::on(input::Tick, Instant now, InstanceActions& actions) {
              !policy_.has_pid_file) {
     become_ready(ReadyBy::Started, now, actions);
   } else {
-    actions.push_back(perform::Tell{event::ReadyTimedOut{.waited = now - started_}});
+    actions.push_back(perform::Tell{
+        event::ReadyTimedOut{.waited = *when - started_, .backgrounded = launcher_.has_value()}});
     kill(EndCause::ReadyTimeout, now, actions);
   }
 }

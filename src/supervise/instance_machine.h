@@ -55,6 +55,8 @@ enum class EndCause : std::uint8_t {
   Watchdog,      ///< It was silent for longer than its watchdog interval.
 };
 [[nodiscard]] std::string_view end_cause_name(EndCause cause);
+/// systemd's word for it (man 5 systemd.exec, SERVICE_RESULT).
+[[nodiscard]] std::string_view service_result(os::ExitStatus status, EndCause cause);
 
 /// What an instance tells its owner.
 namespace event {
@@ -65,7 +67,8 @@ struct BecameReady {
 /// The tree has been sent SIGKILL; Exited follows.
 struct ReadyTimedOut {
   Duration waited{};
-  std::string hint;  ///< What was awaited, and what was seen instead.
+  bool backgrounded = false;  ///< The main process had ended, and its successor was awaited.
+  std::string hint;           ///< What was awaited, and what was seen instead.
 };
 /// The tree has been sent SIGKILL; Exited follows.
 struct WatchdogMissed {
@@ -95,7 +98,8 @@ struct Exited {
   Duration ready_for{};         ///< Since it was ready.
   bool left_processes = false;  ///< Others of its tree lived on. With `!was_ready` and code 0: it
                                 ///< went to the background, which Aether cannot follow.
-  std::string reported;         ///< What it said of its failure (ERRNO= and the like), or empty.
+  std::string late;      ///< With ReadyTimeout: what was awaited, for how long, and what was seen.
+  std::string reported;  ///< What it said of its failure (ERRNO= and the like), or empty.
   std::vector<std::string> last_lines;  ///< Of its output, at most kLastLines.
 };
 /// Nothing of its tree lives any more. Always the last event.

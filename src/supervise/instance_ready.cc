@@ -24,6 +24,17 @@ constexpr Duration kProbeTimeout = std::chrono::seconds(5);
 /// A probe costs the program something, a command probe a process: not too often.
 constexpr Duration kProbePollLast = std::chrono::milliseconds(250);
 
+/// A unix path leads to the revision that is steered to: this instance's own socket has another.
+std::string own_address(std::string const& text, std::vector<PassedListener> const& listeners) {
+  auto const address = parse_address(text);
+  if (!address || !address->is_unix() || address->abstract_name) return text;
+  auto const same = std::ranges::find_if(listeners, [&](PassedListener const& listener) {
+    return listener.address.is_unix() && listener.address.path == address->path;
+  });
+  bool const known = same != listeners.end() && !same->own_path.empty();
+  return known ? "unix:" + same->own_path : text;
+}
+
 }  // namespace
 
 bool Instance::Body::accepts_everywhere() const {
@@ -47,7 +58,7 @@ ProbeSpec Instance::Body::readiness_probe() const {
   if (auto const* http = std::get_if<config::ReadyHttp>(&spec.ready))
     probe.what = config::ProbeHttp{http->url};
   else if (auto const* tcp = std::get_if<config::ReadyTcp>(&spec.ready))
-    probe.what = config::ProbeTcp{tcp->address};
+    probe.what = config::ProbeTcp{own_address(tcp->address, spec.listeners)};
   else if (auto const* command = std::get_if<config::ReadyCommand>(&spec.ready))
     probe.what = config::ProbeCommand{command->command};
   return probe;
@@ -55,7 +66,9 @@ ProbeSpec Instance::Body::readiness_probe() const {
 
 async::Task<void> Instance::Body::watch_ready() {
   using Watch = InstanceMachine::Watch;
-  ProbeSpec const asked = readiness_probe();
+  ProbeSpec asked = readiness_probe();
+  // The revision before is steered to still: it must not be the one that answers.
+  if (probes_own_listener()) asked.introduce = parts_.world.introduce;
   bool const needs_accepting = machine_.watch() == Watch::Listening || probes_own_listener();
   Duration poll = kPollFirst;
   while (machine_.watch() != Watch::Nothing) {
@@ -75,17 +88,17 @@ async::Task<void> Instance::Body::watch_ready() {
 }
 
 /// Why it may not have become ready: what is looked for, and what is there instead.
-std::string Instance::Body::late_hint() const {
+std::string Instance::Body::late_hint(event::ReadyTimedOut const& late) const {
   LaunchSpec const& spec = parts_.spec;
+  if (spec.pid_file && late.backgrounded)
+    return fmt::format("it went to the background, and {} named none of its processes",
+                       *spec.pid_file);
   if (std::holds_alternative<config::ReadyNotify>(spec.ready))
     return "it sent no READY=1 to NOTIFY_SOCKET, and no SDK said hello";
   if (auto const* ready = std::get_if<config::ReadyFd>(&spec.ready))
     return fmt::format("it wrote no newline to its descriptor {}", ready->fd);
   if (auto const* ready = std::get_if<config::ReadyLog>(&spec.ready))
     return fmt::format("no line of its output had \"{}\"", ready->pattern);
-  if (spec.pid_file && machine_.awaits_successor())
-    return fmt::format("it went to the background, and {} named none of its processes",
-                       *spec.pid_file);
   if (!last_probe_.empty()) return "the last answer of its probe: " + last_probe_;
   using Sockets = std::vector<os::ListeningSocket>;
   auto const sockets = os::listening_sockets(parts_.tree.members());
@@ -118,8 +131,8 @@ bool Instance::Body::probes_own_listener() const {
   }
   return std::ranges::any_of(parts_.spec.listeners, [&](PassedListener const& listener) {
     Address const& address = listener.address;
-    return address.is_unix() ? !path.empty() && address.path == path
-                             : port != 0 && address.port == port;
+    if (!address.is_unix()) return port != 0 && address.port == port;
+    return !path.empty() && (address.path == path || listener.own_path == path);
   });
 }
 

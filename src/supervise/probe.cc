@@ -48,7 +48,35 @@ ProbeResult verdict(bool healthy, std::string reason) {
   return {.healthy = healthy, .reason = std::move(reason)};
 }
 
-async::Task<ProbeResult> probe_tcp(config::ProbeTcp what, Duration timeout) {
+using Introduce = std::function<void(std::uint16_t source_port)>;
+
+/// Takes an introduction back at the question's end, however it ends.
+struct Farewell {
+  Introduce tell;
+  explicit Farewell(Introduce introduced) : tell(std::move(introduced)) {}
+  Farewell(Farewell const&) = delete;
+  Farewell& operator=(Farewell const&) = delete;
+  ~Farewell() {
+    if (tell) tell(0);
+  }
+};
+
+/// Binds the socket to a port of the kernel's choice and tells which.
+void introduce(Introduce const& tell, int socket) {
+  int family = AF_INET;
+  socklen_t size = sizeof(family);
+  ::getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &family, &size);
+  SocketName name{.size = sizeof(sockaddr_storage)};
+  name.storage.ss_family = static_cast<sa_family_t>(family);
+  auto* const address = reinterpret_cast<sockaddr*>(&name.storage);
+  socklen_t const length = family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+  if (::bind(socket, address, length) != 0 || ::getsockname(socket, address, &name.size) != 0)
+    return;
+  // Both kinds have their port at the same place.
+  tell(ntohs(reinterpret_cast<sockaddr_in*>(address)->sin_port));
+}
+
+async::Task<ProbeResult> probe_tcp(config::ProbeTcp what, Duration timeout, Introduce tell) {
   Address const address = or_throw(parse_address(what.address));
   std::string const target = address.text();
   if (address.is_unix()) {
@@ -61,6 +89,7 @@ async::Task<ProbeResult> probe_tcp(config::ProbeTcp what, Duration timeout) {
   os::UniqueFd const socket(
       ::socket(name.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket) co_return verdict(false, system_error("socket").describe());
+  if (tell) introduce(tell, socket.get());
   int reason = 0;
   if (::connect(socket.get(), reinterpret_cast<sockaddr const*>(&name.storage), name.size) != 0)
     reason = errno;
@@ -84,6 +113,8 @@ async::Task<ProbeResult> probe_http(config::ProbeHttp what, ProbeSpec spec) {
   request.target = url.target;
   request.headers.set("User-Agent", "aether-probe");
   http::Endpoint endpoint = http::Endpoint::of(url);
+  if (spec.introduce)
+    endpoint.before_connect = [tell = spec.introduce](int socket) { introduce(tell, socket); };
   http::Response const response =
       co_await http::fetch(std::move(endpoint), std::move(request), spec.timeout);
   bool const good = response.status >= 200 && response.status < 400;
@@ -111,7 +142,7 @@ async::Task<ProbeResult> ask(Clock const& clock, ProbeSpec spec) {
   }
   if (auto const* tcp = std::get_if<config::ProbeTcp>(&spec.what)) {
     config::ProbeTcp what = *tcp;
-    co_return co_await probe_tcp(std::move(what), spec.timeout);
+    co_return co_await probe_tcp(std::move(what), spec.timeout, std::move(spec.introduce));
   }
   config::ProbeCommand what = std::get<config::ProbeCommand>(spec.what);
   co_return co_await probe_command(clock, std::move(what), std::move(spec));
@@ -122,6 +153,7 @@ async::Task<ProbeResult> ask(Clock const& clock, ProbeSpec spec) {
 async::Task<ProbeResult> probe(Clock const& clock, ProbeSpec spec) {
   Instant const began = clock.now();
   ProbeResult result;
+  Farewell const farewell(spec.introduce);
   try {
     result = co_await ask(clock, std::move(spec));
   } catch (Error const& error) {

@@ -2,6 +2,7 @@
 // Probes: one question to a running service, with a deadline: does it answer?
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <variant>
@@ -21,6 +22,9 @@ struct ProbeSpec {
   Duration timeout = std::chrono::seconds(1);
   /// For an http probe that is only a "/path": the port of the service's first listener.
   std::uint16_t port = 0;
+  /// If set, called before a TCP connection is made with the local port that it will come from, and
+  /// with 0 when the question has been answered.
+  std::function<void(std::uint16_t source_port)> introduce = {};
   /// For commands: complete environment, folder and user.
   std::vector<std::string> environment;
   std::optional<std::string> workdir;
