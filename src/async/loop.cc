@@ -2,6 +2,8 @@
 #include "async/loop.h"
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/system/system_error.hpp>
 
 #include "async/spawn.h"
 #include "base/error.h"
@@ -9,9 +11,32 @@
 namespace aether::async {
 
 struct Loop::Context {
+  Context() {
+    try {
+      try_timer();
+    } catch (boost::system::system_error const& error) {
+      throw system_error_from(error.code().value(), "make an event loop");
+    }
+  }
+
   // The hint 1: one thread runs it, which saves wake-ups; others may still post to it (offload
   // does).
   boost::asio::io_context io{1};
+
+ private:
+  /// Asio makes its descriptors when they are first needed, and does not look whether its set took
+  /// them: without its timer the loop would wait for ever.
+  void try_timer() {
+    constexpr Duration kPatience = std::chrono::seconds(2);
+    boost::asio::steady_timer timer(io, Duration::zero());
+    bool fired = false;
+    timer.async_wait([&fired](boost::system::error_code const& ec) { fired = !ec; });
+    io.run_one_for(kPatience);
+    if (!fired)
+      throw Error(ErrorCode::SystemCall,
+                  "make an event loop: its timer does not fire; are the watches of this user used "
+                  "up (fs.epoll.max_user_watches)?");
+  }
 };
 
 namespace {

@@ -50,5 +50,25 @@ TEST_F(Log, WritesToStderrWithoutASink) {
   EXPECT_TRUE(lines_.empty());
 }
 
+TEST_F(Log, GivesWholeLinesToAnOutputThatWantsThem) {
+  set_sink({});
+  std::string taken;
+  bool wants = true;
+  set_output([&](std::string_view bytes) {
+    if (wants) taken += bytes;
+    return wants;
+  });
+  testing::internal::CaptureStderr();
+  info("first");
+  wants = false;
+  warn("second");
+  set_output({});
+  std::string const written = testing::internal::GetCapturedStderr();
+  EXPECT_NE(taken.find(" first\n"), std::string::npos) << taken;
+  EXPECT_EQ(taken.find("second"), std::string::npos) << taken;
+  EXPECT_NE(written.find(" second\n"), std::string::npos) << written;
+  EXPECT_EQ(written.find("first"), std::string::npos) << written;
+}
+
 }  // namespace
 }  // namespace aether::log

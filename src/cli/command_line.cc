@@ -214,8 +214,17 @@ std::string program_name(char const* argv0) {
   return base == "aeterna" || base == "aetheris" ? base : "aether";
 }
 
+/// A command that cannot run gives what a shell would give for it.
+int exit_code_of(Error const& error) {
+  constexpr int kNotExecutable = 126;
+  constexpr int kNotFound = 127;
+  if (error.code() == ErrorCode::UsageInvalid) return kUsage;
+  if (error.code() == ErrorCode::CommandNotExecutable) return kNotExecutable;
+  return error.code() == ErrorCode::CommandNotFound ? kNotFound : kFailed;
+}
+
 int explain(Error const& error, Output output = Output::Text) {
-  int const code = error.code() == ErrorCode::UsageInvalid ? kUsage : kFailed;
+  int const code = exit_code_of(error);
   if (output == Output::Json) {
     ErrorInfo const& known = info(error.code());
     fmt::print(stderr, "{}\n",

@@ -17,9 +17,10 @@
 #include "cli/commands.h"
 #include "cli/terminal.h"
 #include "os/cgroup.h"
-#include "os/child.h"
 #include "os/file.h"
 #include "os/memfd.h"
+#include "os/oom_score.h"
+#include "os/requirements.h"
 #include "steer/listener.h"
 #include "steer/rescue.h"
 
@@ -80,8 +81,20 @@ Finding trees() {
 }
 
 Finding pidfds() {
-  auto const self = os::Child::adopt(::getpid());
-  return {"pidfd", self ? Grade::Good : Grade::Missing, self ? "works" : self.error().message()};
+  Status const works = os::check_pidfd();
+  return {"pidfd", works ? Grade::Good : Grade::Missing, works ? "works" : works.error().message()};
+}
+
+Finding processes() {
+  Status const seen = os::check_proc();
+  return {"/proc", seen ? Grade::Good : Grade::Missing,
+          seen ? "shows this PID namespace" : seen.error().message()};
+}
+
+Finding memory_shortage() {
+  Status const lowered = os::protect_from_oom();  // Of this short-lived process, to see whether.
+  return {"first to die when memory runs out", lowered ? Grade::Good : Grade::Lacking,
+          lowered ? "a service, not Aether" : lowered.error().message()};
 }
 
 Finding memory() {
@@ -138,6 +151,7 @@ Result<int> doctor(Globals const& globals) {
   std::vector<Finding> const findings{
       kernel(),    steering(),
       migration(), pidfds(),
+      processes(), memory_shortage(),
       trees(),     memory(),
       files(),     backlog(),
       init(),      Finding{"CRC-32C", Grade::Good, std::string(crc32c_implementation())}};

@@ -23,6 +23,7 @@
 #include "os/child.h"
 #include "os/signals.h"
 #include "os/unique_fd.h"
+#include "supervise/printable.h"
 
 namespace aether::cli {
 namespace {
@@ -33,22 +34,26 @@ namespace json = boost::json;
 constexpr char kServes = '+';
 constexpr char kRefused = '-';  ///< Then one byte, the error's code, and its message.
 
-void print_started(api::ControlPlane const& control) {
+std::string tell_started(api::ControlPlane const& control) {
   Paint const paint = paint_for(stdout);
+  std::string told;
+  auto const to = std::back_inserter(told);
   for (relay::ServiceStatus const& service : control.services()) {
     std::string listens;
     for (relay::ListenerStatus const& listener : service.listeners) {
       listens += fmt::format("{}{}", listens.empty() ? "" : " ", listener.address);
     }
     if (service.pid == 0) {
-      fmt::print("  {}✗{} {} did not start: {}\n", paint.red, paint.reset, service.name,
-                 service.problem.value_or(service.state));
+      std::string const why = supervise::without_quotes(service.problem.value_or(service.state));
+      fmt::format_to(to, "  {}✗{} {} did not start: {}\n", paint.red, paint.reset, service.name,
+                     why);
       continue;
     }
-    fmt::print("  {}✓{} {} started (PID: {}{}{})\n", paint.green, paint.reset, service.name,
-               service.pid, listens.empty() ? "" : ", Listen: ", listens);
+    fmt::format_to(to, "  {}✓{} {} started (PID: {}{}{})\n", paint.green, paint.reset, service.name,
+                   service.pid, listens.empty() ? "" : ", Listen: ", listens);
   }
-  std::fflush(stdout);
+  if (is_terminal(stdout)) told += "\nPress Ctrl+C to stop...\n";
+  return told;
 }
 
 Result<config::Config> load_for_up(Globals const& globals) {
@@ -67,11 +72,7 @@ Result<int> run_foreground(config::Config config) {
   }
   std::fflush(stdout);
   daemon::DaemonOptions options{.version = std::string(version()), .echo_fd = STDOUT_FILENO};
-  options.started = [](api::ControlPlane const& control) {
-    print_started(control);
-    if (is_terminal(stdout)) fmt::print("\nPress Ctrl+C to stop...\n");
-    std::fflush(stdout);
-  };
+  options.started = tell_started;
   daemon::Daemon daemon(std::move(config), std::move(options), clock);
   TRY(daemon.prepare());
   return daemon.run();
@@ -85,7 +86,10 @@ int run_background(config::Config config, os::UniqueFd told) {
     told.reset();
   };
   daemon::DaemonOptions options{.version = std::string(version())};
-  options.started = [&tell](api::ControlPlane const&) { tell(std::string(1, kServes)); };
+  options.started = [&tell](api::ControlPlane const&) {
+    tell(std::string(1, kServes));
+    return std::string();
+  };
   daemon::Daemon daemon(std::move(config), std::move(options), clock);
   if (auto prepared = daemon.prepare(); !prepared) {
     auto const code = static_cast<char>(prepared.error().code());

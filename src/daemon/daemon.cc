@@ -9,12 +9,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <ranges>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "async/timers.h"
 #include "async/wait_fd.h"
 #include "base/address.h"
 #include "base/log.h"
@@ -22,15 +23,15 @@
 #include "daemon/debris.h"
 #include "daemon/release.h"
 #include "os/child.h"
+#include "os/oom_score.h"
 #include "os/reap.h"
-#include "os/unix_socket.h"
+#include "os/requirements.h"
 #include "steer/listener.h"
+#include "supervise/printable.h"
 
 namespace aether::daemon {
 namespace {
 
-/// For API requests in flight, and lines not shown yet, when Aether stops.
-constexpr Duration kApiEnd = std::chrono::seconds(1);
 /// Each of the API's two servers may take this part of the descriptors there may be, so that no
 /// client can take those that a swap needs.
 constexpr std::size_t kApiPart = 8;
@@ -43,8 +44,8 @@ http::Limits api_limits() {
   return limits;
 }
 
-/// For the daemon's own tasks once they are cancelled; they wait for nothing outside.
-constexpr Duration kTasksEnd = std::chrono::seconds(5);
+/// Until orphans are looked for again when they could not be: long enough for a shortage to pass.
+constexpr Duration kReapAgain = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -70,17 +71,19 @@ Daemon::~Daemon() {
 
 Status Daemon::prepare() {
   TRY(check_release(config_));
+  TRY(os::check_requirements());
   TRY(check_socket_room(names_.folder));
   TRY(make_private_folder(names_.folder));
   TRY(lock_runtime_folder());
   if (auto ended = end_debris(names_.folder); !ended) return fail(std::move(ended).error());
   TRY_ASSIGN(os::SignalFd signals, os::SignalFd::open({SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGUSR1,
-                                                       SIGUSR2, SIGWINCH, SIGCHLD}));
+                                                       SIGUSR2, SIGWINCH, SIGCHLD, SIGTSTP}));
   signals_ = std::make_unique<os::SignalFd>(std::move(signals));
   os::ignore_sigpipe();
   if (auto subreaper = os::become_subreaper(); !subreaper) {
     log::warn("orphans of services cannot be reaped here: {}", subreaper.error().message());
   }
+  if (auto is_safe = os::protect_from_oom(); !is_safe) log::debug("{}", is_safe.error().message());
   for (config::Service const& spec : config_.services) {
     if (auto added = add_service(spec); !added) return fail(std::move(added).error());
   }
@@ -160,6 +163,16 @@ Status Daemon::open_api() {
 
 // ---- Running ------------------------------------------------------------------------------------
 
+/// A full pipe or a stopped terminal on stderr must not stop PID 1.
+void Daemon::log_without_waiting() {
+  own_log_.emplace(loop_.executor(), STDERR_FILENO);
+  log::set_output([this, thread = std::this_thread::get_id()](std::string_view lines) {
+    if (std::this_thread::get_id() != thread) return false;
+    own_log_->text(lines);
+    return true;
+  });
+}
+
 int Daemon::run() {
   async::Task<void> main = main_task();
   loop_.run_task(std::move(main));
@@ -167,6 +180,7 @@ int Daemon::run() {
 }
 
 async::Task<void> Daemon::main_task() {
+  log_without_waiting();
   tasks_.spawn("signals", read_signals());
   tasks_.spawn("start", start_all());
   co_await stop_asked_.wait();
@@ -181,7 +195,9 @@ async::Task<void> Daemon::start_all() {
   std::size_t const count = entries_.size();
   for (std::size_t i = 0; i < count; ++i) co_await entries_[i]->settled->wait();
   if (!stopping_) outer_.tell("READY=1");
-  if (options_.started) options_.started(*this);
+  if (!options_.started) co_return;
+  std::string const told = options_.started(*this);
+  if (echo_) echo_->text(told);
 }
 
 async::Task<void> Daemon::start_service(Entry* entry) {
@@ -191,47 +207,11 @@ async::Task<void> Daemon::start_service(Entry* entry) {
   }
   if (stopping_ || entry->removed) co_return;
   Status const started = co_await entry->service->start();
-  if (!started && !stopping_) log::error("{}", started.error().describe());
-  entry->settled->set();
-}
-
-std::vector<Daemon::Entry*> Daemon::starting_order() {
-  std::vector<Entry*> order;
-  auto const place = [&](auto const& self, Entry* entry) -> void {
-    if (std::ranges::find(order, entry) != order.end()) return;
-    for (std::string const& name : entry->spec.after) {
-      Entry* const first = find(name);  // config has refused cycles
-      if (first != nullptr) self(self, first);
-    }
-    order.push_back(entry);
-  };
-  for (auto const& entry : entries_) place(place, entry.get());
-  return order;
-}
-
-async::Task<void> Daemon::stop_all() {
-  stopping_ = true;
-  outer_.tell("STOPPING=1");
-  // Those that others need go last.
-  std::vector<Entry*> const order = starting_order();
-  for (Entry* const entry : std::views::reverse(order)) {
-    if (entry->removed) {
-      co_await entry->gone->wait();
-    } else {
-      co_await entry->service->stop();
-    }
-    entry->settled->set();
+  if (!started && !stopping_) {
+    std::string const told = started.error().describe();
+    log::error("{}", echo_ ? supervise::without_quotes(told) : told);
   }
-  co_await control_server_->stop(kApiEnd);
-  co_await public_server_->stop(kApiEnd);
-  if (echo_) co_await echo_->stop(kApiEnd);
-  reap();
-  co_await tasks_.stop(kTasksEnd);
-}
-
-void Daemon::request_stop() {
-  if (!stop_asked_.is_set()) log::info("stopping");
-  stop_asked_.set();
+  entry->settled->set();
 }
 
 // ---- Signals ------------------------------------------------------------------------------------
@@ -260,6 +240,11 @@ void Daemon::on_signal(os::SignalInfo const& signal) {
       break;
     case SIGHUP:
       reload_by_signal();
+      break;
+    case SIGTSTP:
+      // ^Z: the shell gets its terminal back. The services have sessions of their own and go on.
+      log::info("suspended by the terminal; the services go on, unsupervised until `fg` or `bg`");
+      (void)::raise(SIGSTOP);
       break;
     case SIGTERM:
     case SIGINT:
@@ -290,10 +275,16 @@ void Daemon::forward(int signal) {
 void Daemon::reap() {
   auto const reaped = os::reap_orphans([this](pid_t pid) { return known_.contains(pid); });
   if (!reaped) {
-    log::error("{}", reaped.error().describe());
+    log::error("{}; orphans are reaped later", reaped.error().describe());
+    if (!tasks_.stopping()) tasks_.spawn("reap again", reap_later());
     return;
   }
   if (!reaped->empty()) metrics_.reaped(reaped->size());
+}
+
+async::Task<void> Daemon::reap_later() {
+  co_await async::sleep_for(kReapAgain);
+  reap();
 }
 
 // ---- ControlPlane -------------------------------------------------------------------------------

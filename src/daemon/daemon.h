@@ -34,8 +34,8 @@ struct DaemonOptions {
   std::string version;
   /// Where lines of the programs' output are shown, -1: nowhere. Borrowed.
   int echo_fd = -1;
-  /// Called once everything that can start has started.
-  std::function<void(api::ControlPlane const&)> started;
+  /// Called once everything that can start has started; what it returns is shown there too.
+  std::function<std::string(api::ControlPlane const&)> started;
 };
 
 class Daemon final : public api::ControlPlane {
@@ -83,12 +83,15 @@ class Daemon final : public api::ControlPlane {
   void on_signal(os::SignalInfo const& signal);
   void forward(int signal);
   void reap();
+  async::Task<void> reap_later();
   async::Task<void> read_signals();
   async::Task<void> start_all();
   async::Task<void> start_service(Entry* entry);
   async::Task<void> remove_service(Entry* entry);
   async::Task<void> main_task();
   async::Task<void> stop_all();
+  async::Task<void> stop_service(Entry* entry, std::vector<Entry*> before);
+  void log_without_waiting();
   /// Each after those that it names in `after:`; else in the file's order.
   [[nodiscard]] std::vector<Entry*> starting_order();
 
@@ -101,6 +104,7 @@ class Daemon final : public api::ControlPlane {
   async::Loop loop_;
   supervise::KnownChildren known_;
   std::optional<supervise::Echo> echo_;
+  std::optional<supervise::Echo> own_log_;  ///< Aether's own lines, as long as it runs.
   api::EventFeed feed_;
   api::Metrics metrics_;
   api::Routes routes_;

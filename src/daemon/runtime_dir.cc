@@ -40,7 +40,9 @@ std::string runtime_root() {
   if (std::string own = variable("AETHER_RUNTIME_DIR"); !own.empty()) return own;
   if (std::string xdg = variable("XDG_RUNTIME_DIR"); !xdg.empty()) return xdg + "/aether";
   if (::geteuid() == 0 && ::access("/run", W_OK) == 0) return "/run/aether";
-  return fmt::format("/tmp/aether-{}", ::geteuid());
+  // With a read-only root (docker run --read-only) only the shared memory's folder may be left.
+  bool const no_tmp = ::access("/tmp", W_OK) != 0 && ::access("/dev/shm", W_OK) == 0;
+  return fmt::format("{}/aether-{}", no_tmp ? "/dev/shm" : "/tmp", ::geteuid());
 }
 
 RuntimeNames runtime_names(std::string const& config_path) {

@@ -11,7 +11,7 @@
 namespace aether::daemon {
 
 /// The folder of all Aethers of this user: $AETHER_RUNTIME_DIR, $XDG_RUNTIME_DIR/aether,
-/// /run/aether (root), or /tmp/aether-UID.
+/// /run/aether (root), /tmp/aether-UID, or /dev/shm/aether-UID, whichever may be written to.
 [[nodiscard]] std::string runtime_root();
 
 /// The names that belong to one configuration file (found by its real path).

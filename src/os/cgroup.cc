@@ -153,23 +153,26 @@ Result<std::string> own_cgroup_path() {
   return fmt::format("{}{}", mount->point, below);
 }
 
-Cgroup::Cgroup(std::string path, std::string name, UniqueFd fd, UniqueFd events)
+Cgroup::Cgroup(std::string path, std::string name, UniqueFd fd)
     : path_(std::move(path)),
       name_(std::move(name)),
       fd_(std::move(fd)),
-      events_(std::move(events)) {}
+      events_(::openat(fd_.get(), "cgroup.events", O_RDONLY | O_CLOEXEC)),
+      kill_(::openat(fd_.get(), "cgroup.kill", O_WRONLY | O_CLOEXEC)) {}
 
 Cgroup::Cgroup(Cgroup&& other) noexcept
     : path_(std::exchange(other.path_, {})),
       name_(std::exchange(other.name_, {})),
       fd_(std::move(other.fd_)),
-      events_(std::move(other.events_)) {}
+      events_(std::move(other.events_)),
+      kill_(std::move(other.kill_)) {}
 
 Cgroup& Cgroup::operator=(Cgroup&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(name_, other.name_);
   std::swap(fd_, other.fd_);
   std::swap(events_, other.events_);
+  std::swap(kill_, other.kill_);
   return *this;
 }
 
@@ -186,8 +189,7 @@ Result<Cgroup> Cgroup::create(std::string_view name) {
   std::string path = join(parent, safe);
   TRY(make_folder(path));
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  UniqueFd events(::openat(fd.get(), "cgroup.events", O_RDONLY | O_CLOEXEC));
-  Cgroup cgroup(std::move(path), join(*own_name, safe), std::move(fd), std::move(events));
+  Cgroup cgroup(std::move(path), join(*own_name, safe), std::move(fd));
   if (!cgroup.fd_ || !cgroup.events_) return fail(system_error("open cgroup", cgroup.path_));
   return cgroup;
 }
@@ -223,9 +225,8 @@ bool Cgroup::populated() const {
 }
 
 Status Cgroup::kill() const {
-  UniqueFd const file(::openat(fd_.get(), "cgroup.kill", O_WRONLY | O_CLOEXEC));
-  if (!file && errno == ENOENT) return kill_one_by_one();
-  if (!file || ::write(file.get(), "1", 1) != 1) return fail(system_error("kill cgroup", path_));
+  if (!kill_) return kill_one_by_one();
+  if (::write(kill_.get(), "1", 1) != 1) return fail(system_error("kill cgroup", path_));
   return {};
 }
 
@@ -257,6 +258,7 @@ Status Cgroup::remove() {
   TRY(remove_folders(path_));
   path_.clear();
   events_.reset();
+  kill_.reset();
   fd_.reset();
   return {};
 }

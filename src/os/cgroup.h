@@ -48,13 +48,15 @@ class Cgroup {
   Status remove();
 
  private:
-  Cgroup(std::string path, std::string name, UniqueFd fd, UniqueFd events);
+  Cgroup(std::string path, std::string name, UniqueFd fd);
   Status kill_one_by_one() const;
 
   std::string path_;
   std::string name_;  ///< as /proc/PID/cgroup has it
   UniqueFd fd_;
+  // Open from the beginning, so that a tree can be ended when there are no descriptors left.
   UniqueFd events_;
+  UniqueFd kill_;  ///< Missing before Linux 5.14.
 };
 
 /// Our own cgroup v2 folder in the file system, e.g. "/sys/fs/cgroup/system.slice/aether.service".

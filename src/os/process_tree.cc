@@ -158,6 +158,12 @@ Result<std::vector<pid_t>> tree_members(TreeMarks const& marks) {
   return found;
 }
 
+Result<bool> is_tree_empty(TreeMarks const& marks) {
+  if (marks.cgroup != nullptr) return !marks.cgroup->populated();
+  TRY_ASSIGN(std::vector<pid_t> const members, tree_members(marks));
+  return members.empty();
+}
+
 Status signal_tree(TreeMarks const& marks, int signal) {
   TRY_ASSIGN(std::vector<pid_t> const members, tree_members(marks));
   Signalled result = signal_members(members, marks, signal);

@@ -36,6 +36,8 @@ struct TreeMarks {
 /// All live processes that carry a mark or descend from one that does, root included. Zombies are
 /// left out. Reads all of /proc unless there is a cgroup: milliseconds on a busy machine.
 [[nodiscard]] Result<std::vector<pid_t>> tree_members(TreeMarks const& marks);
+/// Whether none of them lives. An error is no "yes": without descriptors /proc cannot be read.
+[[nodiscard]] Result<bool> is_tree_empty(TreeMarks const& marks);
 
 /// Sends a signal to every member once, each held by a pidfd and checked again before it is sent.
 Status signal_tree(TreeMarks const& marks, int signal);

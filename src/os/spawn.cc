@@ -18,6 +18,7 @@
 #include "base/fault.h"
 #include "os/child_setup.h"
 #include "os/command.h"
+#include "os/oom_score.h"
 
 namespace aether::os {
 namespace {
@@ -248,14 +249,19 @@ Error explain_child_failure(SpawnSpec const& spec, Launch const& launch) {
   return {ErrorCode::Internal, "a child reported a failure without a step"};
 }
 
+/// Whether clone3, or its CLONE_INTO_CGROUP, is what this kernel or sandbox lacks: sandboxes that
+/// cannot look into clone3's arguments say ENOSYS, older ones EPERM; kernels before 5.7 do not know
+/// the flag (EINVAL) or the longer arguments (E2BIG). clone() and a write to cgroup.procs do then.
+bool lacks_clone3(int reason) {
+  return reason == ENOSYS || reason == EPERM || reason == EINVAL || reason == E2BIG;
+}
+
 Result<Child> make_process(SpawnSpec const& spec, Launch& launch, CloneCall call) {
   AllSignalsBlocked const blocked;
   if (call == CloneCall::Clone3) {
     auto child =
         clone_process(call, run_child, &launch.plan, launch.stack, launch.alive, spec.cgroup);
-    // Sandboxes that cannot look into clone3's arguments say ENOSYS, older ones EPERM.
-    if (child || (child.error().errno_value() != ENOSYS && child.error().errno_value() != EPERM))
-      return child;
+    if (child || !lacks_clone3(child.error().errno_value())) return child;
   }
   launch.plan.cgroup = spec.cgroup;
   return clone_process(CloneCall::Clone, run_child, &launch.plan, launch.stack, launch.alive, -1);
@@ -288,6 +294,7 @@ Result<Child> spawn_with(SpawnSpec const& spec, CloneCall first_call, Duration p
   auto launch = std::make_unique<Launch>(std::move(stack));
   TRY(make_plan(spec, null_device.get(), *launch));
 
+  GivenOomScore const as_given;
   std::optional<DumpableKept> dumpable;
   if (launch->plan.change_user) dumpable.emplace();
   Result<Child> child = make_process(spec, *launch, first_call);

@@ -18,6 +18,8 @@ namespace {
 
 /// For this service's own tasks to end once they are cancelled; they wait for nothing outside.
 constexpr Duration kTasksEnd = std::chrono::seconds(5);
+/// For processes to be gone after SIGKILL, on a busy machine.
+constexpr Duration kKilledEnd = std::chrono::seconds(3);
 
 }  // namespace
 
@@ -108,10 +110,7 @@ async::Task<void> Service::Impl::stop() {
   for (auto const& [revision, retiree] : retirees_) retiree.over->set();
   deadline_changed_.set();
   for (auto const& [id, instance] : instances_) instance->begin_stop();
-  while (!instances_.empty()) {
-    buried_.reset();
-    co_await buried_.wait();
-  }
+  co_await all_buried();
   if (srp_) co_await srp_->stop();
   co_await rescue_.stop(kTasksEnd);
   co_await tasks_.stop(kTasksEnd);
@@ -121,7 +120,29 @@ async::Task<void> Service::Impl::stop() {
   set_life(Life::Stopped);
 }
 
+/// Until no process of the service lives. One that not even SIGKILL ends (it sleeps in a system
+/// call that cannot be interrupted) is left behind, and told of, when its time is long over.
+async::Task<void> Service::Impl::all_buried() {
+  Duration longest{};
+  for (auto const& [revision, spec] : specs_) longest = std::max(longest, spec.stop_timeout);
+  stop_by_ = std::min(stop_by_, deps_.clock.now() + longest + kKilledEnd);
+  while (!instances_.empty() && deps_.clock.now() < stop_by_) {
+    buried_.reset();
+    co_await buried_.wait_until(stop_by_);
+  }
+  for (auto const& [id, instance] : instances_) {
+    bool const is_ending = instance->phase() == supervise::InstanceMachine::Phase::Gone;
+    if (!is_ending) tasks_.spawn("leave behind", bury(id));
+  }
+  while (!instances_.empty()) {
+    buried_.reset();
+    co_await buried_.wait();
+  }
+}
+
 void Service::Impl::hurry() {
+  stop_by_ = std::min(stop_by_, deps_.clock.now() + kKilledEnd);
+  buried_.set();
   stopping_ =
       true;  // Its turn to be stopped may be still to come: until then nothing is restarted.
   for (auto const& [id, instance] : instances_) instance->kill_tree();

@@ -109,6 +109,7 @@ class Service::Impl {
   /// The last event of an instance: nothing of its tree lives, it can go.
   async::Task<void> bury(InstanceId instance);
   async::Task<void> until_buried(RevisionId revision);
+  async::Task<void> all_buried();
   [[nodiscard]] supervise::Instance* find(RevisionId revision) const;
   [[nodiscard]] Result<supervise::Instance*> launch(RevisionId revision);
   [[nodiscard]] bool alive(RevisionId revision) const;
@@ -263,6 +264,7 @@ class Service::Impl {
   std::optional<int> exit_code_;
   async::Event life_changed_;
   async::Event buried_;
+  Instant stop_by_ = Instant::max();  ///< What has not ended when Aether stops is left behind then.
   std::string_view restart_reason_ = "crash";
   std::uint64_t restart_round_ = 0;  ///< A restart that was planned before this number is void.
 

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "relay/service_impl.h"
 #include "relay/why_ended.h"
+#include "supervise/printable.h"
 
 namespace aether::relay {
 
@@ -25,6 +26,9 @@ void Service::Impl::launch_serving(RevisionId revision, std::string_view reason)
   auto launched = launch(revision);
   if (!launched) {
     problem_code_ = launched.error().code();
+    // As a shell would have it (man 1 sh, EXIT STATUS).
+    if (problem_code_ == ErrorCode::CommandNotFound) exit_code_ = 127;
+    if (problem_code_ == ErrorCode::CommandNotExecutable) exit_code_ = 126;
     serving_lost({}, launched.error().message());
     return;
   }
@@ -159,7 +163,9 @@ void Service::Impl::serving_lost(supervise::ServiceEnd end, std::string why) {
   problem_ = why;
   auto const verdict = restart_policy_.ended(end, deps_.clock.now());
   if (auto const* again = std::get_if<supervise::RestartAfter>(&verdict)) {
-    log::warn("{}: starting it again in {}: {}", name_, humanize(again->wait), why);
+    // With an echo its last lines have been shown already.
+    log::warn("{}: starting it again in {}: {}", name_, humanize(again->wait),
+              deps_.echo ? supervise::without_quotes(why) : why);
     set_life(Life::WaitingToRestart);
     tasks_.spawn("restart", restart_after(again->wait, serving_));
     return;
@@ -169,7 +175,7 @@ void Service::Impl::serving_lost(supervise::ServiceEnd end, std::string why) {
     problem_ = fmt::format(
         "crash loop: it ended {} times within {}. Mend it, then run: aether reload {}. Last: {}",
         loop->ends, humanize(loop->within), name_, why);
-    log::error("{}: {}", name_, *problem_);
+    log::error("{}: {}", name_, deps_.echo ? supervise::without_quotes(*problem_) : *problem_);
     set_life(Life::Down);
     return;
   }

@@ -53,7 +53,7 @@ std::string why_ended(supervise::event::Exited const& exited, EndSurroundings co
   if (!exited.reported.empty()) why += fmt::format("; it reported {}", exited.reported);
   if (tells_lines(exited)) {
     for (std::string const& line : exited.last_lines)
-      why += fmt::format("\n  | {}", supervise::excerpt(line));
+      why += fmt::format("{}{}", supervise::kQuoted, supervise::excerpt(line));
   }
   auto const hint = [&](std::string_view text) { why += fmt::format("\n  hint: {}", text); };
   if (exited.left_processes && !exited.was_ready && exited.status.success())

@@ -19,14 +19,19 @@ Result<Lane> AbstractSteering::open_lane() {
   TRY_ASSIGN(auto const address, to_socket_address(spec_.address));
   int const type = socket_type(spec_.address.transport) | SOCK_CLOEXEC;
   os::UniqueFd fd(socket(AF_UNIX, type, 0));
-  if (!fd) return fail(ErrorCode::ListenFailed, who + ": no socket could be made", errno);
+  if (!fd)
+    return fail(ErrorCode::ListenFailed,
+                fmt::format("{}: {}", who, system_error("no socket could be made").message()),
+                errno);
   bool const bound = ::bind(fd.get(), address.get(), address.length) == 0;
   if (!bound && errno == EADDRINUSE)
     return fail(ErrorCode::AddressInUse,
                 fmt::format("{}: the name is held by {}; stop it, or choose another name", who,
                             describe_holder(spec_.address)),
                 EADDRINUSE);
-  if (!bound) return fail(ErrorCode::ListenFailed, who + ": it could not be bound", errno);
+  if (!bound)
+    return fail(ErrorCode::ListenFailed,
+                fmt::format("{}: {}", who, system_error("it could not be bound").message()), errno);
   if (spec_.address.has_connections() && ::listen(fd.get(), spec_.backlog) != 0)
     return fail(ErrorCode::ListenFailed, who + ": listen failed", errno);
   TRY_ASSIGN(auto const inode, inode_of(fd.get()));

@@ -82,7 +82,10 @@ Error bind_error(ListenSpec const& spec, int errno_value) {
               fmt::format("{}: no network interface of this machine has that address", who),
               errno_value};
     default:
-      return {ErrorCode::ListenFailed, fmt::format("{}: it could not be bound", who), errno_value};
+      return {ErrorCode::ListenFailed,
+              fmt::format("{}: {}", who,
+                          system_error_from(errno_value, "it could not be bound").message()),
+              errno_value};
   }
 }
 
@@ -116,8 +119,8 @@ Result<os::UniqueFd> ReuseportSteering::make_socket() const {
   os::UniqueFd fd(socket(self_.family, type, 0));
   if (!fd)
     return fail(ErrorCode::ListenFailed,
-                fmt::format("listener \"{}\" on {}: no socket could be made", spec_.name,
-                            spec_.address.text()),
+                fmt::format("listener \"{}\" on {}: {}", spec_.name, spec_.address.text(),
+                            system_error("no socket could be made").message()),
                 errno);
   // Connections of earlier times in TIME_WAIT do not hold the port; a listener still does.
   if (is_tcp()) TRY(set_flag(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"));

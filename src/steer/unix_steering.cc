@@ -196,7 +196,8 @@ Result<Lane> UnixSteering::open_lane() {
   Lane lane;
   lane.fd.reset(socket(AF_UNIX, socket_type(spec_.address.transport) | SOCK_CLOEXEC, 0));
   if (!lane.fd)
-    return fail(unix_error(spec_, ErrorCode::ListenFailed, "no socket could be made", errno));
+    return fail(unix_error(spec_, ErrorCode::ListenFailed,
+                           system_error("no socket could be made").message(), errno));
   TRY_ASSIGN(lane.inode, inode_of(lane.fd.get()));
   TRY(bind_hidden(lane));
   lane.kept_name = lane.shown_name + ".keep";

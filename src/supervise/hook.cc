@@ -93,7 +93,7 @@ Result<std::unique_ptr<Run>> start(HookSpec const& spec) {
 /// Kills what lives of the tree until nothing does.
 async::Task<void> end_tree(Tree* tree, Clock const* clock) {
   Instant const give_up = clock->now() + kKillPatience;
-  while (!tree->members().empty()) {
+  while (!tree->is_empty()) {
     tree->kill_all();
     if (clock->now() > give_up) {
       log::error("a hook's processes do not end, not even by SIGKILL: is a disk or network hung?");

@@ -88,7 +88,7 @@ async::Task<void> Instance::Body::watch_priority() {
 
 async::Task<void> Instance::Body::watch_tree() {
   Duration poll = kPollFirst;
-  while (!parts_.tree.members().empty()) {
+  while (!parts_.tree.is_empty()) {
     // Past its time: again and again, because it may fork while it is being killed.
     if (!machine_.due()) parts_.tree.kill_all();
     co_await async::sleep_for(poll);
@@ -123,7 +123,7 @@ async::Task<void> Instance::Body::watch_pid_file() {
       continue;
     }
     follow_pid_file();
-    if (machine_.awaits_successor() && parts_.tree.members().empty()) happen(input::TreeEmpty{});
+    if (machine_.awaits_successor() && parts_.tree.is_empty()) happen(input::TreeEmpty{});
     co_await async::sleep_for(poll);
     poll = longer(poll);
   }

@@ -64,4 +64,15 @@ std::string excerpt(std::string_view line) {
   return std::string(line.substr(0, cut_position(line, kExcerptMax))) + "...";
 }
 
+std::string without_quotes(std::string_view message) {
+  std::string rest;
+  while (true) {
+    std::size_t const quoted = std::min(message.find(kQuoted), message.size());
+    rest += message.substr(0, quoted);
+    if (quoted == message.size()) return rest;
+    message.remove_prefix(quoted + kQuoted.size());
+    message.remove_prefix(std::min(message.find('\n'), message.size()));
+  }
+}
+
 }  // namespace aether::supervise

@@ -25,4 +25,9 @@ inline constexpr std::size_t kExcerptMax = 400;
 /// The line, or its first kExcerptMax bytes and "...".
 [[nodiscard]] std::string excerpt(std::string_view line);
 
+/// How a line of output begins that an error's message quotes.
+inline constexpr std::string_view kQuoted = "\n  | ";
+/// The message without what it quotes: for places where that output has been shown already.
+[[nodiscard]] std::string without_quotes(std::string_view message);
+
 }  // namespace aether::supervise

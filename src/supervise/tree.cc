@@ -82,18 +82,19 @@ Tree::Ended Tree::reap(os::Child& child) {
   if (main == mains_.end()) return {};
   // Looked at before the zombie is reaped: until then its number cannot be a stranger's, and after
   // it only who is still in the session keeps the session's number from being used again.
-  std::vector<pid_t> const alive = members();
+  auto const found = os::tree_members(marks());
+  std::vector<pid_t> const alive = found ? *found : std::vector<pid_t>{};
   auto const is_other = [&](pid_t pid) { return pid != child.pid(); };
   auto const is_in_session = [&](pid_t pid) {
     auto const process = os::read_process(pid);
     return is_other(pid) && process && process->session == session_;
   };
-  if (child.pid() == session_ && !std::ranges::any_of(alive, is_in_session)) session_ = 0;
+  if (found && child.pid() == session_ && !std::ranges::any_of(alive, is_in_session)) session_ = 0;
   auto const status = child.try_reap();
   if (child.pid() == root_) root_ = 0;
   main->known = {};
   return {.status = status ? *status : std::nullopt,
-          .others_live = std::ranges::any_of(alive, is_other)};
+          .others_live = !found || std::ranges::any_of(alive, is_other)};
 }
 
 os::TreeMarks Tree::marks() const {
@@ -108,6 +109,12 @@ std::vector<pid_t> Tree::members() const {
   if (found) return std::move(*found);
   log::warn("looking for the processes of {}: {}", mark_, found.error().describe());
   return {};
+}
+
+bool Tree::is_empty() const {
+  auto const empty = os::is_tree_empty(marks());
+  if (!empty) log::debug("looking for the processes of {}: {}", mark_, empty.error().describe());
+  return empty.value_or(false);
 }
 
 bool Tree::owns(pid_t pid) const {

@@ -48,9 +48,11 @@ class Tree {
 
   /// Live processes.
   [[nodiscard]] std::vector<pid_t> members() const;
+  /// False also if it cannot be known now.
+  [[nodiscard]] bool is_empty() const;
   [[nodiscard]] bool owns(pid_t pid) const;
   void signal_all(int signal) const;
-  /// SIGKILL to all that live now. Repeat until members() is empty: a tree may fork meanwhile.
+  /// SIGKILL to all that live now. Repeat until is_empty(): a tree may fork meanwhile.
   void kill_all() const;
   [[nodiscard]] os::Cgroup const* cgroup() const { return cgroup_ ? &*cgroup_ : nullptr; }
 
