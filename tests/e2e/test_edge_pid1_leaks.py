@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reload after reload: no descriptor, memory, thread, timer, socket file, zombie or variable is left behind."""
+
+import os
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from aether import eventually
+from processes import children_of, environment, kibibytes, status, zombies_of
+from programs import COUNTER, program
+from swaps import Rig, processes_of
+
+SOAK = int(os.environ.get("AETHER_SOAK", "1"))
+WARM_UP = 20
+RELOADS = 60 * SOAK
+# Of a megabyte in a thousand reloads a run of sixty may take its noise: pages that are touched for the first time.
+GROWTH_KIB = 1024
+SEED = int(os.environ.get("AETHER_SEED", "7"))
+
+
+def sockets_in(rig):
+    return sorted(path.name.rstrip("0123456789abcdef") for path in rig.aether.runtime.glob("*/*"))
+
+
+def facts(rig):
+    pid = rig.aether.pid
+    return {
+        "files": Counter(rig.settled_files()),
+        "threads": int(status(pid)["Threads"]),
+        "children": len(children_of(pid)),
+        "zombies": zombies_of(pid),
+        "socket files": len(sockets_in(rig)),
+        "cgroups": len(list(Path("/sys/fs/cgroup").glob("unified/**/aether-*-web-*"))),
+        "variables": len(environment(rig.aether.service()["pid"])),
+        "maps": sum("memfd" in line for line in Path(f"/proc/{pid}/maps").read_text().splitlines()),
+    }
+
+
+def one_reload(rig, dice, number):
+    """A reload as people make them: most succeed, some fail, some come together, some are taken back."""
+    kind = dice.choice(["good", "good", "good", "hangup", "bad hook", "crash", "burst"])
+    if kind == "good":
+        assert rig.aether.reload()["verdict"] == "succeeded", number
+    elif kind == "hangup":
+        rig.aether.hangup()
+        eventually(lambda: "SIGHUP" in rig.aether.text() and rig.phase() == "idle", "the swap is over")
+    elif kind == "bad hook":
+        rig.change(orchestration={"pre_flight": [{"name": "check", "command": ["/bin/false"]}]})
+        assert rig.aether.reload()["verdict"] == "rolled-back", number
+        rig.mend()
+    elif kind == "crash":
+        rig.script.write_text("raise SystemExit(3)")
+        assert rig.aether.reload()["verdict"] == "rolled-back", number
+        rig.mend()
+    else:
+        for _ in range(5):
+            rig.aether.hangup()
+            time.sleep(dice.uniform(0, 0.02))  # a spacing of the test's own, not a wait for anything
+        eventually(lambda: rig.phase() == "idle", "the swaps are over")
+    assert len(zombies_of(rig.aether.pid)) <= 1, "one that has just ended may wait for its turn"
+
+
+@pytest.mark.edge("F9", "F15")
+def test_many_reloads_of_every_kind_leave_nothing_behind(tmp_path):
+    dice = random.Random(SEED)
+    print("AETHER_SEED =", SEED)
+    with Rig(tmp_path) as rig:
+        for number in range(WARM_UP):
+            one_reload(rig, dice, number)
+        rig.mend()
+        assert rig.aether.reload()["verdict"] == "succeeded"
+        rig.until("idle")
+        before, memory = facts(rig), kibibytes(rig.aether.pid)
+        for number in range(RELOADS):
+            one_reload(rig, dice, number)
+        rig.mend()
+        assert rig.aether.reload()["verdict"] == "succeeded"
+        rig.until("idle")
+        eventually(lambda: len(processes_of(tmp_path)) == 1, "only the last revision lives")
+
+        def as_before():
+            now = facts(rig)
+            return now == before or not print("now", now, "\nbefore", before)
+
+        eventually(as_before, "everything is as it was", patience=30)
+        grown = kibibytes(rig.aether.pid) - memory
+        print(f"{RELOADS} reloads: {grown} KiB more")
+        assert grown < GROWTH_KIB or "asan" in os.environ.get("AETHER_BIN", ""), grown
+
+
+@pytest.mark.edge("F9")
+def test_reloads_that_hand_over_memory_leave_no_memory_file_behind(tmp_path):
+    with Rig(tmp_path, handoff={"mechanism": "pipe", "timeout": "5s"}) as rig:
+        rig.good_config["orchestration"]["state_handoff"] = True
+        rig.good_config["service"]["command"] = program(tmp_path, "agent.py", COUNTER)
+        rig.aether.write_config(rig.good_config)
+        for _ in range(5):
+            assert rig.aether.reload()["verdict"] == "succeeded"
+        rig.until("idle")
+        before, memory = facts(rig), kibibytes(rig.aether.pid)
+        for _ in range(15 * SOAK):
+            assert rig.aether.reload()["verdict"] == "succeeded"
+        rig.until("idle")
+        eventually(lambda: facts(rig) == before, f"everything is as it was: {before}", patience=30)
+        assert kibibytes(rig.aether.pid) - memory < GROWTH_KIB
