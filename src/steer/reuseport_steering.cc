@@ -38,21 +38,24 @@ Status attach_place(int fd, std::size_t place) {
   return attach(fd, {&code, 1});
 }
 
-/// The same, but IPv4 from an address to itself, and any IPv6, goes to `guest_place` if it comes
-/// from `guest_port`. A local socket is bound to that port: nobody else of this machine has it.
+/// The same, but what comes from `guest_port` goes to `guest_place`, if it is IPv4 from an address
+/// to itself or from 127.0.0.0/8, or IPv6. A local socket is bound to that port: nobody else of
+/// this machine has it.
 Status attach_place_and_guest(int fd, std::size_t place, std::size_t guest_place,
                               std::uint16_t guest_port) {
   // Offsets from the IP header (linux/filter.h); our own pointer is behind the TCP header.
   constexpr auto at = [](int offset) { return static_cast<__u32>(SKF_NET_OFF + offset); };
-  std::array<sock_filter, 13> code = {{
+  std::array<sock_filter, 15> code = {{
       BPF_STMT(BPF_LD | BPF_B | BPF_ABS, at(0)),
       BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 4),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 6, 6, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 6, 8, 0),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at(16)),  // IPv4: the destination ...
       BPF_STMT(BPF_MISC | BPF_TAX, 0),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at(12)),  // ... is the source.
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_X, 0, 0, 5),
-      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, at(20)),  // No options: nobody on this machine sets any.
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at(12)),  // ... is the source,
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_X, 0, 2, 0),
+      BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 24),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 127, 0, 5),  // or that is a loopback address.
+      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, at(20)),      // No options: nobody here sets any.
       BPF_STMT(BPF_JMP | BPF_JA, 1),
       BPF_STMT(BPF_LD | BPF_H | BPF_ABS, at(40)),  // IPv6
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, guest_port, 0, 1),
