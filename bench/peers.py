@@ -78,10 +78,11 @@ class Pm2:
 class UnderAether:
     def __init__(self, name, port, backend, folder, streams):
         command, more = programs.under_aether(name, folder / "program", port, backend)
+        # A stream is a turn that never ends, and memory moves only between turns.
         config = {
             "service": {"name": "web", "command": command,
                         "listen": [{"name": "web", "address": f"127.0.0.1:{port}"}], **more},
-            "orchestration": {"soak_time": "100ms", "state_handoff": name == "agent"},
+            "orchestration": {"soak_time": "100ms", "state_handoff": name == "agent" and not streams},
             "observability": {"metrics_port": "none"},
         }
         if streams:
@@ -215,11 +216,19 @@ def line(result, mode):
             f" max {busy['max_us']}")
 
 
+def write(path, about, results):
+    figures = {"machine": about, "load_average_end": os.getloadavg()[0], "rate": RATE, "clients": CLIENTS,
+               "results": results}
+    Path(path).write_text(json.dumps(figures, indent=2) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", required=True)
     parser.add_argument("--only", help="subjects that contain one of these words, comma separated")
     parser.add_argument("--quick", action="store_true", help="three reloads each")
+    parser.add_argument("--reloads", type=int, default=15, help="of each, a second apart")
+    parser.add_argument("--grace", type=int, default=GRACE, help="seconds that streams are watched after the last")
     options = parser.parse_args()
     words = options.only.split(",") if options.only else [""]
     results = []
@@ -232,17 +241,15 @@ def main():
             if subject.startswith("pm2") and not pm2:
                 print("pm2 is left out: there is no npm to install it with")
                 continue
-            count, streams_after = (3, 3) if options.quick else (15, GRACE)
+            count, streams_after = (3, 3) if options.quick else (options.reloads, options.grace)
             result = measure(subject, Path(folder) / str(number), count, streams_after)
             results.append(result)
+            write(options.json, about, results)
             for mode in ("new", "keep-alive"):
                 print(line(result, mode), flush=True)
             alive = result["streams"]
             print(f"{subject:24} streams    {alive['alive']} of {alive['clients']} live on, {alive['gaps']} gaps",
                   flush=True)
-    figures = {"machine": about, "load_average_end": os.getloadavg()[0], "rate": RATE, "clients": CLIENTS,
-               "results": results}
-    Path(options.json).write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def requests_case(name, folder, requests, swaps):
     kept = ["--keep-alive"] if name == "agent" else []
     with Aether(folder / "aether", config) as aether:
         loader = load(port, "--clients", 32, "--requests", requests, "--tally", "X-Pid", "--body-is", "X-Pid", *kept)
-        verdicts = swap_until(lambda: loader.poll() is not None, aether, swaps, 0.5)
+        verdicts = swap_until(lambda: loader.poll() is not None, aether, swaps, 1.0)
         # Fewer swaps than wanted: the load was faster. Both go on until there were enough.
         seen = [json.loads(loader.communicate(timeout=120)[0])]
         while len(verdicts) < swaps:

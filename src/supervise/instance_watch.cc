@@ -12,6 +12,7 @@
 
 #include "async/timers.h"
 #include "async/wait_fd.h"
+#include "base/log.h"
 #include "supervise/instance_body.h"
 
 namespace aether::supervise {
@@ -82,7 +83,13 @@ async::Task<void> Instance::Body::watch_priority() {
     co_await async::sleep_for(kPriorityPoll);
     std::vector<pid_t> const tree = parts_.tree.members();
     bool const over = patience.is_over(parts_.world.clock.now(), LaunchPriority::share(tree));
-    if (over || machine_.is_ready()) parts_.priority.restore(tree);
+    if (!over && !machine_.is_ready()) continue;
+    if (!machine_.is_ready())
+      log::info(
+          "{}: instance {} gave way to the serving one for long enough: from now on it starts "
+          "with the usual priority",
+          parts_.spec.service, parts_.spec.instance);
+    parts_.priority.restore(tree);
   }
 }
 

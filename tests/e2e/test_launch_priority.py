@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A revision that starts beside a serving one gives way to it on the processor until it is ready."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from aether import eventually, free_port
+from programs import ASYNCIO, program, service
+
+# Starts only when the test says so, and has a thread by then, which must get back what was taken too.
+GATED = """
+import os, sys, threading, time
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+while not os.path.exists(sys.argv[1]): time.sleep(0.005)
+""" + ASYNCIO
+
+
+def standing(pid):
+    """What decides how each thread of a process competes: its nice value, its autogroup's, its policy."""
+    group = Path(f"/proc/{pid}/autogroup")
+    nice_of_group = group.read_text().split()[-1] if group.exists() else "none"
+    threads = [int(thread.name) for thread in Path(f"/proc/{pid}/task").iterdir()]
+    nices = {(os.getpriority(os.PRIO_PROCESS, thread), os.sched_getscheduler(thread)) for thread in threads}
+    return nice_of_group, nices
+
+
+def starting(aether):
+    """The pid of the revision that is being made ready; 0: none."""
+    pids = [one["pid"] for one in aether.service()["instances"] if one["pid"] != aether.service()["pid"]]
+    return pids[0] if pids else 0
+
+
+@pytest.mark.parametrize("priority", ["low", "normal"])
+def test_a_start_gives_way_until_it_is_ready_and_then_has_what_the_old_one_had(start, tmp_path, priority):
+    gate = tmp_path / "go"
+    gate.touch()
+    command = [*program(tmp_path / "program", "server.py", GATED), str(gate)]
+    config = service(command, listen=[f"127.0.0.1:{free_port()}"], soak="0s")
+    config["orchestration"]["startup"] = {"priority": priority}
+    aether = start(config)
+    old = aether.service()["pid"]
+    usual = standing(old)
+    gate.unlink()
+    verdicts = []
+    swap = threading.Thread(target=lambda: verdicts.append(aether.reload()))
+    swap.start()
+    new = eventually(lambda: starting(aether), "the new one starts")
+    eventually(lambda: len(standing(new)[1]) and len(list(Path(f"/proc/{new}/task").iterdir())) > 1, "it has a thread")
+    meanwhile = standing(new)
+    assert standing(old) == usual, "the serving one is left alone"
+    gate.touch()
+    swap.join()
+    assert verdicts[0]["verdict"] == "succeeded" and verdicts[0]["pid"] == new, verdicts
+    if priority == "normal":
+        assert meanwhile == usual
+    elif "gave way to the serving one for long enough" not in aether.text():  # else the machine is too busy to see it
+        if os.geteuid() == 0:
+            assert meanwhile[1] == {(19, os.SCHED_OTHER)}, meanwhile
+        if usual[0] != "none":
+            assert meanwhile[0] == "19", meanwhile
+    # The kernel takes a change of an autogroup from an unprivileged process only every 100 ms.
+    eventually(lambda: standing(new) == usual, f"{standing(new)} becomes {usual} again")
