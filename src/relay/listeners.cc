@@ -233,8 +233,8 @@ async::Task<std::uint64_t> Listeners::retire(RevisionId revision, steer::Rescue&
   for (Entry const& entry : entries) {
     // Nobody came after it there: the listener goes as a whole, or its next program is to come.
     if (entry.group->steered() == revision) continue;
-    async::Task<steer::RescueReport> retiring = steer::retire_lane(*entry.group, revision, rescue);
-    steer::RescueReport const report = co_await std::move(retiring);
+    steer::ListenerGroup& group = *entry.group;
+    steer::RescueReport const report = co_await steer::retire_lane(group, revision, rescue);
     taken += report.taken;
   }
   co_return taken;

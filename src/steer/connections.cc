@@ -17,7 +17,7 @@ namespace {
 using Inodes = std::unordered_set<std::uint64_t>;
 
 /// /proc/net/unix has about 60 bytes a socket.
-constexpr std::size_t kUnixListBytesMax = 16 * 1024 * 1024;
+constexpr std::size_t kUnixListBytesMax = std::size_t{16} << 20U;
 /// SS_CONNECTED of linux/net.h, as the list writes it.
 constexpr std::string_view kConnected = "03";
 
