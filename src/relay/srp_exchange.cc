@@ -151,6 +151,7 @@ async::Task<Result<Exported>> SrpSession::exchange_export(Mechanism mechanism, D
   if (!asked) co_return fail(std::move(asked).error());
   Exported exported;
   std::uint32_t version = 0;
+  std::optional<std::uint64_t> announced;
   for (;;) {
     auto answer = co_await next_answer();
     if (!answer) co_return fail(std::move(answer).error());
@@ -163,6 +164,7 @@ async::Task<Result<Exported>> SrpSession::exchange_export(Mechanism mechanism, D
       exported.quiesce = from_milliseconds(milliseconds_field(*figures, "quiesce_ms"));
       exported.export_time = from_milliseconds(milliseconds_field(*figures, "export_ms"));
       version = version_field(*figures);
+      announced = number_field(*figures, "bytes");
       continue;
     }
     if (frame.type == FrameType::Ack)
@@ -172,6 +174,11 @@ async::Task<Result<Exported>> SrpSession::exchange_export(Mechanism mechanism, D
                                             : collect_frames(std::move(*answer));
     auto state = co_await std::move(taking);
     if (!state) co_return fail(std::move(state).error());
+    if (announced && *announced != state->size()) {
+      co_return fail(
+          ErrorCode::ChecksumMismatch,
+          fmt::format("the state has {} bytes; its CHECKPOINT says {}", state->size(), *announced));
+    }
     Status told =
         co_await send(FrameType::Ack,
                       json::serialize(json::object{

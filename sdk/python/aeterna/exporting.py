@@ -42,6 +42,7 @@ class Exporting:
             figures = {
                 "quiesce_ms": round((quiesced - began) * 1000, 3),
                 "export_ms": round((done - quiesced) * 1000, 3),
+                "bytes": encoded.size,
             }
             if self.version:
                 figures["state_version"] = self.version
