@@ -13,6 +13,7 @@
 
 #include <CLI/CLI.hpp>
 #include <boost/json.hpp>
+#include <boost/system/system_error.hpp>
 #include <fmt/format.h>
 
 #include "api/json_text.h"
@@ -285,6 +286,9 @@ int run(int argc, char** argv) {
   } catch (std::system_error const& error) {
     // Whoever read our output is gone (`| head`): there is nobody left to tell.
     return error.code() == std::errc::broken_pipe ? kDone : kFailed;
+  } catch (boost::system::system_error const& error) {
+    // No descriptor or no watch was left for one of the loop's own.
+    return explain(system_error_from(error.code().value(), error.what()));
   }
 }
 
