@@ -158,7 +158,7 @@ def test_a_program_that_speaks_fast_never_waits_long_while_a_hook_floods_the_log
         # 100 ms on a quiet machine; sanitizers and busy neighbours take their part.
         limit = 100 * float(os.environ.get("AETHER_TEST_SLOWNESS", "5"))
         assert words[0] == "slowest" and float(words[1]) < limit, words
-        print(*words, file=sys.stderr)
+        print("B8b:", *words, file=sys.__stderr__)
         rig.good_config = config  # What the rig checks at its end.
 
 
