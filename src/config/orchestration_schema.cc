@@ -178,12 +178,12 @@ constexpr std::array kStartupFields{
     SwapField{{"warmup_delay", "duration", "0s",
                "From ready to the handoff; the old revision serves meanwhile."},
               store_orchestration<&Orchestration::warmup_delay, read_duration>},
-    SwapField{{"priority", "`low`, `normal`", "low",
-               "`low`: a revision that starts beside a serving one gives way to it on the "
-               "processor until it is ready; at most until it has waited 200ms longer than it "
-               "ran, or half of `ready_timeout` is over."},
-              store_orchestration<&Orchestration::startup_priority,
-                                  read_choice<kStartupPriorities>>},
+    SwapField{
+        {"priority", "`low`, `normal`", "low",
+         "`low`: a revision that starts beside a serving one gives way to it on the "
+         "processor until it is ready; at most until it has waited 200ms longer than it "
+         "ran, or half of `ready_timeout` is over."},
+        store_orchestration<&Orchestration::startup_priority, read_choice<kStartupPriorities>>},
 };
 
 constexpr std::array kDrainStops{
