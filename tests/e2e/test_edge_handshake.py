@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A handshake that is half done when connections are steered elsewhere. The client is this test itself, packet by packet
-on a TUN interface in a network of its own: nothing else can hold a handshake open at a chosen point."""
+"""A handshake that is half done when connections are steered elsewhere. The client is this test itself, packet by
+packet on a TUN interface in a network of its own: nothing else can hold a handshake open at a chosen point."""
 
 import fcntl
 import os
