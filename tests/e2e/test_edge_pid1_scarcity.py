@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -59,7 +60,10 @@ class Failing:
     """As long as it is entered, calls of a process fail. `hit` tells whether one did."""
 
     def __init__(self, strace, pid, call, error, when):
-        self.words = [strace, "-p", str(pid), "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"]
+        # To a file: a pipe that is full would stop strace, and with it Aether.
+        self.trace = tempfile.NamedTemporaryFile("r", prefix="trace-")
+        inject = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"]
+        self.words = [strace, "-p", str(pid), "-o", self.trace.name, *inject]
 
     def __enter__(self):
         self.process = subprocess.Popen(self.words, stderr=subprocess.PIPE, text=True)
@@ -68,7 +72,9 @@ class Failing:
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGINT)
-        self.hit = "(INJECTED)" in self.process.communicate(timeout=60)[1]
+        self.process.communicate(timeout=60)
+        with self.trace:
+            self.hit = "(INJECTED)" in self.trace.read()
 
 
 def reload_or_refusal(aether):

@@ -37,6 +37,7 @@ def zombies_of(pid):
     return children
 
 
+@pytest.mark.edge("F1")
 def test_orphans_are_reaped_and_leave_no_zombie(start, tmp_path):
     text = """
 import os, sys, time
@@ -64,6 +65,7 @@ def test_the_exit_code_is_the_main_services(tmp_path, code):
     aether.stop()
 
 
+@pytest.mark.edge("F5")
 def test_a_program_ended_by_a_signal_gives_128_plus_its_number(tmp_path):
     command = program(tmp_path, "dies.py", "import os, time; time.sleep(0.3); os.kill(os.getpid(), 9)")
     aether = Aether(tmp_path / "a", service(command, listen="none", restart="never")).start(wait=False)
@@ -71,6 +73,7 @@ def test_a_program_ended_by_a_signal_gives_128_plus_its_number(tmp_path):
     aether.stop()
 
 
+@pytest.mark.edge("F5")
 def test_a_stop_ends_the_whole_tree_and_returns_zero(tmp_path):
     marker = f"marker-{os.getpid()}-{time.monotonic_ns()}"
     text = f"""
@@ -87,6 +90,7 @@ time.sleep(3600)
     assert not processes_with(marker)
 
 
+@pytest.mark.edge("C3", "F5")
 def test_a_child_that_ignores_sigterm_is_killed_at_its_stop_timeout(tmp_path):
     text = ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
             "print('up', flush=True); time.sleep(3600)")
@@ -98,6 +102,7 @@ def test_a_child_that_ignores_sigterm_is_killed_at_its_stop_timeout(tmp_path):
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.edge("C3")
 def test_a_stopped_child_is_killed_all_the_same(tmp_path):
     command = program(tmp_path, "sleeps.py", "import time; time.sleep(3600)")
     aether = Aether(tmp_path / "a", service(command, listen="none", stop_timeout="500ms")).start()
@@ -217,6 +222,7 @@ time.sleep(3600)
     assert "[talker r1]" in aether.cli("logs").stdout
 
 
+@pytest.mark.edge("F1", "F5")
 @pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace needs root")
 def test_as_pid_1_of_a_container_it_reaps_forwards_and_ends(tmp_path):
     text = """
