@@ -2,6 +2,7 @@
 #include "base/address.h"
 
 #include <arpa/inet.h>
+#include <net/if.h>
 
 #include <array>
 #include <charconv>
@@ -57,6 +58,12 @@ Result<std::string> parse_ipv6(std::string_view host, std::string_view whole) {
   if (percent == std::string_view::npos) return *ip;
   if (percent + 1 == host.size())
     return address_invalid(whole, "after % the name of an interface is missing");
+  // dev_valid_name() of the kernel: at most 15 bytes, no slash, colon or space.
+  std::string_view const interface = host.substr(percent + 1);
+  bool const possible =
+      interface.size() < IF_NAMESIZE && interface.find_first_of("/: \t\r\n\v\f") == interface.npos;
+  if (!possible)
+    return address_invalid(whole, fmt::format("\"{}\" is no name of an interface", interface));
   return *ip + std::string(host.substr(percent));
 }
 
@@ -72,6 +79,9 @@ Result<std::string> parse_ipv4(std::string_view host, std::string_view whole) {
 }
 
 Result<Address> parse_inet(Transport transport, std::string_view rest, std::string_view whole) {
+  // What the system's functions read ends at a zero byte: the rest would be taken without a look.
+  if (whole.find('\0') != std::string_view::npos)
+    return address_invalid(whole, "it has a zero byte in it");
   Address address{.transport = transport};
   if (rest.starts_with('[')) {
     auto const close = rest.find(']');
@@ -95,7 +105,10 @@ Result<Address> parse_inet(Transport transport, std::string_view rest, std::stri
 }
 
 Result<Address> parse_unix(Transport transport, std::string_view rest, std::string_view whole) {
-  if (rest.starts_with("//")) rest.remove_prefix(2);
+  bool const has_scheme = rest.size() != whole.size();
+  if (has_scheme && rest.starts_with("//")) rest.remove_prefix(2);
+  // The kernel takes several slashes for one; what is left must not look like a scheme's "//".
+  while (rest.starts_with("//")) rest.remove_prefix(1);
   Address address{.transport = transport};
   address.abstract_name = rest.starts_with('@');
   if (address.abstract_name) rest.remove_prefix(1);

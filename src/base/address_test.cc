@@ -86,5 +86,22 @@ TEST(Address, TakesUnixPathsUpToTheKernelsLimitAndNamesTheLengthOfALongerOne) {
   EXPECT_NE(refusal("unix:" + longest + "x").find("108 bytes"), std::string::npos);
 }
 
+TEST(Address, TakesSeveralSlashesAtTheBeginningOfAPathForOne) {
+  EXPECT_EQ(parse_address("//run/app.sock")->path, "/run/app.sock");
+  EXPECT_EQ(parse_address("unix:////run/app.sock")->path, "/run/app.sock");
+  EXPECT_EQ(parse_address("unix:///run/app.sock")->path, "/run/app.sock");
+  EXPECT_EQ(parse_address(parse_address("////x")->text())->path, "/x");
+}
+
+TEST(Address, RefusesAZeroByteInAHost) {
+  EXPECT_FALSE(parse_address(std::string_view("[::\0x]:80", 10)));
+}
+
+TEST(Address, RefusesAnInterfaceThatCannotBeOne) {
+  EXPECT_FALSE(parse_address("[fe80::1%a://b]:80"));
+  EXPECT_FALSE(parse_address("[fe80::1%an-interface-with-a-long-name]:80"));
+  EXPECT_TRUE(parse_address("[fe80::1%eth0.100]:80"));
+}
+
 }  // namespace
 }  // namespace aether
