@@ -144,7 +144,8 @@ def traced(aether, *injections):
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("missing", [
     "clone3:error=ENOSYS", "clone3:error=EPERM", "clone3:error=EINVAL", "clone3:error=E2BIG",
-    "close_range:error=ENOSYS", "close_range:error=EPERM", "prctl:error=EINVAL", "process_vm_readv:error=ENOSYS", "statx:error=ENOSYS",
+    "close_range:error=ENOSYS", "close_range:error=EPERM",
+    "prctl:error=EINVAL", "process_vm_readv:error=ENOSYS", "statx:error=ENOSYS",
 ], ids=lambda m: m.replace(":error=", "-"))
 def test_a_system_call_that_a_sandbox_lacks_is_done_without(tmp_path, missing):
     config = service(["/bin/sleep", "3600"], listen=["127.0.0.1:0"], ready={"delay": "1ms"}, soak="0s")
