@@ -5,6 +5,8 @@ import json
 import sys
 from pathlib import Path
 
+QUIET_MAX_US = 10_000
+
 HEAD = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 # Reloads side by side
 
@@ -118,8 +120,19 @@ def page(figures):
     return text
 
 
+def disturbed(figures):
+    """Whose quiet load was not quiet: other work on the machine, so that its figures say nothing."""
+    return [f"{one['subject']} ({mode}: {milliseconds(one[mode]['quiet']['p999_us'])} ms)"
+            for one in figures["results"] for mode in ("new", "keep-alive")
+            if one[mode]["quiet"]["p999_us"] > QUIET_MAX_US]
+
+
 def main():
     figures = json.loads(Path(sys.argv[1]).read_text())
+    if loud := disturbed(figures):
+        sys.exit("comparison: no page is written, because the p99.9 of the quiet load is over "
+                 f"{milliseconds(QUIET_MAX_US)} ms for {', '.join(loud)}: "
+                 "the machine was busy with something else; run make bench again when it is idle")
     Path(sys.argv[2]).write_text(page(figures))
 
 
