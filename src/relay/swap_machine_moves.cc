@@ -104,7 +104,8 @@ void Moves::handoff_late(HandingOff s) {
 }
 
 void Moves::delivery_failed(HandingOff const& s, std::string why) {
-  roll_back(s, s.rollback.empty() ? std::move(why) : s.rollback);
+  if (!s.rollback.empty()) why = s.rollback;
+  roll_back(s, std::move(why));
 }
 
 void Moves::roll_back_handoff(HandingOff s, std::string why) {
