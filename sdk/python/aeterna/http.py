@@ -273,6 +273,7 @@ class HTTPServer(http.server.ThreadingHTTPServer):
         self._accepting = True
         self._terminate = False
         self._hurry = False
+        self._ends_all = False
         self._stop = False
         self._ended = threading.Event()
         self._ended.set()
@@ -409,9 +410,8 @@ class HTTPServer(http.server.ThreadingHTTPServer):
             while self._connections and not until():
                 by = self.plan.over_by
                 left = max(deadline, by or 0.0) - time.monotonic()
-                if self._hurry:
-                    self._hurry = False
-                    self._end_all()
+                if self._hurry or (self._ends_all and not self.plan.announced):
+                    self._end_all()  # again: who was busy the first time may be idle by now
                 if left <= 0:
                     return False
                 self._changed.wait(min(left, 0.5))  # 0.5: the second SIGTERM cannot notify
@@ -423,6 +423,7 @@ class HTTPServer(http.server.ThreadingHTTPServer):
                 connection.handler._moved.set()
 
     def _end_all(self):
+        self._ends_all = True
         for connection in list(self._connections.values()):
             if connection.handler is not None:
                 connection.handler.end_idle()
