@@ -10,16 +10,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "api/json_text.h"
 #include "os/child.h"
 
 namespace aether::api {
 namespace {
 
 namespace json = boost::json;
-
-double milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
 
 template <class T>
 json::value or_null(std::optional<T> const& value) {
@@ -106,15 +103,15 @@ json::object configuration_json(config::Service const& service) {
           {"workdir", or_null(service.workdir)},
           {"user", or_null(service.user)},
           {"ready", ready_text(service.ready)},
-          {"ready_timeout_ms", milliseconds(service.ready_timeout)},
+          {"ready_timeout_ms", milliseconds_of(service.ready_timeout)},
           {"stop_signal", os::signal_name(service.stop_signal)},
-          {"stop_timeout_ms", milliseconds(service.stop_timeout)},
+          {"stop_timeout_ms", milliseconds_of(service.stop_timeout)},
           {"restart", restart_name(service.restart.policy)},
           {"notify_access", notify_access_name(service.notify_access)},
           {"fd_store", service.fd_store},
           {"pid_file", or_null(service.pid_file)},
-          {"soak_time_ms", milliseconds(swap.soak_time)},
-          {"drain_timeout_ms", milliseconds(swap.drain.timeout)},
+          {"soak_time_ms", milliseconds_of(swap.soak_time)},
+          {"drain_timeout_ms", milliseconds_of(swap.drain.timeout)},
           {"drain_stop", drain_stop_name(swap.drain.stop)},
           {"max_revisions", swap.max_revisions},
           {"state_handoff", swap.state_handoff.enabled}};

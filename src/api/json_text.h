@@ -5,10 +5,17 @@
 
 #include <boost/json/fwd.hpp>
 
+#include "base/time.h"
+
 namespace aether::api {
 
 /// As boost::json::serialize, with the shortest plain form of each number. What JSON has no number
 /// for (infinity) is null.
 [[nodiscard]] std::string json_text(boost::json::value const& value);
+
+/// As the API gives durations, in fields that end in _ms.
+[[nodiscard]] constexpr double milliseconds_of(Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
 
 }  // namespace aether::api

@@ -49,7 +49,7 @@ relay::SwapReport succeeded() {
 }
 
 /// Metrics to which everything has happened.
-struct House {
+struct BusyAether {
   EventFeed feed;
   Metrics metrics{feed};
   AetherInfo info{.version = "1.2.3",
@@ -57,7 +57,7 @@ struct House {
                   .now = WallTime(std::chrono::hours(1)),
                   .control = {.connections = 5, .turned_away = 6}};
 
-  House() {
+  BusyAether() {
     metrics.phase_ended("web", "launching", milliseconds(100));
     metrics.swap_ended("web", succeeded());
     metrics.swap_ended("web", rolled_back());
@@ -81,7 +81,7 @@ std::set<std::string> names_of(std::string const& page) {
 
 // Edge: H3
 TEST(Metrics, OfTheTableAreAllOnThePageAndNoOthers) {
-  House house;
+  BusyAether busy_aether;
   std::set<std::string> wanted;
   for (MetricInfo const& one : kMetrics) {
     wanted.insert(std::string(one.name) + " " + std::string(one.type));
@@ -89,12 +89,12 @@ TEST(Metrics, OfTheTableAreAllOnThePageAndNoOthers) {
     EXPECT_FALSE(one.meaning.ends_with(".")) << one.name;
   }
   EXPECT_EQ(wanted.size(), kMetrics.size());
-  EXPECT_EQ(names_of(house.page()), wanted);
+  EXPECT_EQ(names_of(busy_aether.page()), wanted);
 }
 
 TEST(Metrics, SayWhatWasObserved) {
-  House house;
-  std::string const page = house.page();
+  BusyAether busy_aether;
+  std::string const page = busy_aether.page();
   for (std::string const line :
        {R"(aeterna_process_state{service="web"} 0)",
         R"(aether_service_up{service="web"} 1)",
@@ -122,9 +122,9 @@ TEST(Metrics, SayWhatWasObserved) {
 }
 
 TEST(Metrics, OfWhatIsGoneAreGone) {
-  House house;
-  EXPECT_TRUE(house.page().contains("aether_drain_connections{"));
-  std::string const later = house.metrics.page(house.info, {});
+  BusyAether busy_aether;
+  EXPECT_TRUE(busy_aether.page().contains("aether_drain_connections{"));
+  std::string const later = busy_aether.metrics.page(busy_aether.info, {});
   for (std::string const name :
        {"aeterna_process_state", "aether_service_up", "aether_drain_connections",
         "aether_instance_memory_bytes", "aether_accept_queue"}) {
@@ -135,20 +135,20 @@ TEST(Metrics, OfWhatIsGoneAreGone) {
 
 // Edge: H3
 TEST(Metrics, OfCountersNeverGoBack) {
-  House house;
-  EXPECT_TRUE(house.page().contains(R"(aether_log_lines_total{service="web"} 100)"));
+  BusyAether busy_aether;
+  EXPECT_TRUE(busy_aether.page().contains(R"(aether_log_lines_total{service="web"} 100)"));
   relay::ServiceStatus fewer = busy();
   fewer.log_lines = 3;
-  std::string const later = house.metrics.page(house.info, {fewer});
+  std::string const later = busy_aether.metrics.page(busy_aether.info, {fewer});
   EXPECT_TRUE(later.contains(R"(aether_log_lines_total{service="web"} 103)"));
 }
 
 TEST(Metrics, TellAConfigurationThatCouldNotBeRead) {
-  House house;
-  house.metrics.config_read(false);
-  EXPECT_TRUE(house.page().contains("aether_config_last_reload_successful 0\n"));
-  house.metrics.config_read(true);
-  EXPECT_TRUE(house.page().contains("aether_config_last_reload_successful 1\n"));
+  BusyAether busy_aether;
+  busy_aether.metrics.config_read(false);
+  EXPECT_TRUE(busy_aether.page().contains("aether_config_last_reload_successful 0\n"));
+  busy_aether.metrics.config_read(true);
+  EXPECT_TRUE(busy_aether.page().contains("aether_config_last_reload_successful 1\n"));
 }
 
 }  // namespace

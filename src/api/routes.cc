@@ -87,7 +87,8 @@ bool matches(std::string_view route, std::vector<std::string> const& path) {
 
 /// The route of a request; null if there is none. HEAD is asked as GET is.
 RouteInfo const* route_of(http::Request const& request) {
-  std::string_view const method = request.method == "HEAD" ? "GET" : request.method;
+  std::string_view const asked = request.method;
+  std::string_view const method = asked == "HEAD" ? "GET" : asked;
   std::vector<std::string> const path = segments(request.path);
   auto const found = std::ranges::find_if(kRoutes, [&](RouteInfo const& route) {
     return route.method == method && matches(route.path, path);

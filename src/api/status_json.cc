@@ -7,18 +7,16 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "api/json_text.h"
+
 namespace aether::api {
 namespace {
 
 namespace json = boost::json;
 
-double milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-
 template <class T>
 json::value optional_ms(std::optional<T> const& duration) {
-  return duration ? json::value(milliseconds(*duration)) : json::value(nullptr);
+  return duration ? json::value(milliseconds_of(*duration)) : json::value(nullptr);
 }
 
 json::value version_or_null(std::uint32_t version) {
@@ -94,8 +92,8 @@ json::object swap_json(std::string_view service, relay::SwapReport const& report
   json::array phases;
   double total = 0;
   for (relay::PhaseTime const& phase : report.phases) {
-    total += milliseconds(phase.took);
-    phases.push_back(json::object{{"name", phase.name}, {"ms", milliseconds(phase.took)}});
+    total += milliseconds_of(phase.took);
+    phases.push_back(json::object{{"name", phase.name}, {"ms", milliseconds_of(phase.took)}});
   }
   json::value handoff = nullptr;
   if (report.handoff) {

@@ -22,7 +22,7 @@ int score_of(std::string const& process) {
 
 /// What the check gives in a process of its own: the score stays lowered.
 template <class Check>
-int in_own_process(Check check) {
+int answer_of_a_process(Check check) {
   pid_t const child = ::fork();
   if (child == 0) ::_exit(check());
   int status = 0;
@@ -36,7 +36,7 @@ void set_own_score(int score) {
 
 // Edge: F12
 TEST(OomScore, OfThisProcessIsLowerThanThatOfItsChildren) {
-  int const result = in_own_process([] {
+  int const result = answer_of_a_process([] {
     set_own_score(500);  // Needs no right, and may be taken back without one.
     if (!protect_from_oom() || score_of("self") >= 500) return 1;
     auto child = spawn({.argv = {"/bin/sleep", "600"}});

@@ -148,9 +148,9 @@ TEST(RetirementCap, CountsWhoIsInTheWayOfOneMore) {
 }
 
 /// Every state that a retirement can reach, with every event in each.
-class Explorer {
+class RetirementExplorer {
  public:
-  explicit Explorer(RetirementPolicy policy) : policy_(policy) {
+  explicit RetirementExplorer(RetirementPolicy policy) : policy_(policy) {
     for (Farewell const farewell : {Farewell::Drain, Farewell::AtOnce}) {
       RetirementActions actions;
       Node node{begin_retirement(farewell, Instant(), policy, actions), Instant(), 0, 0, 0};
@@ -230,11 +230,11 @@ TEST(RetirementMachineExhaustive, EndsEveryRevisionOnceAndInTimeUnderEveryPolicy
   for (Stop const stop : {Stop::AfterQueue, Stop::WhenIdle, Stop::AtDeadline}) {
     for (Duration const drain :
          {Duration::zero(), Duration(milliseconds(1400)), Duration(milliseconds(2800))}) {
-      Explorer explorer({.stop = stop,
-                         .empty_queue_limit = milliseconds(700),
-                         .drain_limit = drain,
-                         .stop_limit = milliseconds(1400),
-                         .kill_limit = milliseconds(700)});
+      RetirementExplorer explorer({.stop = stop,
+                                   .empty_queue_limit = milliseconds(700),
+                                   .drain_limit = drain,
+                                   .stop_limit = milliseconds(1400),
+                                   .kill_limit = milliseconds(700)});
       explorer.run();
       stages.insert(explorer.stages().begin(), explorer.stages().end());
     }

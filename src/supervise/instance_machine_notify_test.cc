@@ -6,34 +6,15 @@
 #include <gtest/gtest.h>
 
 #include "supervise/instance_machine.h"
+#include "supervise/instance_story.h"
 
 namespace aether::supervise {
 namespace {
 
 using namespace std::chrono_literals;
+using namespace story;
 using ::testing::HasSubstr;
 using Phase = InstanceMachine::Phase;
-
-constexpr Instant kLaunched{1000s};
-
-template <class T>
-T const* find(InstanceActions const& actions) {
-  for (InstanceAction const& action : actions)
-    if (auto const* found = std::get_if<T>(&action)) return found;
-  return nullptr;
-}
-
-template <class T>
-T const* told(InstanceActions const& actions) {
-  for (InstanceAction const& action : actions)
-    if (auto const* tell = std::get_if<perform::Tell>(&action))
-      if (auto const* event = std::get_if<T>(&tell->event)) return event;
-  return nullptr;
-}
-
-input::Said said(std::string_view text) {
-  return {parse_notify_message(text)};
-}
 
 InstancePolicy notify_policy() {
   return {.ready = config::ReadyNotify{}, .ready_timeout = 60s, .stop_timeout = 5s};

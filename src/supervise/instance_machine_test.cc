@@ -7,36 +7,18 @@
 
 #include <gtest/gtest.h>
 
+#include "supervise/instance_story.h"
+
 namespace aether::supervise {
 namespace {
 
 using namespace std::chrono_literals;
+using namespace story;
 using Phase = InstanceMachine::Phase;
 using Watch = InstanceMachine::Watch;
 
-constexpr Instant kLaunched{1000s};
-
-template <class T>
-T const* find(InstanceActions const& actions) {
-  for (InstanceAction const& action : actions)
-    if (auto const* found = std::get_if<T>(&action)) return found;
-  return nullptr;
-}
-
-template <class T>
-T const* told(InstanceActions const& actions) {
-  for (InstanceAction const& action : actions)
-    if (auto const* tell = std::get_if<perform::Tell>(&action))
-      if (auto const* event = std::get_if<T>(&tell->event)) return event;
-  return nullptr;
-}
-
 InstanceMachine machine(config::Ready ready, bool listeners = true) {
   return {{.ready = std::move(ready), .has_listeners = listeners, .ready_timeout = 60s}, kLaunched};
-}
-
-input::Said said(std::string_view text) {
-  return {parse_notify_message(text)};
 }
 
 TEST(InstanceMachine, BecomesReadyByWhatItsConfigurationBelieves) {

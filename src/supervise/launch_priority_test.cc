@@ -20,22 +20,22 @@ namespace {
 using namespace std::chrono_literals;
 using Share = LaunchPatience::Share;
 
-constexpr Instant kLaunched{1h};
-constexpr LaunchPatience kPatience{.launched = kLaunched, .time_max = 30s};
+constexpr Instant kStarted{1h};
+constexpr LaunchPatience kPatience{.launched = kStarted, .time_max = 30s};
 
 TEST(LaunchPatience, LastsWhileTheStartGetsTheProcessorItAsksFor) {
-  EXPECT_FALSE(kPatience.is_over(kLaunched + 20s, Share{.ran = 19s, .waited = 1s}));
-  EXPECT_FALSE(kPatience.is_over(kLaunched + 150ms, Share{.ran = 1ms, .waited = 149ms}));
+  EXPECT_FALSE(kPatience.is_over(kStarted + 20s, Share{.ran = 19s, .waited = 1s}));
+  EXPECT_FALSE(kPatience.is_over(kStarted + 150ms, Share{.ran = 1ms, .waited = 149ms}));
 }
 
 TEST(LaunchPatience, IsOverWhenTheStartWaitsLongerThanItRuns) {
-  EXPECT_TRUE(kPatience.is_over(kLaunched + 300ms, Share{.ran = 10ms, .waited = 290ms}));
-  EXPECT_TRUE(kPatience.is_over(kLaunched + 21s, Share{.ran = 10s, .waited = 11s}));
+  EXPECT_TRUE(kPatience.is_over(kStarted + 300ms, Share{.ran = 10ms, .waited = 290ms}));
+  EXPECT_TRUE(kPatience.is_over(kStarted + 21s, Share{.ran = 10s, .waited = 11s}));
 }
 
 TEST(LaunchPatience, IsOverAtItsTimeEvenIfTheKernelCountsNothing) {
-  EXPECT_FALSE(kPatience.is_over(kLaunched + 29s, std::nullopt));
-  EXPECT_TRUE(kPatience.is_over(kLaunched + 30s, std::nullopt));
+  EXPECT_FALSE(kPatience.is_over(kStarted + 29s, std::nullopt));
+  EXPECT_TRUE(kPatience.is_over(kStarted + 30s, std::nullopt));
 }
 
 /// A process with a session of its own that only sleeps.
