@@ -32,6 +32,7 @@ struct Loop::Context {
     bool fired = false;
     timer.async_wait([&fired](boost::system::error_code const& ec) { fired = !ec; });
     io.run_one_for(kPatience);
+    io.restart();  // It ran out of work, which is not its end.
     if (!fired)
       throw Error(ErrorCode::SystemCall,
                   "make an event loop: its timer does not fire; are the watches of this user used "

@@ -73,7 +73,7 @@ def test_what_is_refused_ends_with_1_and_says_what_to_do(tmp_path):
     done = run("up", "-c", "nothing.yaml", env=env, cwd=tmp_path)
     assert done.returncode == 1 and "nothing.yaml" in done.stderr
     done = run("exec", "--", "/nowhere/at-all")
-    assert done.returncode == 1 and "/nowhere/at-all" in done.stderr
+    assert done.returncode == 127 and "/nowhere/at-all" in done.stderr
 
 
 def test_a_runtime_folder_too_long_for_sockets_is_refused_at_once(tmp_path):

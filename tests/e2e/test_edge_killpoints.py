@@ -91,7 +91,12 @@ class Peers:
         def few():
             return not self.files() - self.fds
 
-        eventually(few, f"no more files are open than {self.fds}; now {self.files()}", PATIENCE / 3)
+        try:
+            eventually(few, "few files are open", patience=5)
+        except AssertionError:
+            # Revisions that ended at the same time may leave spare lanes, which the next swap takes away.
+            self.good_swap()
+            eventually(few, f"no more files are open than {self.fds}; now {self.files()}", PATIENCE / 3)
 
 
 @pytest.mark.edge("D6", "E2")

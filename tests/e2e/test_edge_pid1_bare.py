@@ -189,6 +189,8 @@ def test_a_jump_of_the_clock_neither_shortens_nor_lengthens_a_time(tmp_path):
     with aether:
         assert aether.reload()["verdict"] == "succeeded"
         assert aether.stop() == 0
-    text = log.read_text()
+    # A wait without a limit (a futex's NULL) names a clock and does not look at it.
+    limited = [line for line in log.read_text().splitlines() if "NULL, FUTEX_BITSET_MATCH_ANY" not in line]
+    text = "\n".join(limited)
     assert "timerfd_create(CLOCK_MONOTONIC" in text
     assert "REALTIME" not in text, text[-3000:]

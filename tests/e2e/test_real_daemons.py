@@ -139,7 +139,7 @@ def npm_start(folder, line):
 def test_npm_start_closes_the_listeners_and_aether_exec_says_so(start, tmp_path):
     command = npm_start(tmp_path, f"{BINARY} exec -- node server.js")
     aether = start(service(command, listen="127.0.0.1:0", workdir=str(tmp_path), restart="never"), wait=False)
-    assert aether.process.wait(PATIENCE) == 1
+    assert aether.process.wait(PATIENCE) == 126
     assert "closed it (node and npm do)" in aether.text(), aether.text()
 
 
