@@ -19,6 +19,9 @@ BINARY = Path(os.environ.get("AETHER_BIN", Path(__file__).parents[2] / "bin" / "
 SDK = Path(__file__).parents[2] / "sdk" / "python"
 PYTHON = os.environ.get("AETHER_TEST_PYTHON", "/usr/bin/python3")
 
+# Under sanitizers a process is slower and larger, and its memory stays when it is freed.
+SANITIZED = bool(os.environ.get("AETHER_SANITIZE"))
+
 # Generous: a sanitizer build on two busy cores. Nothing waits this long when all is well.
 PATIENCE = float(os.environ.get("AETHER_TEST_PATIENCE", "60"))
 

@@ -111,6 +111,7 @@ time.sleep(3600)
     aether = Aether(tmp_path / "a", config)
     aether.command = ["unshare", "-pf", "--kill-child", "--mount-proc", *aether.command]
     with aether:
+        eventually((tmp_path / "first").exists, "the first one has told its number")
         swap = aether.reload()
         assert swap["verdict"] == "succeeded", swap
         eventually(lambda: "reused" in aether.cli("logs").stdout, "an orphan had the number and was reaped")

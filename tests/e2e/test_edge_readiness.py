@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aether import PYTHON, eventually
+from aether import PYTHON, SANITIZED, eventually
 from programs import ASYNCIO
 from swaps import Rig, processes_of
 
@@ -202,7 +202,8 @@ def test_a_preflight_hook_holds_no_listener_and_its_flood_is_bounded(tmp_path):
                    orchestration={"pre_flight": [{"name": "flood", "command": [PYTHON, str(hook)], "timeout": "60s"}]})
         rig.refuses_and_serves_on("flood", "code 9", f"{os.getuid()} / new")
         grown = int(Path(f"/proc/{rig.aether.pid}/statm").read_text().split()[1]) - before
-        assert grown * 4096 < 64 << 20, "100 MB of output are not kept"
+        # ASan keeps what was freed for a while.
+        assert grown * 4096 < 64 << 20 or SANITIZED, "100 MB of output are not kept"
 
 
 # ---- files that change meanwhile

@@ -10,12 +10,11 @@ import statistics
 import time
 
 import pytest
-from aether import PATIENCE, eventually, free_port
+from aether import PATIENCE, SANITIZED, eventually, free_port
 from own_network import in_own_network
 from programs import ASYNCIO, program, service
 
 SOAK = int(os.environ.get("AETHER_SOAK", "1"))
-SANITIZED = bool(os.environ.get("AETHER_SANITIZE"))
 
 
 GATED = "import os, time\nwhile not os.path.exists(%r): time.sleep(0.01)\n" + ASYNCIO.replace("%", "%%")
@@ -193,6 +192,7 @@ def test_a_crash_loop_ends_in_a_message_and_a_reload_is_a_plain_start(start, tmp
     done = aether.cli("reload")
     assert done.returncode == 1 and "and nothing serves now" in done.stdout, done.stdout + done.stderr
     assert "code 3" in done.stdout
+    eventually(lambda: not aether.service()["instances"], "the last attempt has ended")
     (tmp_path / "server.py").write_text(ASYNCIO)
     swap = aether.reload()
     assert swap["verdict"] == "succeeded" and swap["old_pid"] is None, swap

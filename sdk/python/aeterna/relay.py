@@ -171,7 +171,7 @@ class Relay(Exporting):
         except state.Unreadable as error:
             raw.close()
             self._try_send(frames.ERROR, told_error("state", error.code, error))
-            return HandoffError("the memory of the old revision cannot be used: %s" % error)
+            return HandoffError("the memory of the old revision cannot be used (%s): %s" % (error.code, error))
         if value is raw.data and raw.memfd is not None:
             self._view, self._view_fd = value, raw.memfd
         else:
