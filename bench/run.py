@@ -29,6 +29,7 @@ from machine import Others, machine  # noqa: E402
 
 TOOLS = Path(os.environ["AETHER_TOOLS"])
 MB = 1000 * 1000
+LATENCIES = ("p50_us", "p99_us", "p999_us", "max_us")
 
 
 def table(title, columns, rows):
@@ -45,7 +46,7 @@ def table(title, columns, rows):
 
 
 def load(port, mode, rate):
-    words = [TOOLS / "aether-load", f"127.0.0.1:{port}", "--rate", str(rate), "--seconds", "600", "--clients", "50"]
+    words = [TOOLS / "aether-load", f"127.0.0.1:{port}", "--rate", str(rate), "--seconds", "600", "--clients", "50", "--realtime"]
     if mode == "keep-alive":
         words.append("--keep-alive")
     return subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True)
@@ -56,7 +57,16 @@ def finish(process):
     return json.loads(process.communicate(timeout=60)[0])
 
 
-def swaps_under_load(folder, name, mode, swaps, rate, quiet_seconds):
+def middle(runs):
+    """What a run of several rounds says: their sums, and the medians of their latencies."""
+    sums = {key: sum(run[key] for run in runs) for key in ("requests", "failed")}
+    medians = {key: round(statistics.median(run[key] for run in runs)) for key in LATENCIES}
+    return {**sums, **medians, "rounds": runs}
+
+
+def swaps_under_load(folder, name, mode, rounds, swaps, rate, seconds):
+    """Rounds with swaps and rounds without in turns: what else happens on the machine hits both. A
+    round lasts `seconds` at least."""
     port = free_port()
     if name == "asyncio":
         command, handoff = test_programs.program(folder, "server.py", test_programs.ASYNCIO), False
@@ -64,40 +74,46 @@ def swaps_under_load(folder, name, mode, swaps, rate, quiet_seconds):
         command, handoff = test_programs.program(folder, "holder.py", HOLDER), True
     config = test_programs.service(command, listen=[f"127.0.0.1:{port}"], env={"SIZE": "50000", "MECHANISM": "pipe"})
     config["orchestration"] = {"soak_time": "300ms", "state_handoff": handoff}
+    quiet, swapped, verdicts, cores = [], [], [], {"quiet": [], "swapped": []}
     with Aether(folder / "aether", config) as aether:
-        quiet_load = load(port, mode, rate)
-        with Others() as quiet_cpu:
-            time.sleep(quiet_seconds)
-        quiet = finish(quiet_load)
-        swap_load = load(port, mode, rate)
-        with Others() as swap_cpu:
-            verdicts = [aether.reload() for _ in range(swaps)]
-        swapped = finish(swap_load)
+        for _ in range(rounds):
+            under_load = load(port, mode, rate)
+            with Others() as cpu:
+                began = time.monotonic()
+                verdicts += [aether.reload() for _ in range(swaps)]
+                time.sleep(max(seconds - (time.monotonic() - began), 0))
+                took = time.monotonic() - began
+            swapped.append(finish(under_load))
+            cores["swapped"].append(cpu.cores)
+            under_load = load(port, mode, rate)
+            with Others() as cpu:
+                time.sleep(took)
+            quiet.append(finish(under_load))
+            cores["quiet"].append(cpu.cores)
         assert all(v["verdict"] == "succeeded" for v in verdicts), verdicts
         rss = int(Path(f"/proc/{aether.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {
-        "server": name, "clients": mode, "swaps": swaps, "rate": rate, "quiet": quiet, "swapped": swapped,
-        "cores_quiet": quiet_cpu.cores, "cores_swapped": swap_cpu.cores, "supervisor_rss_bytes": rss,
+        "server": name, "clients": mode, "swaps": len(verdicts), "rate": rate,
+        "quiet": middle(quiet), "swapped": middle(swapped),
+        "cores_quiet": statistics.median(cores["quiet"]), "cores_swapped": statistics.median(cores["swapped"]),
+        "supervisor_rss_bytes": rss,
         "blackout_ms_median": statistics.median(v["blackout_ms"] for v in verdicts),
     }
 
 
-def bench_clients(folder, quick):
+def bench_clients(folder, title, rounds, swaps, rate, seconds):
     rows, results = [], []
-    for name in ("asyncio", "agent"):
-        for mode in ("new connections", "keep-alive"):
-            if name == "asyncio" and mode == "keep-alive":
-                continue  # That server answers each connection once.
-            result = swaps_under_load(folder / f"{name}-{mode[:3]}", name, mode,
-                                      5 if quick else 20, 400, 3 if quick else 8)
-            results.append(result)
-            for what, cores in (("quiet", "cores_quiet"), ("swapped", "cores_swapped")):
-                run = result[what]
-                rows.append([
-                    name, mode, 0 if what == "quiet" else result["swaps"], run["requests"], run["failed"],
-                    run["p50_us"], run["p99_us"], run["p999_us"], run["max_us"], f"{result[cores]:.1f}",
-                ])
-    table("Requests during swaps, against the same load without (latencies in us; nothing is retried)",
+    for name, mode in (("asyncio", "new connections"), ("agent", "new connections"), ("agent", "keep-alive")):
+        # That asyncio server answers each connection once: it has no keep-alive clients.
+        result = swaps_under_load(folder / f"{name}-{mode[:3]}-{swaps}", name, mode, rounds, swaps, rate, seconds)
+        results.append(result)
+        for what, cores in (("quiet", "cores_quiet"), ("swapped", "cores_swapped")):
+            run = result[what]
+            rows.append([
+                name, mode, 0 if what == "quiet" else result["swaps"], run["requests"], run["failed"],
+                run["p50_us"], run["p99_us"], run["p999_us"], run["max_us"], f"{result[cores]:.1f}",
+            ])
+    table(f"{title} (us, medians of {rounds} rounds with and {rounds} without swaps, in turns; nothing is retried)",
           ["server", "clients", "swaps", "requests", "failed", "p50", "p99", "p99.9", "max", "cores used"], rows)
     return results
 
@@ -192,7 +208,11 @@ def main():
     with tempfile.TemporaryDirectory(prefix="aether-bench.") as folder:
         figures = {
             "machine": about,
-            "clients": bench_clients(Path(folder), options.quick),
+            # As in a million requests over a hundred swaps.
+            "clients": bench_clients(Path(folder), "A swap in 10 000 requests", 1 if options.quick else 5, 1,
+                                     1000, 2 if options.quick else 10),
+            "clients_back_to_back": bench_clients(Path(folder), "Swaps back to back", 1 if options.quick else 5,
+                                                  5 if options.quick else 10, 400, 0),
             "handoffs": bench_handoffs(Path(folder), options.quick),
         }
     rss = max(result["supervisor_rss_bytes"] for result in figures["clients"])

@@ -180,9 +180,9 @@ constexpr std::array kStartupFields{
               store_orchestration<&Orchestration::warmup_delay, read_duration>},
     SwapField{
         {"priority", "`low`, `normal`", "low",
-         "`low`: a revision that starts beside a serving one gives way to it on the "
-         "processor until it is ready; at most until it has waited 200ms longer than it "
-         "ran, or half of `ready_timeout` is over."},
+         "`low`: a revision that starts or ends beside a serving one gives way to it on the "
+         "processor; at most until it has waited 200ms longer than it ran, or half of "
+         "`ready_timeout` or `stop_timeout` is over."},
         store_orchestration<&Orchestration::startup_priority, read_choice<kStartupPriorities>>},
 };
 

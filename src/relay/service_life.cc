@@ -47,7 +47,8 @@ Result<supervise::Instance*> Service::Impl::launch(RevisionId revision) {
     auto const ms = std::chrono::duration_cast<std::chrono::milliseconds>(spread).count();
     launch.env.emplace_back("AETERNA_DRAIN_SPREAD_MS", fmt::format("{}", ms));
   }
-  if (alive(serving_)) launch.priority = spec.orchestration.startup_priority;
+  launch.priority = spec.orchestration.startup_priority;
+  launch.beside = alive(serving_);
   fd_store_.set_max(static_cast<std::size_t>(spec.fd_store));
   InstanceId const id = launch.instance;
   supervise::InstanceWorld world{

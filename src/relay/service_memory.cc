@@ -121,6 +121,8 @@ void Service::Impl::on_load(InstanceId id) {
   bool const is_next = current_ && revision == current_->report.next;
   if (is_next && specs_.at(revision).orchestration.state_handoff.enabled && !current_->next_asked) {
     current_->next_asked = true;
+    // What it does from now on is waited for: the old one will stand still for it.
+    found->second->compete();
     post(event::NextAskedMemory{});
     return;
   }

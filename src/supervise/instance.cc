@@ -181,13 +181,10 @@ Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWor
   TRY_ASSIGN(Tree tree, Tree::start(std::move(spawn), name, std::move(mark), world.known));
   LimitSet limits =
       LimitSet::create(spec.limits, tree.cgroup(), fmt::format("aether-{}-{}", ::getpid(), name));
-  limits.hold(limits.folders().empty() ? std::vector<pid_t>{} : tree.members());
   for (std::string const& warning : limits.warnings()) log::warn("{}: {}", spec.service, warning);
-  LaunchPriority priority;
-  if (spec.priority == config::StartupPriority::Low) {
-    std::string const folder = tree.cgroup() != nullptr ? tree.cgroup()->path() : "";
-    priority = LaunchPriority::lower(tree.main().pid(), folder);
-  }
+  std::optional<CpuGroup> cpu;
+  if (spec.priority == config::StartupPriority::Low)
+    cpu = CpuGroup::find(tree.cgroup(), limits, fmt::format("aether-{}-{}", ::getpid(), name));
   std::vector<std::string> environment = build_hook_environment(world.own_environment, child);
   return Parts{.spec = std::move(spec),
                .world = std::move(world),
@@ -195,7 +192,7 @@ Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWor
                .tree = std::move(tree),
                .notify = std::move(notify),
                .limits = std::move(limits),
-               .priority = std::move(priority),
+               .cpu = std::move(cpu),
                .stdout_pipe = std::move(pipes.out.read_end),
                .stderr_pipe = std::move(pipes.err.read_end),
                .ready_pipe = std::move(pipes.ready.read_end),
@@ -284,6 +281,10 @@ Status Instance::signal_handled(int signal) {
                             os::signal_name(signal), main, os::read_comm(main)));
   signal_main(signal);
   return {};
+}
+
+void Instance::compete() {
+  body_->compete();
 }
 
 void Instance::begin_stop(int signal, Duration timeout) {

@@ -65,7 +65,10 @@ void Instance::Body::begin() {
   tasks_.spawn("stderr", stderr_.run());
   tasks_.spawn("main process", watch_main(&parts_.tree.main()));
   tasks_.spawn("deadlines", watch_time());
-  if (parts_.priority.is_low()) tasks_.spawn("launch priority", watch_priority());
+  if (parts_.spec.beside) give_way(parts_.spec.ready_timeout / 2);
+  std::vector<std::string> folders = parts_.limits.folders();
+  if (parts_.cpu && !parts_.cpu->to_join().empty()) folders.push_back(parts_.cpu->to_join());
+  if (!folders.empty()) tasks_.spawn("control groups", join_groups(std::move(folders)));
   if (machine_.watch() != InstanceMachine::Watch::Nothing) tasks_.spawn("readiness", watch_ready());
   if (parts_.ready_pipe) tasks_.spawn("readiness descriptor", watch_ready_pipe());
   if (parts_.spec.pid_file) tasks_.spawn("pid file", watch_pid_file());
@@ -97,8 +100,7 @@ void Instance::Body::on(perform::Tell const& tell) {
     exited->last_lines = parts_.world.logs.last_texts(parts_.spec.instance, kLastLines);
   }
   // At once: from now on it may have to serve.
-  if (std::holds_alternative<event::BecameReady>(event) && parts_.priority.is_low())
-    parts_.priority.restore(parts_.tree.members());
+  if (std::holds_alternative<event::BecameReady>(event)) compete();
   if (auto* late = std::get_if<event::ReadyTimedOut>(&event)) {
     late->hint = late_hint(*late);
     // Of an extended deadline nobody wants the nanoseconds.
@@ -109,7 +111,22 @@ void Instance::Body::on(perform::Tell const& tell) {
   outbox_grown_.set();
 }
 
+void Instance::Body::give_way(Duration time_max) {
+  if (parts_.spec.priority != config::StartupPriority::Low || priority_.is_low()) return;
+  std::vector<pid_t> const tree = parts_.tree.members();
+  priority_ = BackgroundPriority::lower(tree, parts_.cpu ? &*parts_.cpu : nullptr);
+  if (!priority_.is_low()) return;
+  BackgroundPatience patience{.since = parts_.world.clock.now(), .time_max = time_max};
+  if (auto const share = BackgroundPriority::share(tree)) patience.before = *share;
+  tasks_.spawn("priority", watch_priority(patience));
+}
+
+void Instance::Body::compete() {
+  if (priority_.is_low()) priority_.restore(parts_.tree.members());
+}
+
 void Instance::Body::on(perform::SignalMain signal) {
+  give_way(parts_.spec.stop_timeout / 2);
   os::Child const& main = parts_.tree.main();
   if (auto const sent = main.signal(signal.signal); !sent)
     log::warn("{}: {}", parts_.spec.service, sent.error().describe());

@@ -9,8 +9,9 @@
 #include "async/event.h"
 #include "async/task_group.h"
 #include "base/pattern.h"
+#include "supervise/background_priority.h"
+#include "supervise/cpu_group.h"
 #include "supervise/instance.h"
-#include "supervise/launch_priority.h"
 #include "supervise/limits.h"
 #include "supervise/log_pump.h"
 #include "supervise/notify_socket.h"
@@ -35,7 +36,7 @@ class Instance::Body {
     Tree tree;
     NotifySocket notify;
     LimitSet limits;
-    LaunchPriority priority;
+    std::optional<CpuGroup> cpu;  ///< In which it can give way.
     os::UniqueFd stdout_pipe;
     os::UniqueFd stderr_pipe;
     os::UniqueFd ready_pipe;               ///< Empty unless a newline on it shows readiness.
@@ -47,6 +48,8 @@ class Instance::Body {
   ~Body();
 
   void begin();
+  /// Takes part in the competition for processors like everybody else again.
+  void compete();
   /// Lets the machine decide, and performs what it says. May be called from within itself: what
   /// happens while an action is performed is looked at after the others.
   void happen(InstanceInput input);
@@ -81,6 +84,8 @@ class Instance::Body {
   /// False: nothing more will come of the readiness descriptor.
   bool hear_ready_pipe();
   void main_ended(os::Child& child);
+  /// From now on whoever serves beside it goes first, for at most that long.
+  void give_way(Duration time_max);
   [[nodiscard]] bool accepts_everywhere() const;
   [[nodiscard]] ProbeSpec readiness_probe() const;
   [[nodiscard]] bool probes_own_listener() const;
@@ -94,7 +99,8 @@ class Instance::Body {
   async::Task<void> watch_ready_pipe();
   async::Task<void> watch_pid_file();
   async::Task<void> watch_time();
-  async::Task<void> watch_priority();
+  async::Task<void> watch_priority(BackgroundPatience patience);
+  async::Task<void> join_groups(std::vector<std::string> folders);
   async::Task<void> watch_tree();
   async::Task<void> deliver();
 
@@ -103,6 +109,7 @@ class Instance::Body {
   std::string last_probe_;  ///< What the readiness probe's last answer was.
   std::string late_;        ///< Why it was not ready in time.
   std::optional<Pattern> ready_line_;
+  BackgroundPriority priority_;
   std::uint64_t fds_refused_ = 0;
   std::deque<InstanceInput> inputs_;
   bool performing_ = false;

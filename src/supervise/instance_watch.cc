@@ -10,6 +10,7 @@
 #include <charconv>
 #include <string_view>
 
+#include "async/offload.h"
 #include "async/timers.h"
 #include "async/wait_fd.h"
 #include "base/log.h"
@@ -18,9 +19,11 @@
 namespace aether::supervise {
 namespace {
 
-/// How often is looked whether a start that gives way starves, and whether a change is possible
+/// How often is looked whether one that gives way starves, and whether a change is possible
 /// again that the kernel refused for coming too soon (it takes ten a second).
 constexpr Duration kPriorityPoll = std::chrono::milliseconds(100);
+/// Looks for processes that were forked while their maker was put into a group.
+constexpr int kWalksMax = 4;
 /// Datagrams taken in one turn of the loop; the kernel's own queue holds a few dozen at most.
 constexpr std::size_t kNotifyPerTurn = 256;
 
@@ -77,19 +80,35 @@ async::Task<void> Instance::Body::watch_time() {
   }
 }
 
-async::Task<void> Instance::Body::watch_priority() {
-  LaunchPatience const patience{.launched = started_, .time_max = parts_.spec.ready_timeout / 2};
-  while (parts_.priority.is_low() && machine_.phase() != InstanceMachine::Phase::Gone) {
+async::Task<void> Instance::Body::watch_priority(BackgroundPatience patience) {
+  while (priority_.is_low() && machine_.phase() != InstanceMachine::Phase::Gone) {
     co_await async::sleep_for(kPriorityPoll);
     std::vector<pid_t> const tree = parts_.tree.members();
-    bool const over = patience.is_over(parts_.world.clock.now(), LaunchPriority::share(tree));
-    if (!over && !machine_.is_ready()) continue;
-    if (!machine_.is_ready())
+    bool const over =
+        patience.is_over(parts_.world.clock.now(), BackgroundPriority::share(tree));
+    bool const serves = machine_.phase() == InstanceMachine::Phase::Ready;
+    if (!over && !serves) continue;
+    if (!serves)
       log::info(
-          "{}: instance {} gave way to the serving one for long enough: from now on it starts "
-          "with the usual priority",
+          "{}: instance {} gave way to the serving one for long enough: from now on it has the "
+          "usual priority",
           parts_.spec.service, parts_.spec.instance);
-    parts_.priority.restore(tree);
+    priority_.restore(tree);
+  }
+}
+
+async::Task<void> Instance::Body::join_groups(std::vector<std::string> folders) {
+  async::ThreadPool thread(1);
+  std::vector<pid_t> inside;
+  for (int walk = 0; walk < kWalksMax; ++walk) {
+    // Those that were forked by one that was not in yet are outside too.
+    std::vector<pid_t> outside = parts_.tree.members();
+    std::erase_if(outside, [&](pid_t pid) { return std::ranges::find(inside, pid) != inside.end(); });
+    if (outside.empty()) break;
+    inside.insert(inside.end(), outside.begin(), outside.end());
+    co_await async::offload(thread, [folders, outside = std::move(outside)] {
+      for (std::string const& folder : folders) put_into(folder, outside);
+    });
   }
 }
 

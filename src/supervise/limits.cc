@@ -36,7 +36,8 @@ os::ResourceLimit limit_of(decltype(RLIMIT_NOFILE) resource, std::uint64_t value
   return {.resource = static_cast<int>(resource), .soft = allowed, .hard = allowed};
 }
 
-/// Our own folder in the v1 hierarchy of a controller; empty if there is none we may write to.
+}  // namespace
+
 std::string v1_folder(std::string_view controller) {
   auto const table = os::read_file("/proc/self/cgroup", 64 * 1024);
   if (!table) return {};
@@ -54,8 +55,6 @@ std::string v1_folder(std::string_view controller) {
   }
   return {};
 }
-
-}  // namespace
 
 /// One limit as the kernel takes it, in both versions of control groups.
 struct LimitSet::Knob {
@@ -114,6 +113,7 @@ void LimitSet::set(Knob const& knob, os::Cgroup const* cgroup, std::string const
     bool const made = ::mkdir(folder.c_str(), 0755) == 0 || errno == EEXIST;
     if (made && write_whole(fmt::format("{}/{}", folder, knob.v1_file), knob.v1_value)) {
       folders_.push_back(folder);
+      if (knob.controller == "cpu") cpu_folder_ = folder;
       return;
     }
     if (made) ::rmdir(folder.c_str());
@@ -128,12 +128,11 @@ LimitSet::~LimitSet() {
   for (std::string const& folder : folders_) ::rmdir(folder.c_str());
 }
 
-void LimitSet::hold(std::span<pid_t const> pids) const {
-  for (std::string const& folder : folders_)
-    for (pid_t const pid : pids) {
-      // Gone meanwhile, most likely: nothing to hold then.
-      (void)write_whole(folder + "/cgroup.procs", fmt::format("{}", pid));
-    }
+void put_into(std::string const& folder, std::span<pid_t const> pids) {
+  for (pid_t const pid : pids) {
+    // Gone meanwhile, most likely: nothing to hold then.
+    (void)write_whole(folder + "/cgroup.procs", fmt::format("{}", pid));
+  }
 }
 
 }  // namespace aether::supervise

@@ -20,6 +20,13 @@ namespace aether::supervise {
 /// than ours and may not be raised.
 [[nodiscard]] std::vector<os::ResourceLimit> resource_limits(config::Limits const& limits);
 
+/// Our own folder in the v1 hierarchy of a controller; empty if there is none we may write to.
+[[nodiscard]] std::string v1_folder(std::string_view controller);
+
+/// Puts processes into a v1 group; their later children are in it by birth. Blocks for as long as
+/// the kernel waits for a grace period, about 10 ms: not for the loop's thread.
+void put_into(std::string const& folder, std::span<pid_t const> pids);
+
 class LimitSet {
  public:
   /// Prepares control groups for memory, processes and cpu: in `cgroup` (v2; may be null) if it has
@@ -30,12 +37,12 @@ class LimitSet {
   LimitSet& operator=(LimitSet&&) = delete;
   ~LimitSet();  ///< Removes the v1 groups that are empty.
 
-  /// Puts processes under the limits. Their later children are under them by birth.
-  void hold(std::span<pid_t const> pids) const;
   /// One sentence for each limit that cannot be held, naming its key.
   [[nodiscard]] std::vector<std::string> const& warnings() const { return warnings_; }
-  /// v1 groups made by this set.
+  /// v1 groups made by this set, into which the processes have to be put.
   [[nodiscard]] std::vector<std::string> const& folders() const { return folders_; }
+  /// The one among them that counts time on the processors; empty: none.
+  [[nodiscard]] std::string const& cpu_folder() const { return cpu_folder_; }
 
  private:
   LimitSet() = default;
@@ -43,6 +50,7 @@ class LimitSet {
   void set(Knob const& knob, os::Cgroup const* cgroup, std::string const& name);
 
   std::vector<std::string> folders_;
+  std::string cpu_folder_;
   std::vector<std::string> warnings_;
 };
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "supervise/launch_priority.h"
+#include "supervise/background_priority.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,10 +21,9 @@
 namespace aether::supervise {
 namespace {
 
-/// The lowest there is: about 1/70 of the share of a process with nice 0 (man 7 sched).
-constexpr int kLowNice = 19;
+/// Of an autogroup: about 1/70 of the share of one with nice 0 (man 7 sched).
 constexpr std::string_view kLowNiceText = "19";
-/// A start waits this long at any rate before it counts as starving: other work comes in bursts.
+/// It waits this long at any rate before it counts as starving: other work comes in bursts.
 constexpr Duration kWaitAllowance = std::chrono::milliseconds(200);
 constexpr std::size_t kLineMax = 256;
 /// Threads that are made while their process is walked take their maker's value with them.
@@ -36,21 +36,23 @@ int write_once(std::string const& path, std::string_view text) {
   return ::write(file.get(), text.data(), text.size()) < 0 ? errno : 0;
 }
 
-/// Whether a nice value that was raised can be lowered again by us (man 2 setpriority).
-bool may_lower_nice(int to) {
+/// Whether a thread of SCHED_IDLE can be given back a usual policy by us (man 2 sched_setscheduler).
+bool may_leave_idle(pid_t thread) {
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
   std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
   if (::syscall(SYS_capget, &header, sets.data()) == 0 &&
       (sets[0].effective & (1U << CAP_SYS_NICE)) != 0)
     return true;
-  rlimit limit{};
-  return ::getrlimit(RLIMIT_NICE, &limit) == 0 && limit.rlim_cur >= static_cast<rlim_t>(20 - to);
-}
-
-std::optional<int> nice_of(pid_t thread) {
   errno = 0;
   int const nice = ::getpriority(PRIO_PROCESS, static_cast<id_t>(thread));
-  return errno == 0 ? std::optional(nice) : std::nullopt;
+  rlimit limit{};
+  return errno == 0 && ::getrlimit(RLIMIT_NICE, &limit) == 0 &&
+         limit.rlim_cur >= static_cast<rlim_t>(20 - nice);
+}
+
+bool set_policy(pid_t thread, int policy) {
+  sched_param const none{};
+  return ::sched_setscheduler(thread, policy, &none) == 0;
 }
 
 /// "/autogroup-123 nice 0": the number after the last blank (man 7 sched).
@@ -83,62 +85,64 @@ bool raise_autogroups(std::span<pid_t const> tree, std::string const& value) {
   return busy;
 }
 
-/// Sets every thread of the process that has the low value; how many had it.
-int raise_threads(pid_t process, int nice) {
+/// Every thread of the process that has one policy gets another; how many did.
+int change_threads(pid_t process, int from, int to) {
   std::error_code gone;
-  int raised = 0;
+  int changed = 0;
   std::filesystem::directory_iterator threads(fmt::format("/proc/{}/task", process), gone);
   for (; !gone && threads != std::filesystem::end(threads); threads.increment(gone)) {
     std::string const name = threads->path().filename();
     pid_t thread = 0;
     std::from_chars(name.data(), name.data() + name.size(), thread);
-    if (nice_of(thread) != kLowNice) continue;
-    if (::setpriority(PRIO_PROCESS, static_cast<id_t>(thread), nice) == 0) ++raised;
+    if (::sched_getscheduler(thread) == from && set_policy(thread, to)) ++changed;
   }
-  return raised;
+  return changed;
+}
+
+/// False: threads that are made as fast as they are walked.
+bool change_tree(std::span<pid_t const> tree, int from, int to) {
+  for (int walk = 0; walk < kWalksMax; ++walk) {
+    int changed = 0;
+    for (pid_t const process : tree) changed += change_threads(process, from, to);
+    if (changed == 0) return true;
+  }
+  return false;
 }
 
 }  // namespace
 
-bool LaunchPatience::is_over(Instant now, std::optional<Share> share) const {
-  if (now - launched >= time_max) return true;
-  return share && share->waited > share->ran + kWaitAllowance;
+bool BackgroundPatience::is_over(Instant now, std::optional<Share> share) const {
+  if (now - since >= time_max) return true;
+  return share && share->waited - before.waited > share->ran - before.ran + kWaitAllowance;
 }
 
-LaunchPriority LaunchPriority::lower(pid_t root, std::string const& cgroup_folder) {
-  LaunchPriority priority;
-  // Which of the three decides depends on the machine: the weight of a control group, if the
-  // program's has one; else the autogroup of its session, if the kernel makes those; else the nice
-  // value. Each is without effect where another one decides.
-  priority.autogroup_ = move_down(autogroup_of(root));
-  if (!cgroup_folder.empty()) {
-    priority.weight_path_ = cgroup_folder + "/cpu.weight.nice";
-    priority.weight_ = move_down(priority.weight_path_);
+BackgroundPriority BackgroundPriority::lower(std::span<pid_t const> tree, CpuGroup const* group) {
+  BackgroundPriority priority;
+  if (tree.empty()) return priority;
+  // Which of the three decides depends on the machine: the tree's own control group, if it has one
+  // with the cpu controller; else the autogroup of its session, if the kernel makes those; else the
+  // policy. Each is without effect where another one decides.
+  if (group != nullptr && group->set_idle(true)) priority.group_ = group;
+  priority.autogroup_ = move_down(autogroup_of(tree.front()));
+  int const policy = ::sched_getscheduler(tree.front());
+  bool const usual = policy == SCHED_OTHER || policy == SCHED_BATCH;
+  if (usual && may_leave_idle(tree.front()) && set_policy(tree.front(), SCHED_IDLE)) {
+    priority.policy_ = policy;
+    (void)change_tree(tree, policy, SCHED_IDLE);
   }
-  auto const nice = nice_of(root);
-  if (nice && *nice < kLowNice && may_lower_nice(*nice) &&
-      ::setpriority(PRIO_PROCESS, static_cast<id_t>(root), kLowNice) == 0)
-    priority.nice_ = nice;
   return priority;
 }
 
-bool LaunchPriority::restore(std::span<pid_t const> tree) {
+bool BackgroundPriority::restore(std::span<pid_t const> tree) {
   // Busy: too soon after the last change. Every other failure does not become better by waiting.
-  if (weight_ && write_once(weight_path_, *weight_) != EAGAIN) weight_.reset();
+  if (group_ != nullptr) (void)std::exchange(group_, nullptr)->set_idle(false);
   if (autogroup_ && !raise_autogroups(tree, *autogroup_)) autogroup_.reset();
-  if (nice_) {
-    int raised = 1;
-    for (int walk = 0; walk < kWalksMax && raised > 0; ++walk) {
-      raised = 0;
-      for (pid_t const process : tree) raised += raise_threads(process, *nice_);
-    }
-    if (raised == 0) nice_.reset();
-  }
+  if (policy_ && change_tree(tree, SCHED_IDLE, *policy_)) policy_.reset();
   return !is_low();
 }
 
-std::optional<LaunchPatience::Share> LaunchPriority::share(std::span<pid_t const> tree) {
-  std::optional<LaunchPatience::Share> sum;
+std::optional<BackgroundPatience::Share> BackgroundPriority::share(std::span<pid_t const> tree) {
+  std::optional<BackgroundPatience::Share> sum;
   for (pid_t const process : tree) {
     auto const text = os::read_file(fmt::format("/proc/{}/schedstat", process), kLineMax);
     if (!text) continue;
