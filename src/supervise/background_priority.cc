@@ -36,7 +36,8 @@ int write_once(std::string const& path, std::string_view text) {
   return ::write(file.get(), text.data(), text.size()) < 0 ? errno : 0;
 }
 
-/// Whether a thread of SCHED_IDLE can be given back a usual policy by us (man 2 sched_setscheduler).
+/// Whether a thread of SCHED_IDLE can be given back a usual policy by us (man 2
+/// sched_setscheduler).
 bool may_leave_idle(pid_t thread) {
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
   std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};

@@ -84,8 +84,7 @@ async::Task<void> Instance::Body::watch_priority(BackgroundPatience patience) {
   while (priority_.is_low() && machine_.phase() != InstanceMachine::Phase::Gone) {
     co_await async::sleep_for(kPriorityPoll);
     std::vector<pid_t> const tree = parts_.tree.members();
-    bool const over =
-        patience.is_over(parts_.world.clock.now(), BackgroundPriority::share(tree));
+    bool const over = patience.is_over(parts_.world.clock.now(), BackgroundPriority::share(tree));
     bool const serves = machine_.phase() == InstanceMachine::Phase::Ready;
     if (!over && !serves) continue;
     if (!serves)
@@ -103,7 +102,8 @@ async::Task<void> Instance::Body::join_groups(std::vector<std::string> folders) 
   for (int walk = 0; walk < kWalksMax; ++walk) {
     // Those that were forked by one that was not in yet are outside too.
     std::vector<pid_t> outside = parts_.tree.members();
-    std::erase_if(outside, [&](pid_t pid) { return std::ranges::find(inside, pid) != inside.end(); });
+    std::erase_if(outside,
+                  [&](pid_t pid) { return std::ranges::find(inside, pid) != inside.end(); });
     if (outside.empty()) break;
     inside.insert(inside.end(), outside.begin(), outside.end());
     co_await async::offload(thread, [folders, outside = std::move(outside)] {
