@@ -12,9 +12,12 @@
 #include <vector>
 
 #include "async/task.h"
+#include "base/error.h"
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "config/config.h"
+#include "functions/function_status.h"
 #include "relay/service.h"
 
 namespace aether::api {
@@ -51,6 +54,22 @@ struct ReloadCall {
                              ///< configuration says.
 };
 
+/// Functions to be made ready beside what serves, and then to take its place.
+struct DeployCall {
+  std::string file;                     ///< Absolute. Empty: what is known of `function` already.
+  std::optional<std::string> yaml;      ///< What the file would hold; `file` then only names it.
+  std::optional<std::string> function;  ///< Absent: all that the file names.
+};
+
+/// What became of one function.
+struct DeployReport {
+  std::string function;
+  RevisionId from;      ///< That served before; 0: it is new.
+  RevisionId revision;  ///< That serves now.
+  Duration took{};
+  std::optional<Error> failed;  ///< Why the new one does not serve; the old one goes on.
+};
+
 class ControlPlane {
  public:
   virtual ~ControlPlane() = default;
@@ -65,9 +84,30 @@ class ControlPlane {
   [[nodiscard]] virtual async::Task<relay::SwapReport> verdict(SwapTicket ticket) = 0;
   /// What the configuration says of a service now. ServiceUnknown if there is none.
   [[nodiscard]] virtual Result<config::Service> specification(std::string_view service) const = 0;
-  /// ServiceUnknown if there is none. Valid while this turn of the loop lasts, and as long as the
-  /// book is not closed.
+  /// Of a service or a function. ServiceUnknown if there is none. Valid while this turn of the loop
+  /// lasts, and as long as the book is not closed.
   [[nodiscard]] virtual Result<supervise::LogBook*> log_book(std::string_view service) = 0;
+  [[nodiscard]] virtual std::vector<functions::FunctionStatus> functions() const { return {}; }
+  /// What the configuration says of a function now. FunctionUnknown if there is none.
+  [[nodiscard]] virtual Result<config::Function> function_specification(std::string_view id) const {
+    return fail(ErrorCode::FunctionUnknown, "there is no function " + std::string(id));
+  }
+  /// Returns when each of them serves, or could not be made to. Throws ConfigNotFound,
+  /// ConfigInvalid, FunctionUnknown: nothing has changed then.
+  [[nodiscard]] virtual async::Task<std::vector<DeployReport>> deploy(DeployCall) {
+    throw Error(ErrorCode::Unsupported, "this Aether runs no functions");
+    co_return std::vector<DeployReport>{};
+  }
+  /// Back to the revision before, which was kept. Throws FunctionUnknown, NotFound.
+  [[nodiscard]] virtual async::Task<DeployReport> rollback_function(std::string id) {
+    throw Error(ErrorCode::FunctionUnknown, "there is no function " + id);
+    co_return DeployReport{};
+  }
+  /// Ends a function: no new requests, those in flight are finished. Throws FunctionUnknown.
+  [[nodiscard]] virtual async::Task<void> remove_function(std::string id) {
+    throw Error(ErrorCode::FunctionUnknown, "there is no function " + id);
+    co_return;
+  }
   /// Begins an orderly stop of everything. Returns at once.
   virtual void request_stop() = 0;
 };

@@ -192,6 +192,7 @@ int http_status(ErrorCode code) {
     case ErrorCode::AlreadyRunning:
       return 409;
     case ErrorCode::ServiceUnknown:
+    case ErrorCode::FunctionUnknown:
     case ErrorCode::NotFound:
       return 404;
     case ErrorCode::Unauthorized:
