@@ -1,10 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-// PoolMachine: which instances of one function live, and which of them take requests. Pure.
+// PoolMachine: decides which instances of one function live, and which of them take requests. Pure:
+// no clock, no I/O, no randomness, no logging. A shell performs the actions and reports what
+// happened.
+//
+// The way of a member:
+//
+//   Starting -+-> Warm -> Draining -+-> Parking -> Parked -> Thawing -> Warm
+//             +-> Parking           +-> Warm (wanted again)
+//
+// and from each of them to Ending, and out. What is wanted is computed anew after each input, from
+// who waits, who is busy and what the policy says; so there is no order of inputs to remember.
+//
+// What the shell owes:
+// - Each Start is answered by Started or StartFailed, each Freeze by Frozen, each Thaw by Thawed,
+//   each Withdraw by Drained, and each End by Gone, also when nothing of the instance lives (any
+//   more). A member that ends by itself is told by Gone alone. Silence is met with deadlines
+//   (Tick).
+// - Inputs about members that are not known (any more) may come, and change nothing.
+// - step() is called with Tick at next_due().
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -25,7 +46,15 @@ struct PoolPolicy {
   Duration idle_timeout = std::chrono::seconds(60);
   Making making = Making::Spawn;
   Duration start_limit = std::chrono::seconds(60);  ///< restore_timeout_ms for copies.
+  /// For an instance that is spawned because a copy failed.
+  Duration spawn_limit = std::chrono::seconds(60);
   bool cold_when_copy_fails = false;
+  Duration freeze_limit = std::chrono::seconds(5);  ///< Of a Freeze or a Thaw.
+  /// For the requests of a withdrawn member to end; beyond it, they are cut off.
+  Duration drain_limit = std::chrono::seconds(30);
+  Duration retry_first = std::chrono::milliseconds(100);  ///< After a failure; then twice as long.
+  Duration retry_most = std::chrono::seconds(30);
+  bool operator==(PoolPolicy const&) const = default;
 };
 
 enum class MemberState : std::uint8_t {
@@ -37,25 +66,33 @@ enum class MemberState : std::uint8_t {
   Draining,
   Ending
 };
+/// "starting", "parking", ...
+[[nodiscard]] std::string_view member_state_name(MemberState state);
 
 struct Member {
   MemberState state = MemberState::Starting;
   RevisionId revision;
-  StartTier tier = StartTier::Cold;
-  bool for_demand = false;  ///< Starting: somebody waits for it; else it will be parked.
+  StartTier tier = StartTier::Cold;  ///< How it was made.
+  bool for_demand = false;           ///< Starting, Parking: to be warm next; else it is parked.
+  bool served = false;               ///< It had a request, ever.
+  bool ahead = false;                ///< Made warm although nobody waited.
   std::uint32_t in_flight = 0;
-  Instant since{};       ///< In this state.
-  Instant idle_since{};  ///< Warm with nothing to do.
+  Instant since{};             ///< In this state.
+  Instant asked{};             ///< When it was first wanted to be warm.
+  std::optional<Instant> due;  ///< When this state has lasted too long.
+  bool operator==(Member const&) const = default;
 };
 
 namespace pool {
-// Inputs.
+// ---- Inputs
+/// No backend has room, and so many wait; 0: nobody any more.
 struct Wanted {
   std::uint32_t waiting = 0;
 };
+/// Ready to take requests, or to be frozen.
 struct Started {
   InstanceId instance;
-};  ///< Ready to take requests, or to be frozen.
+};
 struct StartFailed {
   InstanceId instance;
   std::string why;
@@ -73,24 +110,38 @@ struct Busy {
 struct Drained {
   InstanceId instance;
 };
+/// It lives, and is of no use: it hangs, cannot be reached, froze badly. It is withdrawn and ended.
+struct Broken {
+  InstanceId instance;
+  std::string why;
+};
+/// Its processes have ended.
 struct Gone {
   InstanceId instance;
-};  ///< Its processes have ended.
+  std::string why = {};  ///< How, when nobody asked for it.
+};
+/// It serves from now on; what it needs to make instances is ready. The same revision again: only
+/// the policy is new. The one before it is kept, to go back to.
 struct Deployed {
   RevisionId revision;
   PoolPolicy policy;
-};  ///< It serves from now on.
+  /// An instance that is ready already: the one by which the revision proved that it starts.
+  std::optional<InstanceId> first = {};
+};
+/// The autoscaler's wish. Counts while there is load; who idles for long goes all the same.
 struct Scale {
   std::uint32_t instances = 0;
-};  ///< The autoscaler's wish.
+};
 struct Tick {};
+/// Idle members end at once, busy ones when they are drained; said again: all at once.
 struct StopAsked {};
-// Actions.
+
+// ---- Actions: each is safe to perform twice.
 struct Start {
   InstanceId instance;
   RevisionId revision;
-  Making making;
-  Duration limit;
+  Making making = Making::Spawn;
+  Duration limit{};  ///< Kept by the machine too: it answers silence with End.
 };
 struct Freeze {
   InstanceId instance;
@@ -98,22 +149,91 @@ struct Freeze {
 struct Thaw {
   InstanceId instance;
 };
+/// To the gateway.
 struct Offer {
   InstanceId instance;
-  StartTier tier;
-};  ///< To the gateway.
+  StartTier tier = StartTier::Warm;  ///< Warm: nobody waited for it.
+  Duration took{};                   ///< Since it was wanted.
+};
+/// From the gateway; Drained follows.
 struct Withdraw {
   InstanceId instance;
-};  ///< From the gateway; Drained follows.
+};
+/// Frozen or not; withdrawn from the gateway if it was offered. Gone follows.
 struct End {
   InstanceId instance;
+  std::string why = {};  ///< Empty: it is not needed.
 };
+/// Nothing can be started: who waits is refused.
 struct FailWaiting {
   std::string why;
 };
+/// Nothing of it lives, and nobody goes back to it: its template may go.
 struct DropRevision {
   RevisionId revision;
-};  ///< Nothing of it lives any more.
+};
 }  // namespace pool
+
+using PoolInput = std::variant<pool::Wanted, pool::Started, pool::StartFailed, pool::Frozen,
+                               pool::Thawed, pool::Busy, pool::Drained, pool::Broken, pool::Gone,
+                               pool::Deployed, pool::Scale, pool::Tick, pool::StopAsked>;
+using PoolAction = std::variant<pool::Start, pool::Freeze, pool::Thaw, pool::Offer, pool::Withdraw,
+                                pool::End, pool::FailWaiting, pool::DropRevision>;
+using PoolActions = std::vector<PoolAction>;
+/// The next number of an instance; each is given once.
+using NextInstance = std::function<InstanceId()>;
+
+/// Failures one after another, and until when nothing is tried because of them.
+struct Streak {
+  std::uint32_t count = 0;
+  Instant until{};
+  std::string why;  ///< The last one.
+  bool operator==(Streak const&) const = default;
+};
+
+class PoolMachine {
+ public:
+  /// Made ahead at once, so that they do not starve who serves.
+  static constexpr std::uint32_t kRefillsAtOnce = 2;
+  /// So many failed starts in a row are tried again as soon as somebody asks; then one waits.
+  static constexpr std::uint32_t kFreeFailures = 2;
+  /// Warm for so long without an end of its own: its revision is able to start.
+  static constexpr Duration kProven = std::chrono::seconds(1);
+
+  /// Moves on by one input; what is to be done, in this order.
+  [[nodiscard]] PoolActions step(PoolInput const& input, Instant now, NextInstance const& next);
+  /// When Tick is wanted.
+  [[nodiscard]] std::optional<Instant> next_due() const;
+
+  [[nodiscard]] std::map<InstanceId, Member> const& members() const { return members_; }
+  [[nodiscard]] std::uint32_t count(MemberState state) const;
+  [[nodiscard]] RevisionId serving() const { return serving_; }
+  /// The one to go back to; 0: none.
+  [[nodiscard]] RevisionId previous() const { return previous_; }
+  [[nodiscard]] PoolPolicy const& policy() const { return policy_; }
+  /// As far as is known: the gateway tells when it grows.
+  [[nodiscard]] std::uint32_t waiting() const { return waiting_; }
+  /// Starts that failed one after another.
+  [[nodiscard]] Streak const& failures() const { return failures_; }
+  [[nodiscard]] bool stopping() const { return stop_ != Stop::No; }
+  /// Was asked to stop, and nothing lives.
+  [[nodiscard]] bool over() const { return stopping() && members_.empty(); }
+  bool operator==(PoolMachine const&) const = default;
+
+ private:
+  enum class Stop : std::uint8_t { No, Drain, AtOnce };
+  class Step;
+
+  std::map<InstanceId, Member> members_;
+  RevisionId serving_;
+  RevisionId previous_;
+  std::set<RevisionId> kept_;  ///< Known, and not dropped yet.
+  PoolPolicy policy_;
+  std::uint32_t waiting_ = 0;
+  std::uint32_t wish_ = 0;
+  Streak failures_;  ///< Starts, and ends before anything was served: all starts wait.
+  Streak deaths_;    ///< Ends that nobody asked for: what is made ahead waits.
+  Stop stop_ = Stop::No;
+};
 
 }  // namespace aether::functions
