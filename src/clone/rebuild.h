@@ -3,6 +3,7 @@
 // same numbers. Two lists, because the kernel chooses numbers in the first that the second needs.
 // Pure: descriptors in, lists out.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,21 +12,41 @@
 
 namespace aether::clone {
 
-/// What a copy gets in place of what the original has open there.
+/// What a copy gets in place of what the original has open there, and wherever else it has the same
+/// pipe or socket open.
 struct Replacement {
   int number = 0;
-  /// Opened by the copy: "/dev/null", "/proc/<pid of Aether>/fd/<n>".
-  std::string path;
+  /// A descriptor of ours, of which the copy gets a duplicate whatever it may itself open; lent for
+  /// the call. -1: the copy opens `path` with `flags`.
+  int source = -1;
+  std::string path = {};
   int flags = 0;
 };
-/// A unix socket that the original is connected to; the copy makes a connection of its own.
+/// A unix socket that the original is connected to; the copy makes a connection of its own, and who
+/// accepts it learns by SO_PEERCRED that it is the copy's.
 struct Reconnection {
   std::string path;
+};
+
+/// Whether a copy answers where the original does, or elsewhere.
+enum class TcpListeners : std::uint8_t {
+  Shared,  ///< The same open socket: whoever accepts first has the connection.
+  Own      ///< A fresh one on a port of the loopback interface that the kernel chooses.
+};
+
+/// Where a copy listens in place of the original.
+struct CopiedListener {
+  int descriptor = 0;               ///< Its (lowest) number in the program.
+  std::uint16_t original_port = 0;  ///< The original's.
+  std::uint16_t port = 0;           ///< The copy's: of 127.0.0.1, or of ::1 if `only_ipv6`.
+  bool only_ipv6 = false;
+  bool operator==(CopiedListener const&) const = default;
 };
 
 struct RebuildWishes {
   std::vector<Replacement> replacements;
   std::vector<Reconnection> reconnections;
+  TcpListeners listeners = TcpListeners::Shared;
 };
 
 class Rebuild {

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <map>
 #include <utility>
@@ -263,11 +264,15 @@ pid_t Template::pid() const {
   return state_->frozen.pid();
 }
 
+bool Template::has_own_numbers() const {
+  return state_->frozen.is_namespace_init();
+}
+
 std::size_t Template::threads() const {
   return state_->frozen.threads().size();
 }
 
-Result<os::Child> Template::copy(CopyWishes const& wishes) {
+Result<Copied> Template::copy(CopyWishes const& wishes) {
   TRY_ASSIGN(auto const limit, Patience::begin(wishes.patience));
   auto& frozen = state_->frozen;
   auto list = frozen.arena().process_list();
@@ -278,7 +283,8 @@ Result<os::Child> Template::copy(CopyWishes const& wishes) {
   list.call("clone", SYS_clone, {flags, 0, 0, frozen.threads().front().tid_address, 0});
   TRY_ASSIGN(auto const pid, frozen.perform_fork(list));
   Draft draft(frozen, state_->sight, pid);
-  return draft.finish(wishes);
+  TRY_ASSIGN(auto child, draft.finish(wishes));
+  return Copied{.child = std::move(child), .listeners = {}};
 }
 
 Status Template::thaw() {
@@ -292,6 +298,16 @@ Result<std::vector<std::string>> why_not(pid_t pid, std::vector<std::string> rec
   TRY(frozen.thaw());
   if (!sight) return fail(std::move(sight).error());
   return obstacles(*sight);
+}
+
+bool is_at_rest(pid_t pid) {
+  auto const tids = list_threads(pid);
+  if (!tids) return false;
+  return std::ranges::all_of(*tids, [pid](pid_t tid) {
+    auto const line = os::read_file(fmt::format("/proc/{}/task/{}/stat", pid, tid), 1024);
+    auto const thread = line ? os::parse_stat(*line) : std::nullopt;
+    return thread && thread->state == 'S';
+  });
 }
 
 }  // namespace aether::clone

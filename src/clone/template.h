@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Template: a program that was started, made ready and then frozen, of which copies are made in
 // about a millisecond: fork() for programs that know nothing of it. Each copy has its own memory
-// (copied on write), threads, epolls, pipes, eventfds and timers; listeners and devices are shared
-// with the original, as after fork().
+// (copied on write), threads, epolls, pipes, eventfds, timers and, if wished, TCP listeners;
+// devices and what else has no owner are shared with the original, as after fork().
 //
 // The idea: SOCK's zygotes (Oakes et al., USENIX ATC 2018) and Catalyzer's sfork (Du et al., ASPLOS
 // 2020), without the program's help, by ptrace as CRIU does for dumps.
@@ -26,7 +26,22 @@ namespace aether::clone {
 
 struct CopyWishes {
   RebuildWishes files;
+  /// Folder of a cgroup v2 that the copy lives in, from its birth if the original's user may write
+  /// there. Borrowed. -1: the original's.
+  int cgroup = -1;
+  /// It dies with the thread that spawned the original (man 2 prctl, PR_SET_PDEATHSIG).
+  bool ends_with_parent = true;
+  /// From the call of copy() until it runs: over it the copy is killed, and the fault is Timeout.
   Duration patience = std::chrono::seconds(2);
+};
+
+struct Copied {
+  /// Our child, as the original is. In a pid namespace of its own it is the original's, but its end
+  /// is seen and its status had just the same. It leads a session, or a group, if the original
+  /// does.
+  os::Child child;
+  /// Each TCP listener of the original, and where the copy's stands.
+  std::vector<CopiedListener> listeners;
 };
 
 class Template {
@@ -42,9 +57,12 @@ class Template {
 
   [[nodiscard]] pid_t pid() const;
   [[nodiscard]] std::size_t threads() const;
-  /// A running copy: our child, as the original is. The fault names the step; nothing is left of a
-  /// copy that failed.
-  [[nodiscard]] Result<os::Child> copy(CopyWishes const& wishes = {});
+  /// Whether it is the first process of a pid namespace (SpawnSpec::new_pid_namespace). Its copies
+  /// are so too, with the numbers that the program knows, and all of them die with it.
+  [[nodiscard]] bool has_own_numbers() const;
+  /// A running copy. The fault names the step; nothing is left of a copy that failed, and the next
+  /// one may succeed, unless it is NotRunning: the original is gone.
+  [[nodiscard]] Result<Copied> copy(CopyWishes const& wishes = {});
   /// The original runs on, as if it had never been stopped.
   Status thaw();
 
@@ -58,5 +76,8 @@ class Template {
 /// on afterwards.
 [[nodiscard]] Result<std::vector<std::string>> why_not(pid_t pid,
                                                        std::vector<std::string> reconnects = {});
+
+/// Whether every thread of it waits for something at this moment: the time to freeze it.
+[[nodiscard]] bool is_at_rest(pid_t pid);
 
 }  // namespace aether::clone

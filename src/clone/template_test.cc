@@ -74,7 +74,7 @@ std::optional<Copy> make_copy(Template& original) {
     ADD_FAILURE() << made.error().describe();
     return std::nullopt;
   }
-  return Copy(std::move(*made));
+  return Copy(std::move(made->child));
 }
 
 char const* const kPythonServer = R"(

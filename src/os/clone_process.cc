@@ -22,26 +22,30 @@ constexpr std::size_t kStackSize = std::size_t{64} * 1024;
 // child just before it executes and with it freeze us.
 constexpr std::uint64_t kFlags = CLONE_VM | CLONE_PIDFD | CLONE_CHILD_CLEARTID;
 
+std::uint64_t namespace_flag(Birthplace where) {
+  return where.new_pid_namespace ? std::uint64_t{CLONE_NEWPID} : 0;
+}
+
 long call_clone3(CloneEntry entry, void* argument, ChildStack const& stack,
-                 std::atomic<std::uint32_t>& alive, int cgroup, int& pidfd) {
+                 std::atomic<std::uint32_t>& alive, Birthplace where, int& pidfd) {
   clone_args args{};
-  args.flags = kFlags;
+  args.flags = kFlags | namespace_flag(where);
   args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
   args.child_tid = reinterpret_cast<std::uint64_t>(&alive);
   args.exit_signal = SIGCHLD;
   args.stack = reinterpret_cast<std::uint64_t>(stack.base());
   args.stack_size = stack.size();
-  if (cgroup >= 0) {
+  if (where.cgroup >= 0) {
     args.flags |= CLONE_INTO_CGROUP;
-    args.cgroup = static_cast<std::uint64_t>(cgroup);
+    args.cgroup = static_cast<std::uint64_t>(where.cgroup);
   }
   return clone_syscall(SYS_clone3, reinterpret_cast<long>(&args), sizeof(args), 0, 0, 0, entry,
                        argument);
 }
 
 long call_clone(CloneEntry entry, void* argument, ChildStack const& stack,
-                std::atomic<std::uint32_t>& alive, int& pidfd) {
-  long flags = static_cast<long>(kFlags) | SIGCHLD;
+                std::atomic<std::uint32_t>& alive, Birthplace where, int& pidfd) {
+  long flags = static_cast<long>(kFlags | namespace_flag(where)) | SIGCHLD;
   long top = reinterpret_cast<long>(stack.base() + stack.size());
   long pidfd_at = reinterpret_cast<long>(&pidfd);
   long alive_at = reinterpret_cast<long>(&alive);
@@ -73,11 +77,11 @@ ChildStack::~ChildStack() {
 
 Result<Child> clone_process(CloneCall call, CloneEntry entry, void* argument,
                             ChildStack const& stack, std::atomic<std::uint32_t>& alive,
-                            int cgroup) {
+                            Birthplace where) {
   int pidfd = -1;
   alive = 1;
-  long pid = call == CloneCall::Clone3 ? call_clone3(entry, argument, stack, alive, cgroup, pidfd)
-                                       : call_clone(entry, argument, stack, alive, pidfd);
+  long pid = call == CloneCall::Clone3 ? call_clone3(entry, argument, stack, alive, where, pidfd)
+                                       : call_clone(entry, argument, stack, alive, where, pidfd);
   if (pid < 0) return fail(system_error_from(static_cast<int>(-pid), "clone"));
   return Child(static_cast<pid_t>(pid), UniqueFd(pidfd));
 }

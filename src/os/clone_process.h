@@ -33,12 +33,18 @@ class ChildStack {
 /// kernel and sandbox knows, but which cannot make a process in another cgroup.
 enum class CloneCall : std::uint8_t { Clone3, Clone };
 
+/// Where a process is born.
+struct Birthplace {
+  int cgroup = -1;  ///< A folder; -1: ours. Borrowed.
+  bool new_pid_namespace = false;
+};
+
 /// Makes a process that runs entry(argument) on the stack, in our memory, with our descriptors
 /// copied. `alive` becomes 0, and its futex is woken, when the process has left our memory, by exec
-/// or by its end (CLONE_CHILD_CLEARTID): until then stack, argument and `alive` must stay. `cgroup`
-/// is a folder to be born in, or -1.
+/// or by its end (CLONE_CHILD_CLEARTID): until then stack, argument and `alive` must stay.
 Result<Child> clone_process(CloneCall call, CloneEntry entry, void* argument,
-                            ChildStack const& stack, std::atomic<std::uint32_t>& alive, int cgroup);
+                            ChildStack const& stack, std::atomic<std::uint32_t>& alive,
+                            Birthplace where);
 
 /// Waits until the process has left our memory. False if it has not done so in time.
 bool wait_left(std::atomic<std::uint32_t>& alive, Duration patience);

@@ -53,6 +53,9 @@ struct SpawnSpec {
   std::optional<Credentials> user;       ///< nullopt: ours
   int cgroup = -1;                       ///< folder of a cgroup v2 to start in; -1: ours. Borrowed.
   bool new_session = true;               ///< setsid(): own session, group, and no terminal
+  bool new_pid_namespace = false;        ///< it is process 1 of a namespace (man 7 pid_namespaces):
+                                         ///< its tree dies with it; signals it has no handler for
+                                         ///< do not end it, but SIGKILL. Needs CAP_SYS_ADMIN
   bool set_listen_pid = false;           ///< LISTEN_PID=<the child's own pid> (man 3 sd_listen_fds)
                                          ///< and LISTEN_PIDFDID, where pidfd_id() is known
   bool set_watchdog_pid = false;         ///< WATCHDOG_PID, likewise (man 3 sd_watchdog_enabled)

@@ -275,7 +275,7 @@ TEST(Spawn, SharesOurMemoryInsteadOfCopyingIt) {
   };
   for (CloneCall call : {CloneCall::Clone3, CloneCall::Clone}) {
     written_by_child = 0;
-    auto child = clone_process(call, entry, nullptr, *stack, alive, -1);
+    auto child = clone_process(call, entry, nullptr, *stack, alive, {});
     ASSERT_TRUE(child) << child.error().describe();
     EXPECT_TRUE(wait_left(alive, kPatience));
     EXPECT_EQ(written_by_child, 42);
@@ -289,7 +289,7 @@ TEST(Spawn, DoesNotWaitForEverForAChildThatDoesNotExecute) {
   auto const entry = [](void*) {
     while (true) raw_syscall(SYS_ppoll, 0, 0, 0, 0, 8);
   };
-  auto child = clone_process(CloneCall::Clone3, entry, nullptr, *stack, alive, -1);
+  auto child = clone_process(CloneCall::Clone3, entry, nullptr, *stack, alive, {});
   ASSERT_TRUE(child);
   EXPECT_FALSE(wait_left(alive, std::chrono::milliseconds(20)));
   EXPECT_TRUE(child->signal(SIGKILL));

@@ -194,6 +194,8 @@ Error explain_clone_failure(Error error, SpawnSpec const& spec) {
   std::string hint;
   if (error.errno_value() == EAGAIN)
     hint = "; too many processes: see `ulimit -u` and pids.max of the cgroup";
+  if (error.errno_value() == EPERM && spec.new_pid_namespace)
+    hint = "; a pid namespace needs CAP_SYS_ADMIN: start Aether as root";
   if (spec.cgroup >= 0 && (error.errno_value() == ENODEV || error.errno_value() == EBUSY))
     hint = "; its cgroup is being removed, or has controllers that forbid processes in it";
   return {ErrorCode::SpawnFailed,
@@ -258,13 +260,15 @@ bool lacks_clone3(int reason) {
 
 Result<Child> make_process(SpawnSpec const& spec, Launch& launch, CloneCall call) {
   AllSignalsBlocked const blocked;
+  Birthplace where{.cgroup = spec.cgroup, .new_pid_namespace = spec.new_pid_namespace};
   if (call == CloneCall::Clone3) {
-    auto child =
-        clone_process(call, run_child, &launch.plan, launch.stack, launch.alive, spec.cgroup);
+    auto child = clone_process(call, run_child, &launch.plan, launch.stack, launch.alive, where);
     if (child || !lacks_clone3(child.error().errno_value())) return child;
   }
   launch.plan.cgroup = spec.cgroup;
-  return clone_process(CloneCall::Clone, run_child, &launch.plan, launch.stack, launch.alive, -1);
+  where.cgroup = -1;
+  return clone_process(CloneCall::Clone, run_child, &launch.plan, launch.stack, launch.alive,
+                       where);
 }
 
 /// The child did not execute in time: it is ended, and what it shares with us is kept if it still
