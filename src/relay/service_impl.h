@@ -177,6 +177,8 @@ class Service::Impl {
   void tick_retirees();
   async::Task<void> watch_retiree_queue(RevisionId revision);
   async::Task<void> count_use(RevisionId revision, std::shared_ptr<async::Event> over);
+  /// How many of its connections are open; one that has none gives way from then on.
+  async::Task<void> count_once(RevisionId revision, std::shared_ptr<async::Event> over);
   [[nodiscard]] bool drains() const;
   /// The oldest retirees that are in the way of one more revision are hurried.
   void make_room(int max);

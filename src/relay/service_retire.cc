@@ -126,6 +126,8 @@ async::Task<void> Service::Impl::watch_retiree_queue(RevisionId revision) {
   // The machine's own limit ends the watch, too.
   std::shared_ptr<async::Event> const over = found->second.over;
   co_await until_over(over, listeners_.until_queues_empty(revision));
+  // Before it is told to stop: from the signal on it may be busy with nothing but its own end.
+  if (!over->is_set()) co_await until_over(over, count_once(revision, over));
   if (!over->is_set()) tell_retiree(revision, RetirementEvent::QueueEmpty);
 }
 
@@ -133,26 +135,35 @@ async::Task<void> Service::Impl::count_use(RevisionId revision,
                                            std::shared_ptr<async::Event> over) {
   Duration pause = kCountFirst;
   while (!over->is_set()) {
-    supervise::Instance const* const instance = find(revision);
-    if (instance == nullptr) co_return;
-    steer::AcceptedFrom from = listeners_.accepted_from(revision);
-    std::vector<pid_t> tree = instance->tree();
     Instant const began = deps_.clock.now();
-    auto count = [from = std::move(from), tree = std::move(tree)] {
-      return steer::count_connections(from, tree);
-    };
-    async::Task<Result<std::size_t>> counting = async::offload(counting_.get(), std::move(count));
-    Result<std::size_t> const counted = co_await std::move(counting);
+    co_await count_once(revision, over);
     Duration const took = deps_.clock.now() - began;
     auto const found = retirees_.find(revision);
     if (found == retirees_.end() || found->second.over != over) co_return;
-    Retiree& retiree = found->second;
-    retiree.connections = counted ? std::optional(*counted) : std::nullopt;
-    bool const unused = counted && *counted == 0 && listeners_.queues_empty(revision);
-    if (unused && retiree.watched) tell_retiree(revision, RetirementEvent::Unused);
+    bool const unused = found->second.connections == 0U && listeners_.queues_empty(revision);
+    if (unused && found->second.watched) tell_retiree(revision, RetirementEvent::Unused);
     pause = std::max(std::min(2 * pause, kCountLast), kPauseOfCount * took);
     co_await async::sleep_for(pause);
   }
+}
+
+async::Task<void> Service::Impl::count_once(RevisionId revision,
+                                            std::shared_ptr<async::Event> over) {
+  supervise::Instance const* const instance = find(revision);
+  if (instance == nullptr) co_return;
+  steer::AcceptedFrom from = listeners_.accepted_from(revision);
+  std::vector<pid_t> tree = instance->tree();
+  auto count = [from = std::move(from), tree = std::move(tree)] {
+    return steer::count_connections(from, tree);
+  };
+  async::Task<Result<std::size_t>> counting = async::offload(counting_.get(), std::move(count));
+  Result<std::size_t> const counted = co_await std::move(counting);
+  auto const found = retirees_.find(revision);
+  if (found == retirees_.end() || found->second.over != over) co_return;
+  found->second.connections = counted ? std::optional(*counted) : std::nullopt;
+  // Who still answers somebody does not give way; it could be kept from it for long.
+  bool const unused = found->second.connections == 0U && listeners_.queues_empty(revision);
+  if (supervise::Instance* const idle = find(revision); unused && idle != nullptr) idle->give_way();
 }
 
 // ---- The cap ------------------------------------------------------------------------------------

@@ -283,6 +283,10 @@ Status Instance::signal_handled(int signal) {
   return {};
 }
 
+void Instance::give_way() {
+  body_->give_way(body_->parts_.spec.stop_timeout / 2);
+}
+
 void Instance::compete() {
   body_->compete();
 }

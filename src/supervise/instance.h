@@ -48,8 +48,8 @@ struct LaunchSpec {
   std::vector<config::Compat> compat;
   config::Ready ready;
   Duration ready_timeout = std::chrono::seconds(60);
-  /// Low: it gives way to others on the processor while it ends, and, `beside` one that serves,
-  /// until it is ready.
+  /// Low: it may give way to others on the processor, and does, `beside` one that serves, until it
+  /// is ready.
   config::StartupPriority priority = config::StartupPriority::Normal;
   bool beside = false;
   int stop_signal = 15;
@@ -136,7 +136,9 @@ class Instance {
   /// Asks it to end: the signal to the main process; when that has ended, to those it left; at the
   /// timeout SIGKILL to the whole tree. A second call with a shorter timeout hurries. Returns at
   /// once; Exited and TreeEnded tell the rest.
-  /// One that gives way (LaunchSpec::beside) does so no longer: somebody waits for it.
+  /// It has nothing left to do but to end: others go first on the processor (LaunchSpec::priority).
+  void give_way();
+  /// One that gives way does so no longer: somebody waits for it.
   void compete();
   void begin_stop(int signal, Duration timeout);
   void begin_stop();  ///< With the stop_signal and stop_timeout of the spec.

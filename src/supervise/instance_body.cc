@@ -126,7 +126,6 @@ void Instance::Body::compete() {
 }
 
 void Instance::Body::on(perform::SignalMain signal) {
-  give_way(parts_.spec.stop_timeout / 2);
   os::Child const& main = parts_.tree.main();
   if (auto const sent = main.signal(signal.signal); !sent)
     log::warn("{}: {}", parts_.spec.service, sent.error().describe());

@@ -48,6 +48,8 @@ class Instance::Body {
   ~Body();
 
   void begin();
+  /// From now on whoever serves beside it goes first, for at most that long.
+  void give_way(Duration time_max);
   /// Takes part in the competition for processors like everybody else again.
   void compete();
   /// Lets the machine decide, and performs what it says. May be called from within itself: what
@@ -84,8 +86,6 @@ class Instance::Body {
   /// False: nothing more will come of the readiness descriptor.
   bool hear_ready_pipe();
   void main_ended(os::Child& child);
-  /// From now on whoever serves beside it goes first, for at most that long.
-  void give_way(Duration time_max);
   [[nodiscard]] bool accepts_everywhere() const;
   [[nodiscard]] ProbeSpec readiness_probe() const;
   [[nodiscard]] bool probes_own_listener() const;
