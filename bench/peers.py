@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reloads side by side, in one run: each peer by its own means, the same program under Aether.
 
-For each: a quiet load, the same load while it is reloaded again and again, for new connections and
-for kept ones apart; and clients of an event stream that are there before the reloads. The judge is
+For each: a quiet load and the same load while it is reloaded again and again, in turns, for new connections
+and for kept ones apart; and clients of an event stream that are there before the reloads. The judge is
 aether-load, which retries nothing. `python3 bench/peers.py --json FILE [--only a,b] [--quick]`.
 """
 
@@ -26,12 +26,14 @@ sys.path.insert(0, str(ROOT / "bench"))
 from aether import Aether, eventually, free_port  # noqa: E402
 import peer_programs as programs  # noqa: E402
 from machine import Others, machine, versions  # noqa: E402
+from rounds import middle  # noqa: E402
 
 TOOLS = Path(os.environ["AETHER_TOOLS"])
 PM2_FOLDER = ROOT / "build" / "bench-peers"
 RATE = 400
 CLIENTS = 50
 STREAMS = 100
+ROUNDS = 3
 GRACE = 35  # Longer than gunicorn's graceful_timeout and pm2's kill_timeout.
 
 
@@ -191,15 +193,20 @@ def measure(subject, folder, count, streams_after):
     with running(subject, folder / "requests") as (peer, port):
         reloads(peer, 1)  # Warm: page cache, what is made at the first reload.
         for mode in ("new", "keep-alive"):
-            quiet_load = requests(port, mode)
-            with Others() as cpu:
-                time.sleep(count)
-            quiet = finish(quiet_load)
-            busy_load = requests(port, mode)
-            with Others() as busy_cpu:
-                reloads(peer, count)
-            result[mode] = {"quiet": quiet, "reloaded": finish(busy_load),
-                            "cores_quiet": cpu.cores, "cores_reloaded": busy_cpu.cores}
+            quiet, reloaded, cores = [], [], {"quiet": [], "reloaded": []}
+            for _ in range(ROUNDS):
+                under_load = requests(port, mode)
+                with Others() as cpu:
+                    time.sleep(count / ROUNDS)
+                quiet.append(finish(under_load))
+                cores["quiet"].append(cpu.cores)
+                under_load = requests(port, mode)
+                with Others() as cpu:
+                    reloads(peer, round(count / ROUNDS))
+                reloaded.append(finish(under_load))
+                cores["reloaded"].append(cpu.cores)
+            result[mode] = {"quiet": middle(quiet), "reloaded": middle(reloaded),
+                            "cores_quiet": max(cores["quiet"]), "cores_reloaded": max(cores["reloaded"])}
     with running(subject, folder / "streams", streams=True) as (peer, port):
         streams = load(port, "--stream", "sse", "--path", "/events", "--clients", STREAMS)
         time.sleep(1.5)
@@ -227,7 +234,7 @@ def main():
     parser.add_argument("--json", required=True)
     parser.add_argument("--only", help="subjects that contain one of these words, comma separated")
     parser.add_argument("--quick", action="store_true", help="three reloads each")
-    parser.add_argument("--reloads", type=int, default=15, help="of each, a second apart")
+    parser.add_argument("--reloads", type=int, default=15, help="of each, a second apart; in three rounds")
     parser.add_argument("--grace", type=int, default=GRACE, help="seconds that streams are watched after the last")
     options = parser.parse_args()
     words = options.only.split(",") if options.only else [""]

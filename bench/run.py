@@ -26,10 +26,10 @@ import programs as test_programs  # noqa: E402  (tests/e2e)
 sys.path.insert(0, str(ROOT / "bench"))
 from holder import HOLDER  # noqa: E402
 from machine import Others, machine  # noqa: E402
+from rounds import middle  # noqa: E402
 
 TOOLS = Path(os.environ["AETHER_TOOLS"])
 MB = 1000 * 1000
-LATENCIES = ("p50_us", "p99_us", "p999_us", "max_us")
 
 
 def table(title, columns, rows):
@@ -55,13 +55,6 @@ def load(port, mode, rate):
 def finish(process):
     process.send_signal(signal.SIGINT)
     return json.loads(process.communicate(timeout=60)[0])
-
-
-def middle(runs):
-    """What a run of several rounds says: their sums, and the medians of their latencies."""
-    sums = {key: sum(run[key] for run in runs) for key in ("requests", "failed")}
-    medians = {key: round(statistics.median(run[key] for run in runs)) for key in LATENCIES}
-    return {**sums, **medians, "rounds": runs}
 
 
 def swaps_under_load(folder, name, mode, rounds, swaps, rate, seconds):
@@ -107,14 +100,14 @@ def bench_clients(folder, title, rounds, swaps, rate, seconds):
         # That asyncio server answers each connection once: it has no keep-alive clients.
         result = swaps_under_load(folder / f"{name}-{mode[:3]}-{swaps}", name, mode, rounds, swaps, rate, seconds)
         results.append(result)
-        for what, cores in (("quiet", "cores_quiet"), ("swapped", "cores_swapped")):
+        for what in ("quiet", "swapped"):
             run = result[what]
             rows.append([
                 name, mode, 0 if what == "quiet" else result["swaps"], run["requests"], run["failed"],
-                run["p50_us"], run["p99_us"], run["p999_us"], run["max_us"], f"{result[cores]:.1f}",
+                run["p50_us"], run["p99_us"], run["p999_us"], run["max_us"],
             ])
     table(f"{title} (us, medians of {rounds} rounds with and {rounds} without swaps, in turns; nothing is retried)",
-          ["server", "clients", "swaps", "requests", "failed", "p50", "p99", "p99.9", "max", "cores used"], rows)
+          ["server", "clients", "swaps", "requests", "failed", "p50", "p99", "p99.9", "max"], rows)
     return results
 
 
