@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "os/child_setup.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -131,6 +135,56 @@ AETHER_IN_CHILD void write_own_identity(ChildPlan& plan) {
   raw_syscall(SYS_close, pidfd);
 }
 
+/// From here on no program that it executes has more rights than it has.
+AETHER_IN_CHILD void renounce_new_privileges(ChildPlan& plan) {
+  long result = raw_syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1);
+  if (result < 0) give_up(plan, SpawnStep::Sandbox, result);
+}
+
+/// Before the descriptors are placed, because one of them may get the ruleset's number.
+AETHER_IN_CHILD void hide_files(ChildPlan& plan) {
+  if (plan.sandbox.landlock < 0) return;
+  long result = raw_syscall(SYS_landlock_restrict_self, plan.sandbox.landlock, 0);
+  if (result < 0) give_up(plan, SpawnStep::Sandbox, result);
+}
+
+/// What execve() could give back to root (man 7 capabilities). Needs a right that is lost with the
+/// change of user.
+AETHER_IN_CHILD void lower_bounding_set(ChildPlan& plan) {
+  constexpr int kCapabilities = 64;
+  for (int one = 0; plan.sandbox.drop_bounding && one < kCapabilities; ++one) {
+    if ((plan.sandbox.kept_capabilities >> one & 1) != 0) continue;
+    long result = raw_syscall(SYS_prctl, PR_CAPBSET_DROP, one);
+    if (result == -EINVAL) break;  // the kernel knows no more
+    if (result < 0) give_up(plan, SpawnStep::Sandbox, result);
+  }
+}
+
+AETHER_IN_CHILD void drop_capabilities(ChildPlan& plan) {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct data[2];  // NOLINT: the kernel fills it
+  long result = raw_syscall(SYS_capget, address(&header), address(data));
+  if (result < 0) give_up(plan, SpawnStep::Sandbox, result);
+  for (int half = 0; half < 2; ++half) {
+    auto const kept = static_cast<std::uint32_t>(plan.sandbox.kept_capabilities >> (32 * half));
+    data[half].permitted &= kept;
+    data[half].effective &= kept;
+    data[half].inheritable = 0;  // and with it the ambient ones
+  }
+  result = raw_syscall(SYS_capset, address(&header), address(data));
+  if (result < 0) give_up(plan, SpawnStep::Sandbox, result);
+}
+
+/// Last: nothing that comes before needs to be allowed by it.
+AETHER_IN_CHILD void filter_calls(ChildPlan& plan) {
+  struct {
+    unsigned short length;
+    sock_filter const* filter;
+  } const program{.length = plan.sandbox.filter_length, .filter = plan.sandbox.filter};
+  long result = raw_syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, address(&program));
+  if (result < 0) give_up(plan, SpawnStep::Sandbox, result);
+}
+
 }  // namespace
 
 AETHER_IN_CHILD void run_child(void* argument) {
@@ -141,15 +195,22 @@ AETHER_IN_CHILD void run_child(void* argument) {
     if (result < 0) give_up(plan, SpawnStep::Session, result);
   }
   if (plan.cgroup >= 0) enter_cgroup(plan);
+  if (plan.confined) {
+    renounce_new_privileges(plan);
+    hide_files(plan);
+  }
   place_descriptors(plan);
   write_own_identity(plan);  // before a limit could refuse it a descriptor
   set_limits(plan);  // while we still may raise them, and after the descriptors they might forbid
+  if (plan.confined) lower_bounding_set(plan);
   if (plan.change_user) become_user(plan);
+  if (plan.confined) drop_capabilities(plan);
   if (plan.workdir != nullptr) {  // as the user: a folder it may not enter is found here
     long result = raw_syscall(SYS_chdir, address(plan.workdir));
     if (result < 0) give_up(plan, SpawnStep::Workdir, result);
   }
   empty_signal_mask();
+  if (plan.confined) filter_calls(plan);
   long result =
       raw_syscall(SYS_execve, address(plan.path), address(plan.argv), address(plan.environment));
   give_up(plan, SpawnStep::Execute, result);

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "os/process.h"
+#include "os/sandbox_plan.h"
 
 namespace aether::os {
 
@@ -22,6 +23,7 @@ enum class SpawnStep : std::uint8_t {
   Group,
   User,
   Workdir,
+  Sandbox,
   Execute
 };
 
@@ -51,6 +53,8 @@ struct ChildPlan {
   gid_t gid = 0;
   gid_t const* groups = nullptr;
   std::size_t group_count = 0;
+  bool confined = false;  ///< `sandbox` is to be taken on.
+  SandboxPlan sandbox;
 
   // Written by the child, read by the parent once the child is gone or has executed.
   SpawnStep failed_step = SpawnStep::None;

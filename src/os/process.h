@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "os/child.h"
+#include "os/sandbox.h"
 #include "os/unique_fd.h"
 
 namespace aether::os {
@@ -60,13 +61,14 @@ struct SpawnSpec {
                                          ///< and LISTEN_PIDFDID, where pidfd_id() is known
   bool set_watchdog_pid = false;         ///< WATCHDOG_PID, likewise (man 3 sd_watchdog_enabled)
   std::vector<ResourceLimit> limits;
+  SandboxSpec sandbox = {};  ///< taken on last, for life
 };
 
 /// Starts the program and returns when it has been executed: success means that execve() succeeded.
 /// The child has default signal dispositions, an empty mask, no other descriptor, and no
 /// controlling terminal. Errors: CommandNotFound, CommandNotExecutable, WorkdirInvalid, UserUnknown
-/// (rights to become that user are missing), SpawnFailed; each with what to do. Nothing is left
-/// behind then.
+/// (rights to become that user are missing), Unsupported (the kernel lacks what the sandbox needs),
+/// SpawnFailed; each with what to do. Nothing is left behind then.
 [[nodiscard]] Result<Child> spawn(SpawnSpec const& spec);
 
 /// Where spawn() would find `argv0`: an absolute path, or a path with '/' relative to `workdir` as

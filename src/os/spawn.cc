@@ -19,6 +19,7 @@
 #include "os/child_setup.h"
 #include "os/command.h"
 #include "os/oom_score.h"
+#include "os/sandbox_plan.h"
 
 namespace aether::os {
 namespace {
@@ -48,6 +49,7 @@ struct Launch {
   std::vector<char const*> environment;
   std::vector<ChildFd> fds;
   std::vector<int> scratch;
+  std::optional<Sandbox> sandbox;
 };
 
 /// Blocks every signal for the life of this object: the child must not run a handler of ours.
@@ -187,6 +189,10 @@ Status make_plan(SpawnSpec const& spec, int null_device, Launch& launch) {
     plan.groups = spec.user->groups.data();
     plan.group_count = spec.user->groups.size();
   }
+  if (spec.sandbox.level == SandboxLevel::None) return {};
+  TRY_ASSIGN(launch.sandbox, Sandbox::prepare(spec.sandbox, launch.path, launch.workdir));
+  plan.confined = true;
+  plan.sandbox = launch.sandbox->plan();
   return {};
 }
 
@@ -245,6 +251,8 @@ Error explain_child_failure(SpawnSpec const& spec, Launch const& launch) {
       return failed("enter its cgroup");
     case SpawnStep::Session:
       return failed("make a session");
+    case SpawnStep::Sandbox:
+      return failed(fmt::format("confine it (sandbox: {})", sandbox_name(spec.sandbox.level)));
     case SpawnStep::None:
       break;
   }
