@@ -2,6 +2,7 @@
 // FakeControlPlane: an Aether made of values, for tests of the API. Only *_test.cc files include
 // it.
 #pragma once
+#include <chrono>
 #include <optional>
 #include <string>
 #include <utility>
@@ -23,6 +24,58 @@ inline relay::ServiceStatus serving(std::string name) {
   status.revision = RevisionId{2};
   status.pid = 4711;
   status.command = {"python3", "agent.py"};
+  return status;
+}
+
+/// A function that answers from a clone, and has done so.
+inline functions::FunctionStatus answering(std::string id) {
+  using functions::StartTier;
+  functions::FunctionStatus status;
+  status.id = std::move(id);
+  status.state = "RUNNING";
+  status.revision = RevisionId{3};
+  status.pid = 5001;
+  status.trigger_port = 8080;
+  status.handler_path = "/opt/handlers/hello.py";
+  status.route = "gateway";
+  status.launch = "clone";
+  status.notes = {"no reseeding hook: clones share random numbers"};
+  status.sandbox = "basic";
+  status.memory_limit_mb = 128;
+  status.max_instances = 10;
+  status.instances = {
+      {.instance = InstanceId{7}, .revision = RevisionId{3}, .pid = 5001, .state = "template"},
+      {.instance = InstanceId{8},
+       .revision = RevisionId{3},
+       .pid = 5002,
+       .state = "warm",
+       .tier = StartTier::Clone,
+       .port = 40001,
+       .memory_bytes = 2000,
+       .in_flight = 1},
+      {.instance = InstanceId{9},
+       .revision = RevisionId{3},
+       .pid = 5003,
+       .state = "parked",
+       .tier = StartTier::Clone,
+       .port = 40002,
+       .memory_bytes = 500}};
+  functions::StartCounts& clones = status.starts[static_cast<std::size_t>(StartTier::Clone)];
+  clones.count = 2;
+  clones.failed = 1;
+  clones.took.add(std::chrono::milliseconds(2));
+  clones.took.add(std::chrono::milliseconds(3));
+  functions::StartCounts& cold = status.starts[static_cast<std::size_t>(StartTier::Cold)];
+  cold.count = 1;
+  cold.took.add(std::chrono::milliseconds(90));
+  status.requests.requests = 4;
+  status.requests.by_status = {{200, 3}, {429, 1}};
+  status.requests.refusals = {{"too_many", 1}};
+  for (int ms : {1, 1, 4}) status.requests.latency.add(std::chrono::milliseconds(ms));
+  status.requests.in_flight = 1;
+  status.requests.queued = 5;
+  status.out_of_memory = 2;
+  status.crashes = 6;
   return status;
 }
 
@@ -55,13 +108,43 @@ class FakeControlPlane final : public ControlPlane {
         .name = "web", .command = {"python3"}, .env = {{"API_KEY", "do-not-show"}}};
   }
   [[nodiscard]] Result<supervise::LogBook*> log_book(std::string_view service) override {
-    if (service != "web") return fail(ErrorCode::ServiceUnknown, "there is no such service");
+    if (service != "web" && service != "hello")
+      return fail(ErrorCode::ServiceUnknown, "there is no such service");
     return &book;
+  }
+  [[nodiscard]] std::vector<functions::FunctionStatus> functions() const override {
+    return all_functions;
+  }
+  [[nodiscard]] Result<config::Function> function_specification(
+      std::string_view id) const override {
+    if (id != "hello") return fail(ErrorCode::FunctionUnknown, "there is no such function");
+    return config::Function{.id = "hello", .environment = {{"API_KEY", "do-not-show"}}};
+  }
+  [[nodiscard]] async::Task<std::vector<DeployReport>> deploy(DeployCall call) override {
+    if (refusal) throw *refusal;
+    deploys.push_back(std::move(call));
+    std::vector<DeployReport> reports{deployed};
+    co_return reports;
+  }
+  [[nodiscard]] async::Task<DeployReport> rollback_function(std::string id) override {
+    if (id != "hello") throw Error(ErrorCode::FunctionUnknown, "there is no such function");
+    co_return deployed;
+  }
+  [[nodiscard]] async::Task<void> remove_function(std::string id) override {
+    std::erase_if(all_functions, [&](auto const& one) { return one.id == id; });
+    co_return;
   }
   void request_stop() override { stopped = true; }
 
   std::vector<relay::ServiceStatus> all{serving("web")};
-  std::optional<Error> refusal;  ///< Of every reload and rollback.
+  std::vector<functions::FunctionStatus> all_functions{answering("hello")};
+  DeployReport deployed{.function = "hello",
+                        .from = RevisionId{2},
+                        .revision = RevisionId{3},
+                        .took = std::chrono::milliseconds(150),
+                        .failed = {}};
+  std::optional<Error> refusal;  ///< Of every reload, rollback and deploy.
+  std::vector<DeployCall> deploys;
   std::vector<ReloadCall> reloads;
   supervise::LogBook book;
   bool stopped = false;

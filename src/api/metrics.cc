@@ -8,30 +8,20 @@
 #include <array>
 #include <chrono>
 #include <map>
-#include <set>
 #include <utility>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
-#include <prometheus/counter.h>
-#include <prometheus/gauge.h>
-#include <prometheus/histogram.h>
-#include <prometheus/registry.h>
-#include <prometheus/text_serializer.h>
 
+#include "api/function_metrics.h"
 #include "api/json_text.h"
+#include "api/metric_registry.h"
 #include "api/metric_table.h"
 #include "api/status_json.h"
-#include "base/check.h"
 #include "os/proc.h"
 
 namespace aether::api {
 namespace {
-
-using Labels = std::map<std::string, std::string>;
-using Counters = prometheus::Family<prometheus::Counter>;
-using Gauges = prometheus::Family<prometheus::Gauge>;
-using Histograms = prometheus::Family<prometheus::Histogram>;
 
 /// From a map update (microseconds) to a cold start or a long soak (a minute).
 prometheus::Histogram::BucketBoundaries phase_buckets() {
@@ -41,19 +31,6 @@ prometheus::Histogram::BucketBoundaries phase_buckets() {
 constexpr std::array<std::string_view, 9> kStates{"RUNNING",      "SOAKING",  "DRAINING",
                                                   "PRE_CHECKING", "STARTING", "HANDSHAKING",
                                                   "PENDING",      "STOPPED",  "FAILED"};
-
-/// The row of a metric; it must be of that type.
-MetricInfo const& row(std::string_view name, std::string_view type) {
-  auto const found = std::ranges::find(kMetrics, name, &MetricInfo::name);
-  AETHER_CHECK(found != kMetrics.end() && found->type == type, "{} is no {} of the table", name,
-               type);
-  return *found;
-}
-
-template <class Builder>
-auto& build(prometheus::Registry& registry, Builder builder, MetricInfo const& info) {
-  return builder.Name(std::string(info.name)).Help(std::string(info.meaning)).Register(registry);
-}
 
 double unix_time(WallTime time) {
   return std::chrono::duration<double>(time.time_since_epoch()).count();
@@ -78,19 +55,7 @@ std::string last_phase(relay::SwapReport const& report) {
 
 }  // namespace
 
-struct Metrics::Families {
-  prometheus::Registry registry;
-
-  Counters& counter(std::string_view name) {
-    return build(registry, prometheus::BuildCounter(), row(name, "counter"));
-  }
-  Gauges& gauge(std::string_view name) {
-    return build(registry, prometheus::BuildGauge(), row(name, "gauge"));
-  }
-  Histograms& histogram(std::string_view name) {
-    return build(registry, prometheus::BuildHistogram(), row(name, "histogram"));
-  }
-
+struct Metrics::Families : MetricRegistry {
   Histograms& phases = histogram("aeterna_handover_duration_seconds");
   Gauges& state = gauge("aeterna_process_state");
   Counters& restarts = counter("aeterna_restarts_total");
@@ -124,22 +89,7 @@ struct Metrics::Families {
   Gauges& open_fds = gauge("process_open_fds");
   Gauges& max_fds = gauge("process_max_fds");
 
-  /// Gauges of what may be gone at the next page: they are made for each.
-  std::set<std::pair<Gauges*, prometheus::Gauge*>> made;
-
-  void set(Gauges& family, Labels const& labels, double value) {
-    prometheus::Gauge& gauge = family.Add(labels);
-    gauge.Set(value);
-    made.emplace(&family, &gauge);
-  }
-  /// What counters that are counted elsewhere stood at. Should one begin anew, ours goes on.
-  std::map<prometheus::Counter const*, double> seen;
-
-  void raise(Counters& family, Labels const& labels, double to) {
-    prometheus::Counter& counter = family.Add(labels);
-    double const before = std::exchange(seen[&counter], to);
-    counter.Increment(to >= before ? to - before : to);
-  }
+  FunctionMetrics of_functions{*this};
 
   void observe(relay::ServiceStatus const& service, WallTime now);
   void observe(AetherInfo const& info);
@@ -258,13 +208,12 @@ void Metrics::Families::observe(AetherInfo const& info) {
   max_fds.Add({}).Set(static_cast<double>(files.rlim_cur));
 }
 
-std::string Metrics::page(AetherInfo const& info,
-                          std::vector<relay::ServiceStatus> const& services) {
+std::string Metrics::page(AetherInfo const& info, std::vector<relay::ServiceStatus> const& services,
+                          std::vector<functions::FunctionStatus> const& all) {
   for (relay::ServiceStatus const& service : services) families_->observe(service, info.now);
+  for (functions::FunctionStatus const& one : all) families_->of_functions.observe(one);
   families_->observe(info);
-  std::string page = prometheus::TextSerializer().Serialize(families_->registry.Collect());
-  for (auto const& [family, gauge] : std::exchange(families_->made, {})) family->Remove(gauge);
-  return page;
+  return families_->page();
 }
 
 int state_number(std::string_view state) {
@@ -276,6 +225,10 @@ int state_number(std::string_view state) {
 
 bool serves(relay::ServiceStatus const& service) {
   return service.pid != 0 && service.state != "STARTING" && service.state != "PENDING";
+}
+
+bool serves(functions::FunctionStatus const& function) {
+  return function.state == "RUNNING";
 }
 
 std::string metrics_markdown() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics: observes services and writes the Prometheus page. The seeds' names and ours; the list is
-// metric_table.h, and docs/metrics.md is made of it. Loop thread only.
+// Metrics: observes services and functions, and writes the Prometheus page. The seeds' names and
+// ours; the list is metric_table.h, and docs/metrics.md is made of it. Loop thread only.
 #pragma once
 #include <memory>
 #include <string>
@@ -9,6 +9,7 @@
 
 #include "api/control_plane.h"
 #include "api/events.h"
+#include "functions/function_status.h"
 #include "relay/observer.h"
 #include "relay/service.h"
 
@@ -34,7 +35,8 @@ class Metrics final : public relay::Observer {
 
   /// The page, in the text exposition format 0.0.4. Gauges are taken from what is given now.
   [[nodiscard]] std::string page(AetherInfo const& info,
-                                 std::vector<relay::ServiceStatus> const& services);
+                                 std::vector<relay::ServiceStatus> const& services,
+                                 std::vector<functions::FunctionStatus> const& all = {});
 
  private:
   struct Families;
@@ -47,6 +49,8 @@ class Metrics final : public relay::Observer {
 [[nodiscard]] int state_number(std::string_view state);
 /// Whether somebody serves: what /health asks of each service.
 [[nodiscard]] bool serves(relay::ServiceStatus const& service);
+/// The same for a function: it can answer, be it from zero instances.
+[[nodiscard]] bool serves(functions::FunctionStatus const& function);
 /// docs/metrics.md.
 [[nodiscard]] std::string metrics_markdown();
 

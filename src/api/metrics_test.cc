@@ -67,7 +67,7 @@ struct BusyAether {
     metrics.refused("forbidden");
     metrics.reaped(3);
   }
-  std::string page() { return metrics.page(info, {busy()}); }
+  std::string page() { return metrics.page(info, {busy()}, {testing::answering("hello")}); }
 };
 
 std::set<std::string> names_of(std::string const& page) {
@@ -121,13 +121,66 @@ TEST(Metrics, SayWhatWasObserved) {
   }
 }
 
+TEST(Metrics, SayWhatWasObservedOfFunctions) {
+  BusyAether busy_aether;
+  std::string const page = busy_aether.page();
+  for (std::string const line :
+       {R"(function_restores_total{function="hello",tier="clone"} 2)",
+        R"(function_restores_total{function="hello",tier="parked"} 0)",
+        R"(function_restore_duration_seconds_count{function="hello",tier="clone"} 2)",
+        R"(function_cold_starts_total{function="hello"} 1)",
+        R"(warm_pool_size{function="hello"} 1)", R"(aether_function_up{function="hello"} 1)",
+        R"(aether_function_revision{function="hello"} 3)",
+        R"(aether_function_requests_total{function="hello",status="429"} 1)",
+        R"(aether_function_request_duration_seconds_count{function="hello"} 3)",
+        R"(aether_function_request_duration_seconds_sum{function="hello"} 0.006)",
+        R"(aether_function_refusals_total{code="too_many",function="hello"} 1)",
+        R"(aether_function_in_flight{function="hello"} 1)",
+        R"(aether_function_queue_depth{function="hello"} 5)",
+        R"(aether_function_instances{function="hello",state="template"} 1)",
+        R"(aether_function_memory_bytes{function="hello"} 2500)",
+        R"(aether_start_duration_seconds_count{function="hello",tier="cold"} 1)",
+        R"(aether_function_start_failures_total{function="hello",tier="clone"} 1)",
+        R"(aether_function_out_of_memory_total{function="hello"} 2)",
+        R"(aether_function_crashes_total{function="hello"} 6)"}) {
+    EXPECT_TRUE(page.contains(line + "\n")) << line << "\n" << page;
+  }
+}
+
+TEST(Metrics, OfAHistogramGoOnWhenItBeginsAnew) {
+  BusyAether busy_aether;
+  functions::FunctionStatus function = testing::answering("hello");
+  (void)busy_aether.metrics.page(busy_aether.info, {}, {function});
+  function.requests.latency.add(milliseconds(1));
+  (void)busy_aether.metrics.page(busy_aether.info, {}, {function});
+  function.requests.latency = {};  // As of a function that was removed and deployed again.
+  function.requests.latency.add(milliseconds(7));
+  std::string const page = busy_aether.metrics.page(busy_aether.info, {}, {function});
+  EXPECT_TRUE(
+      page.contains("aether_function_request_duration_seconds_count{function=\"hello\"} 5\n"))
+      << page;
+}
+
+TEST(Metrics, OfAHistogramCountEachValueUnderABoundThatIsNotBelowIt) {
+  BusyAether busy_aether;
+  functions::FunctionStatus function = testing::answering("hello");
+  function.requests.latency = {};
+  function.requests.latency.add(std::chrono::microseconds(14));
+  function.requests.latency.add(std::chrono::hours(1));
+  std::string const page = busy_aether.metrics.page(busy_aether.info, {}, {function});
+  std::string const bucket = "aether_function_request_duration_seconds_bucket{function=\"hello\",";
+  EXPECT_TRUE(page.contains(bucket + "le=\"1.5e-05\"} 1\n")) << page;
+  EXPECT_TRUE(page.contains(bucket + "le=\"+Inf\"} 2\n")) << page;
+}
+
 TEST(Metrics, OfWhatIsGoneAreGone) {
   BusyAether busy_aether;
   EXPECT_TRUE(busy_aether.page().contains("aether_drain_connections{"));
   std::string const later = busy_aether.metrics.page(busy_aether.info, {});
   for (std::string const name :
        {"aeterna_process_state", "aether_service_up", "aether_drain_connections",
-        "aether_instance_memory_bytes", "aether_accept_queue"}) {
+        "aether_instance_memory_bytes", "aether_accept_queue", "warm_pool_size",
+        "aether_function_up", "aether_function_instances"}) {
     EXPECT_FALSE(later.contains(name + "{")) << name;
   }
   EXPECT_TRUE(later.contains("aether_swaps_total{")) << "counters stay";

@@ -11,9 +11,12 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "api/function_json.h"
+#include "api/function_routes.h"
 #include "api/inspect_json.h"
 #include "api/json_text.h"
 #include "api/status_json.h"
+#include "api/streams.h"
 #include "base/log.h"
 
 namespace aether::api {
@@ -22,9 +25,9 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::array kRoutes{
-    RouteInfo{"GET", "/health", "Whether every service serves: 200 or 503", Right::Open},
+    RouteInfo{"GET", "/health", "Whether everything serves: 200 or 503", Right::Open},
     RouteInfo{"GET", "/metrics", "Prometheus metrics", Right::Open},
-    RouteInfo{"GET", "/v1/status", "Aether and its services", Right::Look},
+    RouteInfo{"GET", "/v1/status", "Aether, its services and functions", Right::Look},
     RouteInfo{"POST", "/v1/reload", "Swap every service to its new revision", Right::Change},
     RouteInfo{"POST", "/v1/stop", "Stop Aether and all services in order", Right::Change},
     RouteInfo{"GET", "/v1/events", "What happens, as server-sent events", Right::Look},
@@ -38,6 +41,18 @@ constexpr std::array kRoutes{
     RouteInfo{"GET", "/v1/services/{name}/swaps/{swap}", "The verdict of a swap, when it is out",
               Right::Look},
     RouteInfo{"GET", "/v1/services/{name}/logs", "Lines of output; follow=true goes on",
+              Right::ReadLogs},
+    RouteInfo{"GET", "/v1/functions", "All functions", Right::Look},
+    RouteInfo{"POST", "/v1/functions", "Deploy the functions of a file", Right::Change},
+    RouteInfo{"GET", "/v1/functions/{name}", "One function", Right::Look},
+    RouteInfo{"DELETE", "/v1/functions/{name}", "End a function", Right::Change},
+    RouteInfo{"GET", "/v1/functions/{name}/inspect", "One function, and what it was told",
+              Right::Look},
+    RouteInfo{"POST", "/v1/functions/{name}/reload", "A new revision of what is known of it",
+              Right::Change},
+    RouteInfo{"POST", "/v1/functions/{name}/rollback", "Back to the revision before",
+              Right::Change},
+    RouteInfo{"GET", "/v1/functions/{name}/logs", "Lines of output; follow=true goes on",
               Right::ReadLogs},
 };
 
@@ -139,40 +154,6 @@ ReloadCall reload_call(http::Request const& request, std::optional<std::string> 
   return call;
 }
 
-std::string log_text(std::string_view service, supervise::LogLine const& line) {
-  return json_text(log_line_json(service, line)) + "\n";
-}
-
-async::Task<void> follow_log(supervise::LogBook* book, std::uint64_t cursor,
-                             http::BodyWriter& writer) {
-  for (;;) {
-    supervise::LogBatch const batch = book->since(cursor);
-    std::string text;
-    if (batch.missed > 0) {
-      json::object const note{{"missed", batch.missed}};
-      text = json_text(note) + "\n";
-    }
-    for (supervise::LogLine const& line : batch.lines) text += log_text(book->service(), line);
-    cursor = batch.next;
-    if (!text.empty()) co_await writer.write(std::move(text));
-    if (book->closed()) co_return;
-    co_await book->changed(cursor);
-  }
-}
-
-async::Task<void> follow_events(EventFeed* feed, std::uint64_t last, http::BodyWriter& writer) {
-  co_await writer.write(": aether events\n\n");
-  for (;;) {
-    std::string text;
-    for (FeedEvent const& event : feed->after(last)) {
-      text += fmt::format("id: {}\nevent: {}\ndata: {}\n\n", event.id, event.type, event.json);
-      last = event.id;
-    }
-    if (!text.empty()) co_await writer.write(std::move(text));
-    co_await feed->changed(last);
-  }
-}
-
 }  // namespace
 
 std::span<RouteInfo const> routes() {
@@ -240,10 +221,12 @@ async::Task<http::Response> Routes::dispatch(http::Request request) {
   if (post && request.path == "/v1/reload") {
     co_return co_await reload(std::move(request), std::nullopt);
   }
+  bool const of_function = path.size() >= 2 && path[0] == "v1" && path[1] == "functions";
   bool const of_service = path.size() >= 3 && path[0] == "v1" && path[1] == "services";
+  bool const of_log = path.size() == 4 && path[3] == "logs";
+  if ((of_service || of_function) && get && of_log) co_return logs(request, path[2]);
   if (of_service && get && path.size() == 3) co_return service(path[2]);
   if (of_service && get && path.size() == 4 && path[3] == "inspect") co_return inspect(path[2]);
-  if (of_service && get && path.size() == 4 && path[3] == "logs") co_return logs(request, path[2]);
   if (of_service && post && path.size() == 4 && path[3] == "reload") {
     co_return co_await reload(std::move(request), path[2]);
   }
@@ -255,7 +238,11 @@ async::Task<http::Response> Routes::dispatch(http::Request request) {
         {path[2], SwapId{number_or<std::uint64_t>(&path[4], 0, "the swap's number")}}};
     co_return co_await swap_answer(std::move(tickets), true);
   }
-  co_return no_route(request);
+  http::Response const otherwise = no_route(request);
+  if (!of_function) co_return otherwise;
+  std::optional<http::Response> answer =
+      co_await answer_of_functions(&control_, std::move(request), path);
+  co_return answer ? std::move(*answer) : otherwise;
 }
 
 http::Response Routes::health() const {
@@ -265,6 +252,11 @@ http::Response Routes::health() const {
     problems.push_back(json::object{
         {"service", one.name}, {"state", one.state}, {"problem", one.problem.value_or("")}});
   }
+  for (functions::FunctionStatus const& one : control_.functions()) {
+    if (serves(one)) continue;
+    problems.push_back(json::object{
+        {"function", one.id}, {"state", one.state}, {"problem", one.problem.value_or("")}});
+  }
   bool const good = problems.empty();
   json::object body{{"status", good ? "ok" : "unavailable"}};
   if (!good) body["services"] = std::move(problems);
@@ -272,14 +264,19 @@ http::Response Routes::health() const {
 }
 
 http::Response Routes::metrics_page() {
-  http::Response response =
-      http::text_response(200, metrics_.page(control_.info(), control_.services()));
+  http::Response response = http::text_response(
+      200, metrics_.page(control_.info(), control_.services(), control_.functions()));
   response.headers.set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
   return response;
 }
 
 http::Response Routes::status() const {
-  return ok(status_json(control_.info(), control_.services()));
+  json::object answer = status_json(control_.info(), control_.services());
+  json::array functions;
+  for (functions::FunctionStatus const& one : control_.functions())
+    functions.push_back(function_json(one));
+  answer["functions"] = std::move(functions);
+  return ok(answer);
 }
 
 http::Response Routes::service(std::string name) const {
