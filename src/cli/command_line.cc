@@ -59,6 +59,7 @@ struct Parser {
     add_running();
     add_swapping();
     add_looking();
+    add_functions();
     add_tools();
     add_tokens();
   }
@@ -104,7 +105,8 @@ struct Parser {
     auto service = std::make_shared<std::string>();
     CLI::App* const rollback_command =
         command("rollback", "Back to the revision before", "rollback agent-core");
-    rollback_command->add_option("service", *service, "The service; needed if there are several");
+    rollback_command->add_option("name", *service,
+                                 "The service or function; needed if there are several");
     rollback_command->callback(
         [this, service] { choose([this, service] { return rollback(globals, *service); }); });
   }
@@ -113,29 +115,63 @@ struct Parser {
     auto service = std::make_shared<std::string>();
     CLI::App* const status_command =
         command("status", "What runs, and how it stands", "status -o json");
-    status_command->add_option("service", *service, "Only this service");
+    status_command->add_option("name", *service, "Only this service or function");
     status_command->callback(
         [this, service] { choose([this, service] { return status(globals, *service); }); });
 
     auto inspected = std::make_shared<std::string>();
     CLI::App* const inspect_command =
-        command("inspect", "All that is known of one service", "inspect agent-core");
-    inspect_command->add_option("service", *inspected, "The service; needed if there are several");
+        command("inspect", "All that is known of one service or function", "inspect agent-core");
+    inspect_command->add_option("name", *inspected,
+                                "The service or function; needed if there are several");
     inspect_command->callback(
         [this, inspected] { choose([this, inspected] { return inspect(globals, *inspected); }); });
 
-    CLI::App* const list_command = command("list", "The services, a line each", "list");
+    CLI::App* const list_command = command("list", "Functions and services, a line each", "list");
     list_command->callback([this] { choose([this] { return list(globals); }); });
 
     auto options = std::make_shared<LogsOptions>();
     CLI::App* const logs_command = command("logs", "What the programs wrote", "logs -f agent-core");
-    logs_command->add_option("service", options->service,
-                             "The service; needed if there are several");
+    logs_command->add_option("name", options->service,
+                             "The service or function; needed if there are several");
     logs_command->add_flag("-f,--follow", options->follow, "Go on until interrupted");
     logs_command->add_option("-n,--lines", options->lines, "How many of the last lines")
         ->capture_default_str();
     logs_command->callback(
         [this, options] { choose([this, options] { return logs(globals, *options); }); });
+  }
+
+  void add_functions() {
+    auto file = std::make_shared<std::string>();
+    CLI::App* const deploy_command = command(
+        "deploy", "Start the functions of a file, or replace those that run", "deploy hello.yaml");
+    deploy_command->add_option("file", *file, "The configuration file")->required();
+    deploy_command->callback(
+        [this, file] { choose([this, file] { return deploy(globals, *file); }); });
+
+    auto shown = std::make_shared<StatsOptions>();
+    CLI::App* const stats_command =
+        command("stats", "Requests, latencies, starts and memory", "stats --dashboard");
+    CLI::Option* const watch =
+        stats_command->add_flag("--watch", shown->watch, "Again and again, until interrupted");
+    stats_command->add_flag("--dashboard", shown->dashboard, "On the whole terminal, with keys")
+        ->excludes(watch);
+    stats_command->callback(
+        [this, shown] { choose([this, shown] { return stats(globals, *shown); }); });
+
+    auto options = std::make_shared<InvokeOptions>();
+    CLI::App* const invoke_command = command("invoke", "Send a request to a function",
+                                             R"(invoke hello-api -d '{"name": "Ada"}' /users)");
+    invoke_command->add_option("function", options->function, "Its id")->required();
+    invoke_command->add_option("path", options->path, "Path and query")->capture_default_str();
+    invoke_command->add_option("-X,--method", options->method, "POST with data, else GET");
+    invoke_command->add_option("-H,--header", options->headers, "NAME: VALUE; may be repeated")
+        ->allow_extra_args(false);
+    invoke_command->add_option("-d,--data", options->data,
+                               "What to send; @FILE for what a file holds, @- for stdin");
+    invoke_command->add_flag("-i,--include", options->head, "Show the answer's head too");
+    invoke_command->callback(
+        [this, options] { choose([this, options] { return invoke(globals, *options); }); });
   }
 
   void add_tokens() {
@@ -197,9 +233,11 @@ struct Parser {
     });
   }
 
-  /// What completion scripts ask: the commands, or the services that run.
+  /// What completion scripts ask: the commands, or what runs.
   Result<int> print_words(std::string const& kind) {
-    if (kind == "services") return service_names(globals);
+    if (kind == "services") return print_names(globals, NamesOf::Services);
+    if (kind == "functions") return print_names(globals, NamesOf::Functions);
+    if (kind == "names") return print_names(globals, NamesOf::All);
     for (CLI::App const* const sub : app.get_subcommands({})) {
       if (!sub->get_group().empty()) fmt::print("{}\n", sub->get_name());
     }

@@ -15,11 +15,14 @@ _aether() {
   local program="${COMP_WORDS[0]}" word="${COMP_WORDS[COMP_CWORD]}"
   local words
   case "${COMP_WORDS[COMP_CWORD-1]}" in
-    -c|--config|--token-file|-w|--write|validate) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    -c|--config|--token-file|-w|--write|validate|deploy) COMPREPLY=($(compgen -f -- "$word")); return ;;
     -o|--output) words="text json" ;;
     completion) words="bash zsh fish" ;;
     --role) words="viewer submitter approver operator auditor" ;;
-    reload|rollback|status|logs|inspect) words="$("$program" words services 2>/dev/null)" ;;
+    reload) words="$("$program" words services 2>/dev/null)" ;;
+    invoke) words="$("$program" words functions 2>/dev/null)" ;;
+    rollback|status|logs|inspect) words="$("$program" words names 2>/dev/null)" ;;
+    stats) words="--watch --dashboard -o --help" ;;
     *) words="-c -v -o --url --token-file --help --version"
        words="$("$program" words commands 2>/dev/null) $words" ;;
   esac
@@ -33,13 +36,16 @@ constexpr char const* kZsh = R"sh(#compdef aether aeterna aetheris
 _aether() {
   local program="${words[1]}"
   case "${words[CURRENT-1]}" in
-    -c|--config|--token-file|-w|--write|validate) _files; return ;;
+    -c|--config|--token-file|-w|--write|validate|deploy) _files; return ;;
     -o|--output) compadd text json; return ;;
     completion) compadd bash zsh fish; return ;;
     --role) compadd viewer submitter approver operator auditor; return ;;
-    reload|rollback|status|logs|inspect)
-      compadd -- ${(f)"$("$program" words services 2>/dev/null)"}
+    reload) compadd -- ${(f)"$("$program" words services 2>/dev/null)"}; return ;;
+    invoke) compadd -- ${(f)"$("$program" words functions 2>/dev/null)"}; return ;;
+    rollback|status|logs|inspect)
+      compadd -- ${(f)"$("$program" words names 2>/dev/null)"}
       return ;;
+    stats) compadd -- --watch --dashboard -o --help; return ;;
   esac
   compadd -- ${(f)"$("$program" words commands 2>/dev/null)"}
   compadd -- -c -v -o --url --token-file --help --version
@@ -50,8 +56,14 @@ compdef _aether aether aeterna aetheris
 constexpr char const* kFish = R"sh(# fish completion: aether completion fish | source
 for program in aether aeterna aetheris
   complete -c $program -f -n __fish_use_subcommand -a "($program words commands 2>/dev/null)"
-  complete -c $program -f -n "__fish_seen_subcommand_from reload rollback status logs inspect" \
+  complete -c $program -f -n "__fish_seen_subcommand_from reload" \
     -a "($program words services 2>/dev/null)"
+  complete -c $program -f -n "__fish_seen_subcommand_from invoke" \
+    -a "($program words functions 2>/dev/null)"
+  complete -c $program -f -n "__fish_seen_subcommand_from rollback status logs inspect" \
+    -a "($program words names 2>/dev/null)"
+  complete -c $program -n "__fish_seen_subcommand_from deploy" -F
+  complete -c $program -f -n "__fish_seen_subcommand_from stats" -a "--watch --dashboard"
   complete -c $program -s c -l config -r -d "Configuration file"
   complete -c $program -s o -l output -x -a "text json"
   complete -c $program -s v -l verbose

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdlib>
 #include <utility>
+#include <vector>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -143,6 +144,34 @@ Status ControlClient::follow(std::string target,
   } catch (Error const& error) {
     return fail(error);
   }
+}
+
+Result<Named> ControlClient::find_named(std::string const& named) const {
+  TRY_ASSIGN(json::value const status, call("GET", "/v1/status"));
+  std::vector<Named> all;
+  for (json::value const& one : status.at("services").as_array()) {
+    all.push_back({Named::Kind::Service, std::string(one.at("name").as_string())});
+  }
+  // An Aether before functions has no such list.
+  json::value const* const functions = status.as_object().if_contains("functions");
+  for (json::value const& one : functions != nullptr ? functions->as_array() : json::array()) {
+    all.push_back({Named::Kind::Function, std::string(one.at("id").as_string())});
+  }
+  if (named.empty() && all.size() == 1) return all.front();
+  std::string names;
+  for (Named const& one : all) {
+    if (one.name == named) return one;
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", one.name);
+  }
+  if (named.empty()) return fail(ErrorCode::UsageInvalid, fmt::format("name one of {}", names));
+  return fail(ErrorCode::ServiceUnknown,
+              fmt::format("there is no service or function {}; there are {}", named,
+                          names.empty() ? "none" : names));
+}
+
+std::string Named::path() const {
+  return fmt::format("/v1/{}/{}", is_function() ? "functions" : "services",
+                     http::percent_encode(name));
 }
 
 Result<std::string> ControlClient::service_or_only(std::string const& named) const {

@@ -20,6 +20,16 @@ inline constexpr Duration kAnswerLimit = std::chrono::seconds(10);
 /// Verdicts: every phase of a swap has its own deadline, this one only ends a wait for nothing.
 inline constexpr Duration kVerdictLimit = std::chrono::hours(24);
 
+/// Something that runs.
+struct Named {
+  enum class Kind : unsigned char { Service, Function } kind = Kind::Service;
+  std::string name;
+
+  [[nodiscard]] bool is_function() const { return kind == Kind::Function; }
+  /// "/v1/services/NAME" or "/v1/functions/NAME".
+  [[nodiscard]] std::string path() const;
+};
+
 class ControlClient {
  public:
   /// Finds the running Aether that `globals` mean. NotRunning, or UsageInvalid if it is unclear;
@@ -33,8 +43,13 @@ class ControlClient {
   /// Passes on each piece of an endless answer until it ends.
   [[nodiscard]] Status follow(std::string target,
                               std::function<void(std::string_view)> on_piece) const;
+  /// The service or function of that name (the service if both have it), or the only one there is.
+  /// ServiceUnknown if there is none; UsageInvalid if it is unclear which.
+  [[nodiscard]] Result<Named> find_named(std::string const& named) const;
   /// The named service, or the only one there is. UsageInvalid if it is unclear which.
   [[nodiscard]] Result<std::string> service_or_only(std::string const& named) const;
+  /// Where its machine is reached: an IP address.
+  [[nodiscard]] std::string host() const { return is_remote() ? endpoint_.host : "127.0.0.1"; }
   /// It runs elsewhere: its process numbers mean nothing here.
   [[nodiscard]] bool is_remote() const { return endpoint_.unix_path.empty(); }
 

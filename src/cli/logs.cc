@@ -9,7 +9,6 @@
 #include "cli/commands.h"
 #include "cli/control_client.h"
 #include "cli/terminal.h"
-#include "http/url.h"
 
 namespace aether::cli {
 namespace {
@@ -37,10 +36,9 @@ void print_entry(std::string const& line, Output output, Paint const& paint) {
 
 Result<int> logs(Globals const& globals, LogsOptions const& options) {
   TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
-  TRY_ASSIGN(std::string const name, client.service_or_only(options.service));
-  std::string const target =
-      fmt::format("/v1/services/{}/logs?tail={}{}", http::percent_encode(name), options.lines,
-                  options.follow ? "&follow=true" : "");
+  TRY_ASSIGN(Named const named, client.find_named(options.service));
+  std::string const target = fmt::format("{}/logs?tail={}{}", named.path(), options.lines,
+                                         options.follow ? "&follow=true" : "");
   Paint const paint = paint_for(stdout);
   std::string pending;  // A piece may end in the middle of a line.
   TRY(client.follow(target, [&](std::string_view piece) {

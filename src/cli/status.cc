@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// status, list: what runs.
+// status: what runs, and how it stands.
 #include <cstdio>
 #include <string>
 
@@ -72,6 +72,24 @@ void print_service(json::object const& service) {
   if (service.at("last_swap").is_object()) print_swap(service.at("last_swap").as_object());
 }
 
+/// As the box of `aether up` has it.
+void print_function_line(json::object const& function) {
+  Paint const paint = paint_for(stdout);
+  bool const runs = text(function, "state") == "RUNNING";
+  fmt::print("{}●{} {:<20} → http://localhost:{}  [{}]\n", runs ? paint.green : paint.red,
+             paint.reset, text(function, "id"), number(function, "trigger_port"),
+             runs ? "Running" : text(function, "state"));
+  for (json::value const& value : function.at("instances").as_array()) {
+    json::object const& instance = value.as_object();
+    fmt::print("    revision {}: PID {}, {}, {}, since {}\n", number(instance, "revision"),
+               number(instance, "pid"), text(instance, "state"),
+               humanize_bytes(number(instance, "memory_bytes")), text(instance, "since"));
+  }
+  if (function.at("problem").is_string()) {
+    fmt::print("    {}problem{}: {}\n", paint.red, paint.reset, text(function, "problem"));
+  }
+}
+
 }  // namespace
 
 Result<int> status(Globals const& globals, std::string const& service) {
@@ -82,42 +100,24 @@ Result<int> status(Globals const& globals, std::string const& service) {
     fmt::print("{}\n", api::json_text(answer));
     return kDone;
   }
-  for (json::value const& value : answer.at("services").as_array()) {
-    json::object const& one = value.as_object();
-    if (!service.empty() && text(one, "name") != service) continue;
-    found = true;
-    if (globals.output == Output::Json) {
-      fmt::print("{}\n", api::json_text(one));
-    } else {
-      print_service(one);
+  auto const show = [&](std::string_view list, std::string_view key, auto print_one) {
+    json::value const* const all = answer.as_object().if_contains(list);
+    for (json::value const& value : all != nullptr ? all->as_array() : json::array()) {
+      json::object const& one = value.as_object();
+      if (!service.empty() && text(one, key) != service) continue;
+      found = true;
+      if (globals.output == Output::Json) {
+        fmt::print("{}\n", api::json_text(one));
+      } else {
+        print_one(one);
+      }
     }
-  }
-  if (!found)
-    return fail(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", service));
-  return kDone;
-}
-
-Result<int> service_names(Globals const& globals) {
-  TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
-  TRY_ASSIGN(json::value const answer, client.call("GET", "/v1/services"));
-  for (json::value const& value : answer.at("services").as_array()) {
-    fmt::print("{}\n", text(value.as_object(), "name"));
-  }
-  return kDone;
-}
-
-Result<int> list(Globals const& globals) {
-  TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
-  TRY_ASSIGN(json::value const answer, client.call("GET", "/v1/services"));
-  if (globals.output == Output::Json) {
-    fmt::print("{}\n", api::json_text(answer));
-    return kDone;
-  }
-  fmt::print("{:<24} {:<12} {:>8} {:>8}  {}\n", "SERVICE", "STATE", "REVISION", "PID", "LISTEN");
-  for (json::value const& value : answer.at("services").as_array()) {
-    json::object const& one = value.as_object();
-    fmt::print("{:<24} {:<12} {:>8} {:>8}  {}\n", text(one, "name"), text(one, "state"),
-               number(one, "revision"), json::serialize(one.at("pid")), addresses(one));
+  };
+  show("functions", "id", print_function_line);
+  show("services", "name", print_service);
+  if (!found) {
+    return fail(ErrorCode::ServiceUnknown,
+                fmt::format("there is no service or function {}", service));
   }
   return kDone;
 }

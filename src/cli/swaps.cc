@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "cli/commands.h"
 #include "cli/control_client.h"
+#include "cli/deploys.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
 #include "http/url.h"
@@ -118,13 +119,12 @@ Result<int> reload(Globals const& globals, ReloadOptions const& options) {
   return tell(globals, answer, options.wait);
 }
 
-Result<int> rollback(Globals const& globals, std::string const& service) {
+Result<int> rollback(Globals const& globals, std::string const& named) {
   TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
-  TRY_ASSIGN(std::string const name, client.service_or_only(service));
-  TRY_ASSIGN(json::value const answer, client.call("POST",
-                                                   fmt::format("/v1/services/{}/rollback?wait=true",
-                                                               http::percent_encode(name)),
-                                                   {}, kVerdictLimit));
+  TRY_ASSIGN(Named const meant, client.find_named(named));
+  TRY_ASSIGN(json::value const answer,
+             client.call("POST", meant.path() + "/rollback?wait=true", {}, kVerdictLimit));
+  if (meant.is_function()) return tell_deploys(globals, answer);
   TRY_ASSIGN(int const told, tell(globals, answer, true));
   // A swap that is taken back is what was asked for; one that was begun for it has to succeed.
   json::value const& swap = answer.at("swaps").as_array().front();
