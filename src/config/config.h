@@ -273,10 +273,14 @@ enum class Route : std::uint8_t { Gateway, Direct };
 enum class Launch : std::uint8_t { Auto, Clone, Image, Spawn };
 enum class Sandbox : std::uint8_t { None, Basic, Strict };
 enum class Ipc : std::uint8_t { Http, Ring };
+/// What becomes of a request whose copy was not made in time.
+enum class RestoreFailure : std::uint8_t { Fail, Cold };
 
 struct Function {
   std::string id;                  ///< 1-64 of A-Za-z0-9-_ ; unique in the file.
   int memory_limit_mb = 0;         ///< 1 to 16384.
+  std::optional<double> cpu;       ///< Cores, of each instance; absent: no limit.
+  std::uint32_t processes = 512;   ///< Processes and threads of each instance.
   std::uint16_t trigger_port = 0;  ///< Never 0; unique in the file.
   std::string handler_path;
   int timeout_ms = 30000;  ///< 1 to 900000.
@@ -289,7 +293,9 @@ struct Function {
   std::vector<std::string> warmup;  ///< Paths asked before the template is frozen.
   Launch launch = Launch::Auto;
   Sandbox sandbox = Sandbox::Basic;
+  bool pid_namespace = false;  ///< Copies are the first processes of namespaces of their own.
   Ipc ipc = Ipc::Http;
+  RestoreFailure on_restore_failure = RestoreFailure::Fail;
   bool operator==(Function const&) const = default;
 };
 

@@ -271,6 +271,8 @@ TEST(Forms, FunctionsTakeOurKeysAndBothFormsOfTheirEnvironment) {
 functions:
   - id: a
     memory_limit_mb: 16384
+    cpu: 0.5
+    processes: 64
     trigger_port: 65535
     handler_path: handlers/a.py
     timeout_ms: 900000
@@ -283,6 +285,7 @@ functions:
     warmup: [/, /x]
     launch: clone
     sandbox: strict
+    pid_namespace: true
     ipc: ring
 orchestrator:
   shm_buffer_size: 64KiB
@@ -290,6 +293,8 @@ orchestrator:
   port: 1
 )")
                                 .functions.at(0);
+  EXPECT_EQ(function.cpu, 0.5);
+  EXPECT_EQ(function.processes, 64U);
   EXPECT_EQ(function.environment, (Variables{{"A", "b"}}));
   EXPECT_EQ(function.route, Route::Direct);
   EXPECT_EQ(function.concurrency, 80);
@@ -297,6 +302,7 @@ orchestrator:
   EXPECT_EQ(function.warmup, (std::vector<std::string>{"/", "/x"}));
   EXPECT_EQ(function.launch, Launch::Clone);
   EXPECT_EQ(function.sandbox, Sandbox::Strict);
+  EXPECT_TRUE(function.pid_namespace);
   EXPECT_EQ(function.ipc, Ipc::Ring);
 }
 

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::uint64_t kShmBufferMin = 64 << 10;
 constexpr std::uint64_t kShmBufferMax = 1 << 30;
+constexpr std::int64_t kFunctionProcessesMax = 4'194'304;  // PID_MAX_LIMIT
 
 std::optional<std::uint64_t> read_shm_buffer(Reader& reader, Node const& node) {
   auto const bytes = read_size(reader, node);
@@ -78,6 +79,8 @@ constexpr std::array kLaunches{Choice{"auto", Launch::Auto}, Choice{"clone", Lau
                                Choice{"image", Launch::Image}, Choice{"spawn", Launch::Spawn}};
 constexpr std::array kSandboxes{Choice{"none", Sandbox::None}, Choice{"basic", Sandbox::Basic},
                                 Choice{"strict", Sandbox::Strict}};
+constexpr std::array kRestoreFailures{Choice{"fail", RestoreFailure::Fail},
+                                      Choice{"cold", RestoreFailure::Cold}};
 constexpr std::array kIpcs{Choice{"http", Ipc::Http}, Choice{"ring", Ipc::Ring}};
 
 std::optional<std::string> read_id(Reader& reader, Node const& node) {
@@ -114,6 +117,11 @@ constexpr std::array kFunctionFields{
                   store_function<&Function::id, read_id>},
     FunctionField{{"memory_limit_mb", "MB", "(required)", "1 to 16384."},
                   store_function<&Function::memory_limit_mb, read_number<1, 16384>>},
+    FunctionField{{"cpu", "cores", "none", "Of each instance, 0.01 to 4096, e.g. `0.5`."},
+                  store_function<&Function::cpu, read_cpu>},
+    FunctionField{
+        {"processes", "number", "512", "Processes and threads of each instance."},
+        store_function<&Function::processes, read_number<1, kFunctionProcessesMax, std::uint32_t>>},
     FunctionField{{"trigger_port", "port", "(required)", "1 to 65535, unique."},
                   store_function<&Function::trigger_port, read_number<1, 65535, std::uint16_t>>},
     FunctionField{{"handler_path", "path", "(required)",
@@ -143,8 +151,17 @@ constexpr std::array kFunctionFields{
     FunctionField{{"sandbox", "`none`, `basic`, `strict`", "basic",
                    "System calls and files that the handler may use."},
                   store_function<&Function::sandbox, read_choice<kSandboxes>>},
+    FunctionField{{"pid_namespace", "bool", "false",
+                   "Each copy is process 1 of a namespace of its own: for programs that remember "
+                   "their process number. Read `docs/handlers.md` before."},
+                  store_function<&Function::pid_namespace, read_bool>},
     FunctionField{{"ipc", "`http`, `ring`", "http", "How requests reach the handler."},
                   store_function<&Function::ipc, read_choice<kIpcs>>},
+    FunctionField{{"on_restore_failure", "`fail`, `cold`", "fail",
+                   "When a copy was not made within `restore_timeout_ms`: the request gets a 503, "
+                   "or waits for "
+                   "an instance that is spawned."},
+                  store_function<&Function::on_restore_failure, read_choice<kRestoreFailures>>},
 };
 
 }  // namespace
@@ -173,8 +190,8 @@ std::vector<Section> function_sections() {
       describe<Ebpf>("orchestrator.ebpf", "", kEbpfFields),
       describe<FunctionDraft>(
           "functions[]",
-          "Programs that run only while they are asked for. `aether validate` judges them; running "
-          "them is not in this release, and `aether up` says so.",
+          "Programs that run only while they are asked for (docs/functions.md). `launch: image`, "
+          "`route: direct` and `ipc: ring` are not in this release: `aether up` refuses them.",
           kFunctionFields),
   };
 }

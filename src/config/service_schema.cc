@@ -75,8 +75,9 @@ std::optional<std::uint64_t> read_memory(Reader& reader, Node const& node) {
 }
 
 constexpr std::array kLimitsFields{
-    Field<Limits>{{"memory", "size", "none", "Of the whole process tree."},
-                  store<&Limits::memory, read_memory>},
+    Field<Limits>{
+        {"memory", "size", "none", "Of the whole process tree, with what is swapped out."},
+        store<&Limits::memory, read_memory>},
     Field<Limits>{{"cpu", "cores", "none", "0.01 to 4096, e.g. `0.5`."},
                   store<&Limits::cpu, read_cpu>},
     Field<Limits>{{"processes", "number", "none", "Processes and threads of the whole tree."},
