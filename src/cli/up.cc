@@ -17,13 +17,12 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/control_client.h"
-#include "cli/terminal.h"
+#include "cli/up_text.h"
 #include "config/loader.h"
 #include "daemon/daemon.h"
 #include "os/child.h"
 #include "os/signals.h"
 #include "os/unique_fd.h"
-#include "supervise/printable.h"
 
 namespace aether::cli {
 namespace {
@@ -33,28 +32,6 @@ namespace json = boost::json;
 /// The first byte on the pipe from a background Aether to the command that started it.
 constexpr char kServes = '+';
 constexpr char kRefused = '-';  ///< Then one byte, the error's code, and its message.
-
-std::string tell_started(api::ControlPlane const& control) {
-  Paint const paint = paint_for(stdout);
-  std::string told;
-  auto const to = std::back_inserter(told);
-  for (relay::ServiceStatus const& service : control.services()) {
-    std::string listens;
-    for (relay::ListenerStatus const& listener : service.listeners) {
-      listens += fmt::format("{}{}", listens.empty() ? "" : " ", listener.address);
-    }
-    if (service.pid == 0) {
-      std::string const why = supervise::without_quotes(service.problem.value_or(service.state));
-      fmt::format_to(to, "  {}✗{} {} did not start: {}\n", paint.red, paint.reset, service.name,
-                     why);
-      continue;
-    }
-    fmt::format_to(to, "  {}✓{} {} started (PID: {}{}{})\n", paint.green, paint.reset, service.name,
-                   service.pid, listens.empty() ? "" : ", Listen: ", listens);
-  }
-  if (is_terminal(stdout)) told += "\nPress Ctrl+C to stop...\n";
-  return told;
-}
 
 Result<config::Config> load_for_up(Globals const& globals) {
   TRY_ASSIGN(config::Config config, config::load(globals.config_file()));
@@ -67,12 +44,10 @@ Result<config::Config> load_for_up(Globals const& globals) {
 
 Result<int> run_foreground(config::Config config) {
   SystemClock const clock;
-  for (config::Service const& service : config.services) {
-    fmt::print("▶ Starting service: {}\n", service.name);
-  }
+  fmt::print("{}", starting_text(config));
   std::fflush(stdout);
   daemon::DaemonOptions options{.version = std::string(version()), .echo_fd = STDOUT_FILENO};
-  options.started = tell_started;
+  options.started = started_text;
   daemon::Daemon daemon(std::move(config), std::move(options), clock);
   TRY(daemon.prepare());
   return daemon.run();
@@ -111,8 +86,8 @@ Status leave_terminal(std::string const& log_file) {
   return {};
 }
 
-/// Fails, with the services still being tried, if one of them did not start.
-Result<int> every_service_runs(Globals const& globals) {
+/// Fails, with the services still being tried, if one of them, or a function, did not start.
+Result<int> everything_runs(Globals const& globals) {
   TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
   TRY_ASSIGN(json::value const answer, client.call("GET", "/v1/services"));
   for (json::value const& service : answer.at("services").as_array()) {
@@ -122,6 +97,15 @@ Result<int> every_service_runs(Globals const& globals) {
                             "it, aether logs {} shows what it wrote)",
                             service.at("name").as_string().c_str(),
                             service.at("name").as_string().c_str()));
+  }
+  TRY_ASSIGN(json::value const functions, client.call("GET", "/v1/functions"));
+  for (json::value const& function : functions.at("functions").as_array()) {
+    if (function.at("state").as_string() == "RUNNING") continue;
+    return fail(
+        ErrorCode::ExitedEarly,
+        fmt::format("{} did not start; Aether runs on without it (aether logs {} shows what "
+                    "it wrote, aether deploy FILE tries again)",
+                    function.at("id").as_string().c_str(), function.at("id").as_string().c_str()));
   }
   return kDone;
 }
@@ -154,7 +138,7 @@ Result<int> start_background(Globals const& globals, config::Config config) {
       fmt::print("Aether runs in the background (PID: {}); log: {}\n", child, names.log_file);
     }
     TRY(status(globals, {}));
-    return every_service_runs(globals);
+    return everything_runs(globals);
   }
   if (told.starts_with(kRefused) && told.size() >= 2) {
     return fail(static_cast<ErrorCode>(told[1]), told.substr(2));

@@ -58,7 +58,8 @@ Daemon::Daemon(config::Config config, DaemonOptions options, Clock const& clock)
       loop_(clock),
       metrics_(feed_),
       routes_(*this, metrics_, feed_, clock),
-      tasks_(loop_.executor(), "daemon") {
+      tasks_(loop_.executor(), "daemon"),
+      functions_(function_deps()) {
   if (options_.echo_fd >= 0) echo_.emplace(loop_.executor(), options_.echo_fd);
 }
 
@@ -86,6 +87,9 @@ Status Daemon::prepare() {
   if (auto is_safe = os::protect_from_oom(); !is_safe) log::debug("{}", is_safe.error().message());
   for (config::Service const& spec : config_.services) {
     if (auto added = add_service(spec); !added) return fail(std::move(added).error());
+  }
+  for (config::Function const& function : config_.functions) {
+    TRY(functions_.add({.function = function, .settings = config_.orchestrator}));
   }
   return open_api();
 }
@@ -129,7 +133,7 @@ Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
     added->down = true;
     bool const all_down =
         std::ranges::all_of(entries_, [](auto const& one) { return one->down || one->removed; });
-    if (!all_down) return;
+    if (!all_down || !functions_.empty()) return;
     // Without a code no process of it ever ran, which is no success.
     exit_code_ = entries_.front()->service->exit_code().value_or(1);
     log::info("every service has ended: Aether ends too, with code {}", exit_code_);
@@ -191,6 +195,12 @@ async::Task<void> Daemon::start_all() {
   for (auto const& entry : entries_) {
     tasks_.spawn(fmt::format("start {}", entry->service->name()), start_service(entry.get()));
   }
+  functions_starting_ = config_.functions.size();
+  for (config::Function const& function : config_.functions) {
+    tasks_.spawn(fmt::format("start {}", function.id),
+                 start_function({.function = function, .settings = config_.orchestrator}));
+  }
+  if (functions_starting_ > 0) co_await functions_settled_.wait();
   // By index: a reload may add services while this waits.
   std::size_t const count = entries_.size();
   for (std::size_t i = 0; i < count; ++i) co_await entries_[i]->settled->wait();
@@ -252,6 +262,7 @@ void Daemon::on_signal(os::SignalInfo const& signal) {
       if (stop_asked_.is_set()) {
         log::warn("stopping at once, as asked a second time");
         for (auto const& entry : entries_) entry->service->hurry();
+        functions_.hurry();
       }
       request_stop();
       break;
@@ -345,10 +356,10 @@ Result<config::Service> Daemon::specification(std::string_view service) const {
 
 Result<supervise::LogBook*> Daemon::log_book(std::string_view service) {
   Entry* const entry = find(service);
-  if (entry == nullptr) {
-    return fail(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", service));
-  }
-  return &entry->service->log_book();
+  if (entry != nullptr) return &entry->service->log_book();
+  if (supervise::LogBook* const book = functions_.log_book(service)) return book;
+  return fail(ErrorCode::ServiceUnknown,
+              fmt::format("there is neither a service nor a function {}", service));
 }
 
 }  // namespace aether::daemon

@@ -21,6 +21,7 @@
 #include "daemon/outer_manager.h"
 #include "daemon/runtime_dir.h"
 #include "daemon/tokens.h"
+#include "functions/registry.h"
 #include "http/server.h"
 #include "os/signals.h"
 #include "os/unique_fd.h"
@@ -58,6 +59,11 @@ class Daemon final : public api::ControlPlane {
   [[nodiscard]] async::Task<relay::SwapReport> verdict(api::SwapTicket ticket) override;
   [[nodiscard]] Result<config::Service> specification(std::string_view service) const override;
   [[nodiscard]] Result<supervise::LogBook*> log_book(std::string_view service) override;
+  [[nodiscard]] std::vector<functions::FunctionStatus> functions() const override;
+  [[nodiscard]] Result<config::Function> function_specification(std::string_view id) const override;
+  [[nodiscard]] async::Task<std::vector<api::DeployReport>> deploy(api::DeployCall call) override;
+  [[nodiscard]] async::Task<api::DeployReport> rollback_function(std::string id) override;
+  [[nodiscard]] async::Task<void> remove_function(std::string id) override;
   void request_stop() override;
 
  private:
@@ -73,6 +79,7 @@ class Daemon final : public api::ControlPlane {
 
   [[nodiscard]] Status lock_runtime_folder();
   [[nodiscard]] Status open_api();
+  [[nodiscard]] functions::RegistryDeps function_deps();
   [[nodiscard]] Result<Entry*> add_service(config::Service const& spec);
   [[nodiscard]] Entry* find(std::string_view service) const;
   /// Tokens that were read again count from here on, whatever becomes of the swaps.
@@ -80,6 +87,14 @@ class Daemon final : public api::ControlPlane {
   [[nodiscard]] Result<config::Config> read_config();
   void reload_by_signal();
   void apply_services(config::Config const& next);
+  // daemon_functions.cc
+  void apply_functions(config::Config const& next);
+  [[nodiscard]] Result<std::vector<functions::FunctionSpec>> specs_of(
+      api::DeployCall const& call) const;
+  async::Task<api::DeployReport> deploy_one(functions::FunctionSpec spec);
+  async::Task<void> start_function(functions::FunctionSpec spec);
+  async::Task<void> redeploy(functions::FunctionSpec spec);
+  async::Task<void> stop_functions();
   void on_signal(os::SignalInfo const& signal);
   void forward(int signal);
   void reap();
@@ -110,6 +125,9 @@ class Daemon final : public api::ControlPlane {
   api::Routes routes_;
   Tokens tokens_;
   async::TaskGroup tasks_;
+  functions::Registry functions_;
+  std::size_t functions_starting_ = 0;
+  async::Event functions_settled_;               ///< Each had its chance to start.
   std::vector<std::unique_ptr<Entry>> entries_;  ///< In the file's order. Grows by a reload.
   std::unique_ptr<http::Server> control_server_;
   std::unique_ptr<http::Server> public_server_;

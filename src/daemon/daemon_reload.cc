@@ -64,7 +64,10 @@ Result<std::vector<api::SwapTicket>> Daemon::reload(api::ReloadCall call) {
     entry->down = false;
     tickets.push_back({spec.name, *begun});
   }
-  if (!call.service) apply_services(next);
+  if (!call.service) {
+    apply_services(next);
+    apply_functions(next);
+  }
   if (refused && tickets.empty()) return fail(std::move(*refused));
   if (refused) log::error("reload: {}", refused->describe());
   return tickets;
@@ -87,6 +90,7 @@ void Daemon::reload_by_signal() {
     entry->service->reload_later({.reason = "SIGHUP", .spec = spec});
   }
   apply_services(*next);
+  apply_functions(*next);
   outer_.tell("READY=1");
 }
 

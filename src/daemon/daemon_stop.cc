@@ -48,7 +48,7 @@ async::Task<void> Daemon::stop_all() {
   stopping_ = true;
   outer_.tell("STOPPING=1");
   std::vector<Entry*> const order = starting_order();
-  async::TaskGroup ending(loop_.executor(), "stopping services", order.size() + 1);
+  async::TaskGroup ending(loop_.executor(), "stopping services", order.size() + 2);
   for (Entry* const entry : order) {
     // Only those that start later in the order, so that no two can wait for each other: reloads of
     // single services may have left a circle in what `after:` says now.
@@ -60,6 +60,7 @@ async::Task<void> Daemon::stop_all() {
     });
     ending.spawn(fmt::format("stop {}", entry->service->name()), stop_service(entry, before));
   }
+  ending.spawn("stop functions", stop_functions());
   co_await ending.join();
   co_await control_server_->stop(kApiEnd);
   co_await public_server_->stop(kApiEnd);

@@ -242,6 +242,12 @@ Status Cgroup::kill_one_by_one() const {
   return {};
 }
 
+Status Cgroup::freeze(Frozen frozen) const {
+  UniqueFd const freezer(::openat(fd_.get(), "cgroup.freeze", O_WRONLY | O_CLOEXEC));
+  if (freezer && ::write(freezer.get(), frozen == Frozen::Yes ? "1" : "0", 1) == 1) return {};
+  return fail(system_error("write to cgroup.freeze of", path_));
+}
+
 bool Cgroup::wait_empty(Duration patience) const {
   Instant const deadline = std::chrono::steady_clock::now() + patience;
   while (populated()) {

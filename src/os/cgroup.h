@@ -5,6 +5,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +40,10 @@ class Cgroup {
   /// Sends SIGKILL to every process in it, at once, forks in flight included (cgroup.kill, Linux
   /// 5.14; before that by freezing and killing one by one). Returns before they are gone.
   Status kill() const;
+  /// Yes: nothing in it runs any more, as soon as each has left the kernel; SIGKILL still ends it.
+  /// No: all go on. cgroup.freeze, Linux 5.2: SystemCall (ENOENT) before that.
+  enum class Frozen : std::uint8_t { No, Yes };
+  Status freeze(Frozen frozen) const;
   /// Readable with POLLPRI when `populated` changes (cgroup.events). Borrowed; read it again from
   /// offset 0 to rearm.
   [[nodiscard]] int events_fd() const { return events_.get(); }

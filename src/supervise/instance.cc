@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "supervise/instance.h"
 
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -151,10 +152,36 @@ LaunchSpec launch_spec(config::Service const& service, RevisionId revision, Inst
           .pid_file = service.pid_file};
 }
 
+std::string group_name(LaunchSpec const& spec) {
+  return fmt::format("aether-{}-{}-{}", own_tag(), spec.service, spec.instance);
+}
+
+Instance::Body::Parts Instance::Body::take_over(LaunchSpec spec, Running running,
+                                                InstanceWorld world, Events events) {
+  // What it would say of itself came from the original, and has been heard.
+  spec.ready = config::ReadyAuto{};
+  spec.listeners.clear();
+  pid_t const pid = running.child.pid();
+  Tree tree = Tree::adopt(std::move(running.child), world.known);
+  if (running.cgroup && running.cgroup->contains(pid)) tree.join(std::move(*running.cgroup));
+  return Parts{.spec = std::move(spec),
+               .world = std::move(world),
+               .events = std::move(events),
+               .tree = std::move(tree),
+               .notify = {},
+               .limits = {},
+               .cpu = {},
+               .stdout_pipe = std::move(running.stdout_pipe),
+               .stderr_pipe = std::move(running.stderr_pipe),
+               .ready_pipe = {},
+               .environment = {},
+               .user_id = {}};
+}
+
 Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWorld world,
                                                     Events events) {
   std::string const tag = own_tag();
-  std::string const name = fmt::format("aether-{}-{}-{}", tag, spec.service, spec.instance);
+  std::string const name = group_name(spec);
   std::optional<os::Credentials> user;
   if (spec.user) {
     TRY_ASSIGN(user, os::find_credentials(*spec.user));
@@ -171,9 +198,11 @@ Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWor
                       .fds = child_fds(spec, pipes, stored),
                       .workdir = spec.workdir.value_or(""),
                       .user = user,
+                      .new_pid_namespace = spec.new_pid_namespace,
                       .set_listen_pid = !spec.listeners.empty() || !stored.empty(),
                       .set_watchdog_pid = spec.watchdog.has_value(),
-                      .limits = resource_limits(spec.limits)};
+                      .limits = resource_limits(spec.limits),
+                      .sandbox = spec.sandbox};
   TRY_ASSIGN(spawn.argv, substitute_fds(spec.command, spec.listeners));
   // The socket's path is in the environment of the whole tree, and of no other process here.
   std::string mark = mark_of(spec, notify.path());
@@ -204,6 +233,14 @@ Result<std::unique_ptr<Instance>> Instance::launch(LaunchSpec spec, InstanceWorl
                                                    Events events) {
   TRY_ASSIGN(Body::Parts parts, Body::start(std::move(spec), std::move(world), std::move(events)));
   auto body = std::make_unique<Body>(std::move(parts));
+  body->begin();
+  return std::unique_ptr<Instance>(new Instance(std::move(body)));
+}
+
+std::unique_ptr<Instance> Instance::adopt(LaunchSpec spec, Running running, InstanceWorld world,
+                                          Events events) {
+  auto body = std::make_unique<Body>(
+      Body::take_over(std::move(spec), std::move(running), std::move(world), std::move(events)));
   body->begin();
   return std::unique_ptr<Instance>(new Instance(std::move(body)));
 }
@@ -252,7 +289,8 @@ std::uint64_t Instance::resident_bytes() const {
 }
 
 InstanceCounters Instance::counters() const {
-  NotifySocket::Counts const& counts = body_->parts_.notify.counts();
+  auto const& notify = body_->parts_.notify;
+  NotifySocket::Counts const counts = notify ? notify->counts() : NotifySocket::Counts{};
   return {.notify_messages = counts.messages,
           .notify_dropped = counts.dropped,
           .fds_refused = body_->fds_refused(),
@@ -298,6 +336,28 @@ void Instance::begin_stop(int signal, Duration timeout) {
 void Instance::begin_stop() {
   LaunchSpec const& spec = body_->parts_.spec;
   begin_stop(spec.stop_signal, spec.stop_timeout);
+}
+
+async::Task<void> Instance::grouped() {
+  return body_->grouped();
+}
+
+Status Instance::freeze() {
+  Tree const& tree = body_->parts_.tree;
+  if (tree.cgroup() != nullptr && tree.cgroup()->freeze(os::Cgroup::Frozen::Yes)) return {};
+  tree.signal_all(SIGSTOP);
+  return {};
+}
+
+Status Instance::thaw() {
+  Tree const& tree = body_->parts_.tree;
+  if (tree.cgroup() != nullptr && tree.cgroup()->freeze(os::Cgroup::Frozen::No)) return {};
+  tree.signal_all(SIGCONT);
+  return {};
+}
+
+std::uint64_t Instance::memory_kills() const {
+  return body_->parts_.limits ? body_->parts_.limits->memory_kills() : 0;
 }
 
 void Instance::kill_tree() {

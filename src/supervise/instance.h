@@ -22,7 +22,10 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "config/config.h"
+#include "os/cgroup.h"
 #include "os/process.h"
+#include "os/sandbox.h"
+#include "os/unique_fd.h"
 #include "supervise/environment.h"
 #include "supervise/fd_store.h"
 #include "supervise/instance_machine.h"
@@ -52,6 +55,9 @@ struct LaunchSpec {
   /// is ready.
   config::StartupPriority priority = config::StartupPriority::Normal;
   bool beside = false;
+  /// As SpawnSpec has it.
+  bool new_pid_namespace = false;
+  os::SandboxSpec sandbox = {};
   int stop_signal = 15;
   Duration stop_timeout = std::chrono::seconds(10);
   std::optional<Duration> watchdog;
@@ -66,6 +72,9 @@ struct LaunchSpec {
 /// are left for the caller.
 [[nodiscard]] LaunchSpec launch_spec(config::Service const& service, RevisionId revision,
                                      InstanceId instance);
+
+/// The name of an instance's control groups: no other tree on the machine has it.
+[[nodiscard]] std::string group_name(LaunchSpec const& spec);
 
 /// What an instance is given of the world. References outlive the instance.
 struct InstanceWorld {
@@ -101,6 +110,17 @@ class Instance {
   /// ConfigInvalid for an unknown {fd:NAME}; nothing is left behind then.
   [[nodiscard]] static Result<std::unique_ptr<Instance>> launch(LaunchSpec spec,
                                                                 InstanceWorld world, Events events);
+  /// A process that runs already, as a copy of another instance's does: our child.
+  struct Running {
+    os::Child child;
+    std::optional<os::Cgroup> cgroup;  ///< Made for it; it may live in it already.
+    os::UniqueFd stdout_pipe;  ///< Our ends, which do not block. Empty: it shares another's.
+    os::UniqueFd stderr_pipe;
+  };
+  /// Takes it over. It has no notify socket of its own; `command` and `env` of the spec tell only
+  /// what it is. It is put into its control groups beside the loop, see grouped().
+  [[nodiscard]] static std::unique_ptr<Instance> adopt(LaunchSpec spec, Running running,
+                                                       InstanceWorld world, Events events);
   ~Instance();  ///< Checks that close() was awaited.
   Instance(Instance const&) = delete;
   Instance& operator=(Instance const&) = delete;
@@ -142,6 +162,13 @@ class Instance {
   void compete();
   void begin_stop(int signal, Duration timeout);
   void begin_stop();  ///< With the stop_signal and stop_timeout of the spec.
+  /// Waits until its limits hold for all of its tree: at once for one that was launched in a group.
+  [[nodiscard]] async::Task<void> grouped();
+  /// Stops the whole tree where it stands, by its control group, else by SIGSTOP.
+  [[nodiscard]] Status freeze();
+  [[nodiscard]] Status thaw();
+  /// How often the kernel ended a process of it for its memory limit.
+  [[nodiscard]] std::uint64_t memory_kills() const;
   /// SIGKILL to the whole tree, now.
   void kill_tree();
   /// begin_stop(), then waits until nothing of the tree lives.

@@ -60,18 +60,29 @@ Instance::Body::~Body() {
 
 void Instance::Body::begin() {
   tasks_.spawn("events", deliver());
-  tasks_.spawn("notify socket", watch_notify());
+  if (parts_.notify) tasks_.spawn("notify socket", watch_notify());
   tasks_.spawn("stdout", stdout_.run());
   tasks_.spawn("stderr", stderr_.run());
   tasks_.spawn("main process", watch_main(&parts_.tree.main()));
   tasks_.spawn("deadlines", watch_time());
   if (parts_.spec.beside) give_way(parts_.spec.ready_timeout / 2);
-  std::vector<std::string> folders = parts_.limits.folders();
-  if (parts_.cpu && !parts_.cpu->to_join().empty()) folders.push_back(parts_.cpu->to_join());
-  if (!folders.empty()) tasks_.spawn("control groups", join_groups(std::move(folders)));
+  begin_grouping();
   if (machine_.watch() != InstanceMachine::Watch::Nothing) tasks_.spawn("readiness", watch_ready());
   if (parts_.ready_pipe) tasks_.spawn("readiness descriptor", watch_ready_pipe());
   if (parts_.spec.pid_file) tasks_.spawn("pid file", watch_pid_file());
+}
+
+void Instance::Body::begin_grouping() {
+  if (!parts_.limits) {
+    tasks_.spawn("control groups", join_own_groups());
+    return;
+  }
+  std::vector<std::string> folders = parts_.limits->folders();
+  if (parts_.cpu && !parts_.cpu->to_join().empty()) folders.push_back(parts_.cpu->to_join());
+  if (folders.empty())
+    grouped_.set();
+  else
+    tasks_.spawn("control groups", join_groups(std::move(folders)));
 }
 
 void Instance::Body::happen(InstanceInput input) {
@@ -174,7 +185,8 @@ void Instance::Body::append_line(LogStream stream, SplitLine line) {
 }
 
 bool Instance::Body::hear(std::size_t messages_max) {
-  return parts_.notify.drain(
+  if (!parts_.notify) return false;
+  return parts_.notify->drain(
       messages_max, [this](os::PeerCredentials const& sender) { return may_speak(sender); },
       [this](NotifyMessage const& message, std::vector<os::UniqueFd>& fds) {
         store(message, fds);
@@ -253,6 +265,10 @@ async::Task<void> Instance::Body::deliver() {
 
 async::Task<void> Instance::Body::ended() {
   co_await tree_ended_.wait();
+}
+
+async::Task<void> Instance::Body::grouped() {
+  co_await grouped_.wait();
 }
 
 async::Task<void> Instance::Body::close() {

@@ -34,9 +34,9 @@ class Instance::Body {
     InstanceWorld world;
     Events events;
     Tree tree;
-    NotifySocket notify;
-    LimitSet limits;
-    std::optional<CpuGroup> cpu;  ///< In which it can give way.
+    std::optional<NotifySocket> notify;  ///< None: a copy, see Instance::adopt().
+    std::optional<LimitSet> limits;      ///< None: not in its groups yet.
+    std::optional<CpuGroup> cpu;         ///< In which it can give way.
     os::UniqueFd stdout_pipe;
     os::UniqueFd stderr_pipe;
     os::UniqueFd ready_pipe;               ///< Empty unless a newline on it shows readiness.
@@ -44,6 +44,7 @@ class Instance::Body {
     std::optional<uid_t> user_id;          ///< Of the user it runs as; absent: ours.
   };
   static Result<Parts> start(LaunchSpec spec, InstanceWorld world, Events events);
+  static Parts take_over(LaunchSpec spec, Running running, InstanceWorld world, Events events);
   explicit Body(Parts parts);
   ~Body();
 
@@ -57,6 +58,7 @@ class Instance::Body {
   void happen(InstanceInput input);
   [[nodiscard]] async::Task<void> close();
   [[nodiscard]] async::Task<void> ended();
+  [[nodiscard]] async::Task<void> grouped();
   [[nodiscard]] std::uint64_t log_bytes() const { return stdout_.bytes() + stderr_.bytes(); }
   [[nodiscard]] std::uint64_t fds_refused() const { return fds_refused_; }
 
@@ -65,6 +67,7 @@ class Instance::Body {
   Instant started_;
 
  private:
+  void begin_grouping();
   void perform(InstanceAction const& action);
   void on(perform::Tell const& tell);
   void on(perform::SignalMain signal);
@@ -101,6 +104,7 @@ class Instance::Body {
   async::Task<void> watch_time();
   async::Task<void> watch_priority(BackgroundPatience patience);
   async::Task<void> join_groups(std::vector<std::string> folders);
+  async::Task<void> join_own_groups();
   async::Task<void> watch_tree();
   async::Task<void> deliver();
 
@@ -117,6 +121,7 @@ class Instance::Body {
   async::Event outbox_grown_;
   async::Event moved_;  ///< The machine has moved: its due time may have changed.
   async::Event tree_ended_;
+  async::Event grouped_;
   bool closing_ = false;
   bool closed_ = false;
   async::TaskGroup tasks_;

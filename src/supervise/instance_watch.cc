@@ -10,6 +10,8 @@
 #include <charconv>
 #include <string_view>
 
+#include <fmt/format.h>
+
 #include "async/offload.h"
 #include "async/timers.h"
 #include "async/wait_fd.h"
@@ -60,7 +62,7 @@ async::Task<void> Instance::Body::watch_main(os::Child* child) {
 }
 
 async::Task<void> Instance::Body::watch_notify() {
-  int const fd = parts_.notify.fd();
+  int const fd = parts_.notify->fd();
   while (true) {
     co_await async::readable(fd);
     hear(kNotifyPerTurn);
@@ -110,6 +112,36 @@ async::Task<void> Instance::Body::join_groups(std::vector<std::string> folders) 
       for (std::string const& folder : folders) put_into(folder, outside);
     });
   }
+  grouped_.set();
+}
+
+async::Task<void> Instance::Body::join_own_groups() {
+  struct Groups {
+    std::optional<os::Cgroup> cgroup;
+    LimitSet limits;
+  };
+  std::string const name = group_name(parts_.spec);
+  config::Limits const limits = parts_.spec.limits;
+  os::Cgroup const* const own = parts_.tree.cgroup();  // Lives as long as this task.
+  async::ThreadPool thread(1);
+  auto making = async::offload(thread, [name, limits, own] {
+    std::optional<os::Cgroup> cgroup;
+    if (own == nullptr) {
+      if (auto created = os::Cgroup::create(name)) cgroup = std::move(*created);
+    }
+    LimitSet set = LimitSet::create(limits, cgroup ? &*cgroup : own,
+                                    fmt::format("aether-{}-{}", ::getpid(), name));
+    return Groups{.cgroup = std::move(cgroup), .limits = std::move(set)};
+  });
+  Groups groups = co_await std::move(making);
+  for (std::string const& warning : groups.limits.warnings())
+    log::warn("{}: {}", parts_.spec.service, warning);
+  std::vector<std::string> folders = groups.limits.folders();
+  if (groups.cgroup) folders.insert(folders.begin(), groups.cgroup->path());
+  parts_.limits.emplace(std::move(groups.limits));
+  async::Task<void> joining = join_groups(std::move(folders));
+  co_await std::move(joining);
+  if (groups.cgroup) parts_.tree.join(std::move(*groups.cgroup));
 }
 
 async::Task<void> Instance::Body::watch_tree() {

@@ -27,6 +27,15 @@ bool write_whole(std::string const& path, std::string const& value) {
   return file.good();
 }
 
+/// Who may swap instead of ending is not held by a memory limit, only made slow. Where the kernel
+/// does not count swap there is no such file, and nothing to do.
+void forbid_swap(std::string const& folder, std::string const& bytes) {
+  std::string const v2 = folder + "/memory.swap.max";
+  std::string const v1 = folder + "/memory.memsw.limit_in_bytes";
+  if (::access(v2.c_str(), W_OK) == 0) (void)write_whole(v2, "0");
+  if (::access(v1.c_str(), W_OK) == 0) (void)write_whole(v1, bytes);
+}
+
 os::ResourceLimit limit_of(decltype(RLIMIT_NOFILE) resource, std::uint64_t value) {
   rlimit now{};
   ::getrlimit(resource, &now);
@@ -106,7 +115,11 @@ LimitSet LimitSet::create(config::Limits const& limits, os::Cgroup const* cgroup
 void LimitSet::set(Knob const& knob, os::Cgroup const* cgroup, std::string const& name) {
   if (cgroup != nullptr) {
     std::string const file = fmt::format("{}/{}", cgroup->path(), knob.v2_file);
-    if (::access(file.c_str(), W_OK) == 0 && write_whole(file, knob.v2_value)) return;
+    if (::access(file.c_str(), W_OK) == 0 && write_whole(file, knob.v2_value)) {
+      if (knob.controller == "memory") memory_events_ = cgroup->path() + "/memory.events";
+      if (knob.controller == "memory") forbid_swap(cgroup->path(), knob.v1_value);
+      return;
+    }
   }
   if (std::string const parent = v1_folder(knob.controller); !parent.empty()) {
     std::string const folder = fmt::format("{}/{}", parent, name);
@@ -114,6 +127,8 @@ void LimitSet::set(Knob const& knob, os::Cgroup const* cgroup, std::string const
     if (made && write_whole(fmt::format("{}/{}", folder, knob.v1_file), knob.v1_value)) {
       folders_.push_back(folder);
       if (knob.controller == "cpu") cpu_folder_ = folder;
+      if (knob.controller == "memory") memory_events_ = folder + "/memory.oom_control";
+      if (knob.controller == "memory") forbid_swap(folder, knob.v1_value);
       return;
     }
     if (made) ::rmdir(folder.c_str());
@@ -122,6 +137,15 @@ void LimitSet::set(Knob const& knob, os::Cgroup const* cgroup, std::string const
       fmt::format("limits.{} is not enforced: there is no {} control group that "
                   "Aether may write to",
                   knob.key, knob.controller));
+}
+
+std::uint64_t LimitSet::memory_kills() const {
+  if (memory_events_.empty()) return 0;
+  std::ifstream events(memory_events_);
+  std::string key;
+  for (std::uint64_t count = 0; events >> key >> count;)
+    if (key == "oom_kill") return count;
+  return 0;
 }
 
 LimitSet::~LimitSet() {

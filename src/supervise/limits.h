@@ -5,6 +5,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -41,6 +42,9 @@ class LimitSet {
   [[nodiscard]] std::vector<std::string> const& warnings() const { return warnings_; }
   /// v1 groups made by this set, into which the processes have to be put.
   [[nodiscard]] std::vector<std::string> const& folders() const { return folders_; }
+  /// How often the kernel ended a process for the memory limit (memory.events, memory.oom_control);
+  /// 0 if that cannot be read.
+  [[nodiscard]] std::uint64_t memory_kills() const;
   /// The one among them that counts time on the processors; empty: none.
   [[nodiscard]] std::string const& cpu_folder() const { return cpu_folder_; }
 
@@ -51,6 +55,7 @@ class LimitSet {
 
   std::vector<std::string> folders_;
   std::string cpu_folder_;
+  std::string memory_events_;  ///< The file with the count of kills; empty: no such limit.
   std::vector<std::string> warnings_;
 };
 

@@ -27,7 +27,7 @@ Result<OutputPipe> OutputPipe::open() {
 }
 
 LogPump::LogPump(os::UniqueFd read_end, LineSplitter::Sink sink)
-    : read_end_(std::move(read_end)), sink_(std::move(sink)) {}
+    : read_end_(std::move(read_end)), ended_(!read_end_), sink_(std::move(sink)) {}
 
 async::Task<void> LogPump::run() {
   async::Task<void> reading = read_all();

@@ -28,6 +28,7 @@ struct OutputPipe {
 
 class LogPump {
  public:
+  /// An empty `read_end` is a stream that has ended.
   LogPump(os::UniqueFd read_end, LineSplitter::Sink sink);
 
   /// Reads until the end of the stream or finish(); then closes the pipe: whoever still writes

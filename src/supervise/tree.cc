@@ -42,6 +42,18 @@ Result<Tree> Tree::start(os::SpawnSpec spec, std::string const& name, std::strin
   return Tree(std::move(child), std::move(cgroup), std::move(mark), known);
 }
 
+Tree Tree::adopt(os::Child child, KnownChildren* known) {
+  auto const process = os::read_process(child.pid());
+  bool const leads = process && process->session == child.pid();
+  Tree tree(std::move(child), std::nullopt, {}, known);
+  if (!leads) tree.session_ = 0;
+  return tree;
+}
+
+void Tree::join(os::Cgroup cgroup) {
+  cgroup_ = std::move(cgroup);
+}
+
 Tree::Tree(os::Child child, std::optional<os::Cgroup> cgroup, std::string mark,
            KnownChildren* known)
     : cgroup_(std::move(cgroup)), mark_(std::move(mark)), known_(known) {

@@ -27,6 +27,12 @@ class Tree {
   /// environment that no other tree on the machine has. `known` may be null.
   static Result<Tree> start(os::SpawnSpec spec, std::string const& name, std::string mark,
                             KnownChildren* known);
+  /// Takes a process that runs already, and is our child: a copy of another one. Its environment is
+  /// that one's, so that no mark in it tells them apart: until join() it is known by its session
+  /// (if it leads one) and its line of children.
+  static Tree adopt(os::Child child, KnownChildren* known);
+  /// All its processes are in that group now.
+  void join(os::Cgroup cgroup);
   Tree(Tree&& other) noexcept;
   Tree& operator=(Tree&&) = delete;
   /// Kills what still lives: once, without waiting.

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of Function, one file for each subject: function.cc (open, deploy, rollback, stop),
+// function_revision.cc (how a revision is made ready), function_instances.cc (how instances come
+// and go), function_pool.cc (asks the pool machine and performs what it decides),
+// function_describe.cc (status). Private to functions.
+#pragma once
+#include <array>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "async/event.h"
+#include "async/task_group.h"
+#include "functions/autoscaler.h"
+#include "functions/function.h"
+#include "functions/gateway.h"
+#include "functions/pool_machine.h"
+#include "functions/ready_socket.h"
+#include "functions/template_worker.h"
+#include "os/temp_dir.h"
+#include "supervise/instance.h"
+#include "supervise/log_book.h"
+
+namespace aether::functions {
+
+/// For a handler to be ready, from its exec on.
+inline constexpr Duration kStartLimit = std::chrono::seconds(60);
+/// For an instance that was asked to end.
+inline constexpr Duration kStopTimeout = std::chrono::seconds(5);
+
+class Function::Impl {
+ public:
+  Impl(FunctionSpec spec, std::uint64_t number, FunctionDeps deps);
+  ~Impl();
+
+  Status open();
+  async::Task<Result<Deployed>> deploy(FunctionSpec spec);
+  Result<Deployed> rollback();
+  async::Task<void> stop(Duration limit);
+  void hurry();
+  void wanted(std::uint32_t waiting);
+  void busy(InstanceId instance, std::uint32_t in_flight);
+  void timed_out(InstanceId instance);
+  void unreachable(InstanceId instance, std::string why);
+  [[nodiscard]] FunctionStatus status() const;
+
+  std::string const id_;
+  FunctionSpec spec_;
+  supervise::LogBook logs_;
+
+ private:
+  /// One process that lives, or has just ended.
+  struct Live;
+  /// One immutable version: what it takes to make instances of it.
+  struct Revision {
+    RevisionId id;
+    FunctionSpec spec;
+    config::Command command;
+    std::uint16_t port = 0;  ///< That spawned instances are told; each other one has its own.
+    Making making = Making::Spawn;
+    std::vector<std::string> not_cloneable;
+    std::vector<std::string> notes;
+    std::unique_ptr<TemplateWorker> worker;  ///< With `making` Copy.
+    InstanceId original;                     ///< The template's process; 0: none.
+    bool has_hook = false;
+    bool own_numbers = false;  ///< Its first process is the first of a pid namespace.
+  };
+  using RevisionPtr = std::shared_ptr<Revision>;
+  struct Live {
+    RevisionPtr revision;
+    std::unique_ptr<supervise::Instance> instance;
+    std::uint16_t port = 0;
+    StartTier made = StartTier::Cold;
+    WallTime since{};
+    std::uint32_t in_flight = 0;
+    bool ready_said = false;
+    bool ending = false;  ///< We asked for its end.
+    std::string reason;   ///< Why we did, if its requests are to be told.
+    std::optional<supervise::event::Exited> exited;
+    async::Event moved;  ///< It said READY, or ended.
+  };
+
+  // function_revision.cc
+  [[nodiscard]] Status check(config::Function const& function) const;
+  async::Task<Result<RevisionPtr>> prepare(FunctionSpec spec);
+  /// As prepare(), one at a time.
+  async::Task<Result<RevisionPtr>> prepare_alone(FunctionSpec spec);
+  /// Makes it the template of its revision. Unsupported says why it cannot be.
+  async::Task<Status> freeze(RevisionPtr revision, InstanceId instance);
+  async::Task<void> tell_snapshot(RevisionPtr revision, InstanceId instance);
+  async::Task<void> until_at_rest(pid_t pid);
+  async::Task<Status> warm_up(RevisionPtr revision, std::uint16_t port);
+  void watch_original_end(RevisionPtr const& revision, std::string why);
+  async::Task<void> remake(FunctionSpec spec);
+  void drop_revision(RevisionId revision);
+  async::Task<void> end_original(RevisionPtr revision);
+  [[nodiscard]] PoolPolicy policy_of(Revision const& revision) const;
+
+  // function_instances.cc
+  [[nodiscard]] supervise::LaunchSpec launch_spec(Revision const& revision, InstanceId instance,
+                                                  std::uint16_t port) const;
+  [[nodiscard]] supervise::InstanceWorld world();
+  /// A process that was executed; it may need long to be ready.
+  [[nodiscard]] Result<Live*> spawn(RevisionPtr revision, InstanceId instance);
+  async::Task<Status> until_serving(InstanceId instance, Duration limit);
+  [[nodiscard]] std::string late_hint(Live const& live) const;
+  async::Task<Result<Live*>> copy(RevisionPtr revision, InstanceId instance, Duration limit);
+  void on_event(InstanceId instance, supervise::InstanceEvent const& event);
+  void on_exited(InstanceId instance, Live& live, supervise::event::Exited const& exited);
+  async::Task<void> bury(InstanceId instance);
+  void on_ready_word(pid_t pid);
+  [[nodiscard]] Live* find(InstanceId instance);
+  void end(Live& live);
+
+  // function_pool.cc
+  void happen(PoolInput input);
+  void perform(pool::Start const& start);
+  void perform(pool::Freeze freeze);
+  void perform(pool::Thaw thaw);
+  void perform(pool::Offer offer);
+  void perform(pool::Withdraw withdraw);
+  void perform(pool::End const& end);
+  void perform(pool::FailWaiting const& fail);
+  void perform(pool::DropRevision drop);
+  async::Task<void> start(pool::Start order);
+  async::Task<void> park(InstanceId instance);
+  async::Task<void> drain(InstanceId instance);
+  async::Task<void> tick();
+  async::Task<void> scale();
+  [[nodiscard]] std::uint32_t load() const;
+  [[nodiscard]] RevisionPtr revision_of(RevisionId revision) const;
+
+  // function_describe.cc
+  [[nodiscard]] FunctionInstanceStatus status_of(InstanceId instance, Live const& live) const;
+  [[nodiscard]] RouteSpec route() const;
+  [[nodiscard]] AutoscalerPolicy scaling() const;
+  /// The rest of stop().
+  async::Task<void> until_empty(Instant deadline);
+
+  FunctionDeps deps_;
+  std::string socket_path_;
+  std::optional<os::TempDir> scratch_;  ///< What a strict handler may write to.
+  std::unique_ptr<ReadySocket> ready_;
+  PoolMachine pool_;
+  Autoscaler autoscaler_;
+  std::deque<PoolInput> inputs_;
+  bool performing_ = false;
+  std::map<InstanceId, std::unique_ptr<Live>> lives_;
+  std::map<RevisionId, RevisionPtr> revisions_;
+  std::uint64_t last_revision_ = 0;
+  std::array<StartCounts, 5> starts_;
+  std::uint64_t crashes_ = 0;
+  std::uint64_t out_of_memory_ = 0;
+  std::optional<std::string> problem_;
+  Instant retry_at_{Instant::max()};  ///< None was ready yet, and one failed.
+  bool deploying_ = false;
+  bool opened_ = false;
+  bool stopping_ = false;
+  bool stopped_ = false;
+  async::Event moved_;  ///< The pool has moved, or a process was buried.
+  async::TaskGroup tasks_;
+};
+
+}  // namespace aether::functions

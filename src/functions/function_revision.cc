@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a revision is made ready: one process of it is started and must serve; where it can be
+// copied, that process becomes the template.
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "async/timers.h"
+#include "base/log.h"
+#include "clone/template.h"
+#include "functions/function_impl.h"
+#include "functions/handler.h"
+#include "functions/handler_hooks.h"
+#include "http/client.h"
+
+namespace aether::functions {
+namespace {
+
+/// For the requests of `warmup:`, each.
+constexpr Duration kWarmupLimit = std::chrono::seconds(30);
+/// For every thread of a handler to wait for something; a handler that computes for ever is tried
+/// all the same, and freeze() says what it finds.
+constexpr Duration kRestLimit = std::chrono::seconds(2);
+constexpr Duration kRestPoll = std::chrono::milliseconds(2);
+/// At rest so many times in a row.
+constexpr int kRestLooks = 3;
+/// Connections of warm-up requests are closed a moment after their answers.
+constexpr int kFreezeTries = 4;
+constexpr Duration kFreezeAgain = std::chrono::milliseconds(50);
+/// A spawned instance costs all of its memory and its whole start: fewer are made ahead.
+constexpr std::uint32_t kSpawnedAheadMax = 2;
+
+std::vector<std::string> lines_of(std::string const& text) {
+  std::vector<std::string> lines;
+  std::size_t begin = 0;
+  while (begin < text.size()) {
+    std::size_t const end = std::min(text.find('\n', begin), text.size());
+    if (end > begin) lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+}  // namespace
+
+Status Function::Impl::check(config::Function const& function) const {
+  auto const refuse = [&](std::string_view what) {
+    return fail(ErrorCode::Unsupported,
+                fmt::format("function {}: {} is not in this release", id_, what));
+  };
+  if (function.launch == config::Launch::Image) return refuse("launch: image");
+  if (function.ipc == config::Ipc::Ring) return refuse("ipc: ring");
+  if (function.route == config::Route::Direct) return refuse("route: direct");
+  return {};
+}
+
+async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(FunctionSpec spec) {
+  Status const possible = check(spec.function);
+  if (!possible) co_return fail(possible.error());
+  auto command = handler_command(spec.function.handler_path);
+  if (!command) co_return fail(std::move(command).error());
+  auto const port = free_inner_port();
+  if (!port) co_return fail(port.error());
+  auto const revision = std::make_shared<Revision>(Revision{.id = {++last_revision_},
+                                                            .spec = std::move(spec),
+                                                            .command = std::move(*command),
+                                                            .port = *port,
+                                                            .not_cloneable = {},
+                                                            .notes = {},
+                                                            .worker = {},
+                                                            .original = deps_.next_instance()});
+  bool const is_to_be_copied = revision->spec.function.launch != config::Launch::Spawn;
+  // Only if asked for: copies of one number share what OpenSSL draws its keys and tokens from,
+  // because it sees by the number that it was copied. The strict sandbox may make no namespaces.
+  revision->own_numbers = is_to_be_copied && revision->spec.function.pid_namespace &&
+                          ::geteuid() == 0 &&
+                          revision->spec.function.sandbox != config::Sandbox::Strict;
+  auto spawned = spawn(revision, revision->original);
+  if (!spawned && revision->own_numbers) {
+    // Without the right to make a pid namespace, a handler is one of ours.
+    revision->own_numbers = false;
+    spawned = spawn(revision, revision->original);
+  }
+  if (!spawned) co_return fail(spawned.error());
+  async::Task<Status> starting = until_serving(revision->original, kStartLimit);
+  Status ready = co_await std::move(starting);
+  if (ready) {
+    async::Task<Status> warming = warm_up(revision, revision->port);
+    ready = co_await std::move(warming);
+  }
+  if (ready && is_to_be_copied) {
+    async::Task<Status> freezing = freeze(revision, revision->original);
+    Status const frozen = co_await std::move(freezing);
+    bool const may_spawn = revision->spec.function.launch == config::Launch::Auto;
+    if (!frozen && frozen.error().code() == ErrorCode::Unsupported && may_spawn)
+      revision->not_cloneable = lines_of(frozen.error().message());
+    else
+      ready = frozen;
+  }
+  Live* const live = find(revision->original);
+  if (ready && (live == nullptr || live->exited))
+    ready = fail(ErrorCode::ExitedEarly, fmt::format("{}: its first process has ended", id_));
+  if (!ready) {
+    if (live != nullptr) end(*live);
+    if (revision->worker) tasks_.spawn("drop template", end_original(revision));
+    co_return fail(std::move(ready).error());
+  }
+  revisions_[revision->id] = revision;
+  co_return revision;
+}
+
+async::Task<Status> Function::Impl::warm_up(RevisionPtr revision, std::uint16_t port) {
+  for (std::string const& path : revision->spec.function.warmup) {
+    http::Request request{.method = "GET", .target = path};
+    async::Task<http::Response> asking =
+        http::fetch(http::Endpoint::tcp("127.0.0.1", port), std::move(request), kWarmupLimit);
+    std::optional<Error> fault;
+    int status = 0;
+    try {
+      http::Response const answer = co_await std::move(asking);
+      status = answer.status;
+    } catch (Error const& error) {
+      fault = error;
+    }
+    if (fault)
+      co_return fail(ErrorCode::NotReady, fmt::format("{}: its warm-up request GET {} failed: {}",
+                                                      id_, path, fault->message()));
+    if (status >= 400) log::warn("{}: its warm-up request GET {} got {}", id_, path, status);
+  }
+  co_return Status{};
+}
+
+async::Task<void> Function::Impl::until_at_rest(pid_t pid) {
+  Instant const deadline = deps_.clock.now() + kRestLimit;
+  int looks = 0;
+  while (looks < kRestLooks && deps_.clock.now() < deadline) {
+    looks = clone::is_at_rest(pid) ? looks + 1 : 0;
+    co_await async::sleep_for(kRestPoll);
+  }
+}
+
+async::Task<void> Function::Impl::tell_snapshot(RevisionPtr revision, InstanceId instance) {
+  Live* const live = find(instance);
+  if (live == nullptr || live->exited) co_return;
+  pid_t const pid = live->instance->pid();
+  revision->has_hook = ready_->has_hook(pid);
+  ready_->tell(pid, kSnapshotLine);
+  live->instance->signal_main(kHookSignal);
+  if (!revision->has_hook && has_loaded_hook(pid)) {
+    revision->has_hook = true;
+    co_return;
+  }
+  if (!revision->has_hook) {
+    revision->notes.emplace_back(
+        "it has no reseeding hook: if its runtime seeds random numbers when it starts, copies draw "
+        "the same ones (docs/handlers.md)");
+    co_return;
+  }
+  async::Task<bool> answering =
+      ready_->answered(pid, std::chrono::seconds(kSnapshotPatienceSeconds));
+  bool const answered = co_await std::move(answering);
+  if (!answered)
+    revision->notes.emplace_back("its hook did not answer SNAPSHOT in time; copies may not reseed");
+}
+
+async::Task<Status> Function::Impl::freeze(RevisionPtr revision, InstanceId instance) {
+  async::Task<void> telling = tell_snapshot(revision, instance);
+  co_await std::move(telling);
+  revision->worker = std::make_unique<TemplateWorker>();
+  Status frozen;
+  for (int i = 0; i < kFreezeTries; ++i) {
+    Live* const live = find(instance);
+    if (live == nullptr || live->exited) break;
+    pid_t const pid = live->instance->pid();
+    async::Task<void> resting = until_at_rest(pid);
+    co_await std::move(resting);
+    async::Task<Status> freezing = revision->worker->freeze(pid, socket_path_);
+    frozen = co_await std::move(freezing);
+    bool const may_pass = !frozen && !revision->spec.function.warmup.empty();
+    if (!may_pass) break;
+    co_await async::sleep_for(kFreezeAgain);
+  }
+  if (frozen && !revision->own_numbers && revision->spec.function.pid_namespace)
+    revision->notes.emplace_back(
+        "Aether may not make pid namespaces (CAP_SYS_ADMIN, sandbox: basic or none): a copy whose "
+        "program remembers its process number has the template's");
+  if (frozen && revision->own_numbers)
+    revision->notes.emplace_back(
+        "pid_namespace: copies share the keys and tokens that OpenSSL makes, unless a hook renews "
+        "them (docs/handlers.md)");
+  if (frozen)
+    revision->making = Making::Copy;
+  else
+    revision->worker.reset();
+  co_return frozen;
+}
+
+PoolPolicy Function::Impl::policy_of(Revision const& revision) const {
+  config::Function const& function = revision.spec.function;
+  config::Orchestrator const& settings = revision.spec.settings;
+  bool const is_copied = revision.making == Making::Copy;
+  auto const ahead = static_cast<std::uint32_t>(settings.warm_pool_size);
+  auto const most = static_cast<std::uint32_t>(function.max_instances);
+  Duration const restore = std::chrono::milliseconds(settings.restore_timeout_ms);
+  return {.concurrency = static_cast<std::uint32_t>(function.concurrency),
+          .min_instances = static_cast<std::uint32_t>(function.min_instances),
+          .max_instances = most,
+          .parked = std::min({ahead, most, is_copied ? most : kSpawnedAheadMax}),
+          .idle_timeout = function.idle_timeout,
+          .making = revision.making,
+          .start_limit = is_copied ? restore : kStartLimit,
+          .spawn_limit = kStartLimit,
+          .cold_when_copy_fails = function.on_restore_failure == config::RestoreFailure::Cold};
+}
+
+/// Nothing can be copied any more; what has been copied goes on.
+void Function::Impl::watch_original_end(RevisionPtr const& revision, std::string why) {
+  if (stopping_ || !revision->worker) return;
+  log::error("{}: the template of revision {} {}; it is made anew", id_, revision->id, why);
+  revision->making = Making::Spawn;
+  if (pool_.serving() != revision->id) return;
+  // Until then instances are spawned.
+  happen(pool::Deployed{.revision = revision->id, .policy = policy_of(*revision)});
+  tasks_.spawn("make the template anew", remake(revision->spec));
+}
+
+async::Task<void> Function::Impl::remake(FunctionSpec spec) {
+  async::Task<Result<Deployed>> deploying = deploy(std::move(spec));
+  auto const deployed = co_await std::move(deploying);
+  if (!deployed) log::error("{}: {}", id_, deployed.error().describe());
+}
+
+void Function::Impl::drop_revision(RevisionId id) {
+  auto const found = revisions_.find(id);
+  if (found == revisions_.end()) return;
+  tasks_.spawn("drop template", end_original(found->second));
+  revisions_.erase(found);
+}
+
+async::Task<void> Function::Impl::end_original(RevisionPtr revision) {
+  if (!revision->worker) co_return;
+  if (Live* const live = find(revision->original)) live->ending = true;
+  async::Task<void> dropping = revision->worker->drop();
+  co_await std::move(dropping);
+  if (Live* const live = find(revision->original)) live->instance->kill_tree();
+}
+
+}  // namespace aether::functions

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "functions/template_worker.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "clone/template.h"
+#include "supervise/log_pump.h"
+
+namespace aether::functions {
+
+/// Touched on the worker's thread alone.
+struct TemplateWorker::State {
+  std::optional<clone::Template> original;
+  std::vector<clone::Reconnection> reconnections;
+};
+
+namespace {
+
+Result<std::uint16_t> port_of(std::vector<clone::CopiedListener> const& listeners,
+                              std::uint16_t original_port) {
+  auto const found = std::ranges::find_if(listeners, [&](clone::CopiedListener const& one) {
+    return one.original_port == original_port && !one.only_ipv6;
+  });
+  if (found != listeners.end()) return found->port;
+  return fail(ErrorCode::Unsupported,
+              fmt::format("the copy does not listen on IPv4 in place of port {}", original_port));
+}
+
+Result<FreshCopy> make_copy(clone::Template& original,
+                            std::vector<clone::Reconnection> const& reconnections,
+                            std::uint16_t port, std::string const& group, Duration patience) {
+  std::optional<os::Cgroup> cgroup;
+  if (auto created = os::Cgroup::create(group)) cgroup = std::move(*created);
+  TRY_ASSIGN(supervise::OutputPipe out, supervise::OutputPipe::open());
+  TRY_ASSIGN(supervise::OutputPipe err, supervise::OutputPipe::open());
+  clone::CopyWishes wishes;
+  wishes.files.replacements = {{.number = STDOUT_FILENO, .source = out.write_end.get()},
+                               {.number = STDERR_FILENO, .source = err.write_end.get()}};
+  wishes.files.reconnections = reconnections;
+  wishes.files.listeners = clone::TcpListeners::Own;
+  wishes.cgroup = cgroup ? cgroup->fd() : -1;
+  wishes.patience = patience;
+  TRY_ASSIGN(clone::Copied copied, original.copy(wishes));
+  auto const listens = port_of(copied.listeners, port);
+  if (!listens) {
+    (void)copied.child.signal(SIGKILL);
+    return fail(listens.error());
+  }
+  return FreshCopy{.child = std::move(copied.child),
+                   .cgroup = std::move(cgroup),
+                   .stdout_pipe = std::move(out.read_end),
+                   .stderr_pipe = std::move(err.read_end),
+                   .port = *listens};
+}
+
+}  // namespace
+
+TemplateWorker::TemplateWorker() : state_(std::make_shared<State>()), thread_(1) {}
+
+TemplateWorker::~TemplateWorker() {
+  (void)thread_.post([state = state_] { state->original.reset(); });
+}
+
+async::Task<Status> TemplateWorker::freeze(pid_t pid, std::string ready_socket) {
+  auto freezing = async::offload(thread_, [state = state_, pid, ready_socket]() -> Status {
+    TRY_ASSIGN(clone::Template original, clone::Template::freeze(pid, {ready_socket}));
+    state->original.emplace(std::move(original));
+    state->reconnections = {{.path = ready_socket}};
+    return {};
+  });
+  co_return co_await std::move(freezing);
+}
+
+async::Task<Result<FreshCopy>> TemplateWorker::copy(std::uint16_t port, std::string group,
+                                                    Duration patience) {
+  auto copying =
+      async::offload(thread_, [state = state_, port, group, patience]() -> Result<FreshCopy> {
+        if (!state->original) return fail(ErrorCode::NotRunning, "the template is gone");
+        return make_copy(*state->original, state->reconnections, port, group, patience);
+      });
+  co_return co_await std::move(copying);
+}
+
+async::Task<void> TemplateWorker::drop() {
+  auto dropping = async::offload(thread_, [state = state_] { state->original.reset(); });
+  co_await std::move(dropping);
+}
+
+}  // namespace aether::functions
