@@ -107,10 +107,11 @@ class Aether:
     def serving(self):
         assert self.process.poll() is None, f"Aether ended with {self.process.returncode}:\n{self.text()}"
         try:
-            services = self.status()["services"]
+            status = self.status()
         except (OSError, http.client.HTTPException):
             return False
-        return services and all(s["state"] not in ("PENDING", "STARTING") for s in services)
+        runs = status["services"] + status["functions"]
+        return runs and all(one["state"] not in ("PENDING", "STARTING") for one in runs)
 
     def control_ready(self):
         """Whether the control socket answers yet."""
