@@ -75,10 +75,12 @@ struct Member {
   StartTier tier = StartTier::Cold;  ///< How it was made.
   bool for_demand = false;           ///< Starting, Parking: to be warm next; else it is parked.
   bool served = false;               ///< It had a request, ever.
-  bool ahead = false;                ///< Made warm although nobody waited.
+  bool fresh = false;  ///< Offered to who waits, and not heard of since: they are with it.
   std::uint32_t in_flight = 0;
   Instant since{};             ///< In this state.
-  Instant asked{};             ///< When it was first wanted to be warm.
+  Instant idle_since{};        ///< Warm with nothing to do.
+  Instant begun{};             ///< Its start, or its thaw.
+  Instant asked{};             ///< When it was wanted to be warm.
   std::optional<Instant> due;  ///< When this state has lasted too long.
   bool operator==(Member const&) const = default;
 };
@@ -103,6 +105,7 @@ struct Frozen {
 struct Thawed {
   InstanceId instance;
 };
+/// It has requests, or has none any more, although it had: then nobody waits.
 struct Busy {
   InstanceId instance;
   std::uint32_t in_flight = 0;
@@ -114,6 +117,7 @@ struct Drained {
 struct Broken {
   InstanceId instance;
   std::string why;
+  bool unreachable = false;  ///< It said that it listens, and does not: it did not start well.
 };
 /// Its processes have ended.
 struct Gone {
@@ -180,12 +184,21 @@ using PoolInput = std::variant<pool::Wanted, pool::Started, pool::StartFailed, p
 using PoolAction = std::variant<pool::Start, pool::Freeze, pool::Thaw, pool::Offer, pool::Withdraw,
                                 pool::End, pool::FailWaiting, pool::DropRevision>;
 using PoolActions = std::vector<PoolAction>;
+
+/// What an input about a member means in each state of it.
+enum class Meaning : std::uint8_t {
+  Moves,   ///< The member moves on, or something of it is noted.
+  Late,    ///< The machine went on meanwhile, or it was said twice: nothing happens.
+  Illegal  ///< A shell that keeps its promises never says it; nothing happens.
+};
+
 /// The next number of an instance; each is given once.
 using NextInstance = std::function<InstanceId()>;
 
 /// Failures one after another, and until when nothing is tried because of them.
 struct Streak {
   std::uint32_t count = 0;
+  Instant last{};
   Instant until{};
   std::string why;  ///< The last one.
   bool operator==(Streak const&) const = default;
@@ -218,11 +231,34 @@ class PoolMachine {
   [[nodiscard]] bool stopping() const { return stop_ != Stop::No; }
   /// Was asked to stop, and nothing lives.
   [[nodiscard]] bool over() const { return stopping() && members_.empty(); }
+  [[nodiscard]] static Meaning meaning(MemberState state, PoolInput const& input);
   bool operator==(PoolMachine const&) const = default;
 
  private:
   enum class Stop : std::uint8_t { No, Drain, AtOnce };
   class Step;
+  /// The members of the serving revision, by what they are to the demand.
+  struct Census {
+    std::uint32_t warm = 0;
+    std::uint32_t coming = 0;    ///< To be warm next.
+    std::uint32_t parked = 0;    ///< Frozen.
+    std::uint32_t parking = 0;   ///< To be frozen next.
+    std::uint32_t making = 0;    ///< Starting, to be frozen.
+    std::uint32_t draining = 0;  ///< Then frozen, or ended.
+    [[nodiscard]] std::uint32_t ahead() const { return parked + parking + making + draining; }
+    [[nodiscard]] std::uint32_t all() const { return warm + coming + ahead(); }
+  };
+  [[nodiscard]] Census census() const;
+  /// Members that take requests, of whatever revision, and those that have some.
+  [[nodiscard]] std::uint32_t warm_of_any() const;
+  [[nodiscard]] std::uint32_t busy_of_any() const;
+  /// How many are to be warm, whoever waits.
+  [[nodiscard]] std::uint32_t floor() const;
+  /// How many are to be warm.
+  [[nodiscard]] std::uint32_t needed() const;
+  /// That starts succeed again: one from before the last failure shows nothing.
+  [[nodiscard]] bool would_prove(Member const& member) const;
+  [[nodiscard]] bool may_idle_go(Census const& now) const;
 
   std::map<InstanceId, Member> members_;
   RevisionId serving_;
@@ -231,8 +267,11 @@ class PoolMachine {
   PoolPolicy policy_;
   std::uint32_t waiting_ = 0;
   std::uint32_t wish_ = 0;
-  Streak failures_;  ///< Starts, and ends before anything was served: all starts wait.
-  Streak deaths_;    ///< Ends that nobody asked for: what is made ahead waits.
+  /// Of the serving revision, until so many are warm: the load that older ones have. 0: met.
+  std::uint32_t hold_ = 0;
+  Streak failures_;               ///< Starts, and ends before anything was served: all starts wait.
+  Streak deaths_;                 ///< Ends that nobody asked for: what is made ahead waits.
+  std::optional<Instant> retry_;  ///< Something is wanted that must wait until then.
   Stop stop_ = Stop::No;
 };
 
