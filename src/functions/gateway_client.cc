@@ -279,6 +279,7 @@ void GatewayClient::hurry() {
   keep_alive_ = false;
   if (state_ != State::Resting) return;
   // Its next request may be here already: that one is still answered.
+  down_.look_again();
   woken();
   if (state_ == State::Resting && in_.empty() && down_.kept() == 0) leave();
 }

@@ -95,6 +95,7 @@ class GatewayClient final : public Watcher {
   void connect();
   bool send_head();
   bool send_body();
+  void refuse_body();
   bool receive();
   void take_answer(std::string_view bytes);
   bool take_answer_head(std::string_view head, std::string_view rest);

@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
@@ -38,6 +39,11 @@ void prepare_client(int fd) {
 
 bool is_scarcity(int reason) {
   return reason == EMFILE || reason == ENFILE || reason == ENOBUFS || reason == ENOMEM;
+}
+
+bool somebody_waits(int listener) {
+  pollfd asked{.fd = listener, .events = POLLIN, .revents = 0};
+  return ::poll(&asked, 1, 0) > 0;
 }
 
 }  // namespace
@@ -283,20 +289,26 @@ bool Gate::accept_one() {
     return false;
   }
   if (!fd && is_scarcity(reason)) {
+    // The kernel wants a descriptor before it looks whether anybody is there.
+    listening_.readable = somebody_waits(listener_.get());
+    if (!listening_.readable) return false;
     // One that we wait for gives its descriptor. Without one we look again a little later: the
     // edge is over, and a loop would spin.
     if (!resting_.empty()) {
       make_place();
       return true;
     }
-    log::warn("function {}: {}; its clients wait", route_.function,
-              system_error_from(reason, "accept4").message());
+    if (!std::exchange(scarce_, true)) {
+      log::warn("function {}: {}; its clients wait", route_.function,
+                system_error_from(reason, "accept4").message());
+    }
     accept_again_ = poller().turn() + shared_.limits.accept_pause;
     poller().set_alarm(*this, accept_again_);
     return false;
   }
   // All else is the fate of that one connection (man 2 accept): the next one may be well.
   if (!fd) return true;
+  scarce_ = false;
   prepare_client(fd.get());
   if (clients_.size() >= shared_.limits.clients) make_place();
   auto client = std::make_unique<GatewayClient>(*this, from);

@@ -113,6 +113,7 @@ class Gate final : public Watcher {
   Instant accept_again_ = Instant::max();
   bool busy_changed_ = false;
   bool closing_ = false;
+  bool scarce_ = false;  // of descriptors: said once
 };
 
 }  // namespace aether::functions

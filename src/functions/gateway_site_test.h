@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -26,6 +27,7 @@
 #include <gtest/gtest.h>
 
 #include "async/loop.h"
+#include "async/timers.h"
 #include "base/time.h"
 #include "functions/gateway.h"
 #include "os/unique_fd.h"
@@ -247,13 +249,15 @@ class Site {
     wire.send(request);
     return wire.read_message();
   }
+  /// Lets the owner's loop run for so long: for what must not happen, or lasts a known time.
+  void pass(Duration duration) { loop.run_task(async::sleep_for(duration)); }
   /// Lets the owner's loop run until it is true; fails the test if it does not become so.
   template <class Condition>
   bool eventually(Condition condition) {
     Instant const end = clock.now() + std::chrono::seconds(kPatienceSeconds);
     while (clock.now() < end) {
       if (condition()) return true;
-      loop.run_for(std::chrono::milliseconds(1));
+      pass(std::chrono::milliseconds(1));
     }
     ADD_FAILURE() << "it did not become true";
     return false;

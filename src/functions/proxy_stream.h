@@ -44,6 +44,8 @@ class Stream {
 
   [[nodiscard]] bool readable() const { return readiness_.readable; }
   [[nodiscard]] Got read(std::span<char> into);
+  /// Bytes may be there that the poller has not been told of yet.
+  void look_again() { readiness_.readable = true; }
   [[nodiscard]] bool peer_closed() const { return readiness_.peer_closed; }
   [[nodiscard]] bool broken() const { return readiness_.broken; }
 
