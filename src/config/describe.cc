@@ -149,7 +149,14 @@ std::vector<std::string> not_in_this_release(Config const& config) {
         wish(service, fmt::format("steer: bpf on {}", listen.address));
     }
   }
-  if (!config.functions.empty()) wishes.emplace_back("functions");
+  for (Function const& function : config.functions) {
+    auto const lacks = [&](std::string_view key) {
+      wishes.push_back(fmt::format("function \"{}\": {}", function.id, key));
+    };
+    if (function.launch == Launch::Image) lacks("launch: image");
+    if (function.route == Route::Direct) lacks("route: direct");
+    if (function.ipc == Ipc::Ring) lacks("ipc: ring");
+  }
   if (config.orchestrator.ebpf.enabled) wishes.emplace_back("orchestrator.ebpf");
   return wishes;
 }

@@ -100,8 +100,14 @@ async::Task<Result<Deployed>> Function::Impl::deploy(FunctionSpec spec) {
                         .policy = policy_of(revision),
                         .first = is_spare ? std::optional(revision.original) : std::nullopt});
   Duration const took = deps_.clock.now() - began;
-  log::info("{}: revision {} serves ({}), ready after {}", id_, revision.id,
-            is_spare ? "each instance is spawned" : "instances are copies", humanize(took));
+  std::string const told =
+      fmt::format("{}: revision {} serves ({}), ready after {}", id_, revision.id,
+                  is_spare ? "each instance is spawned" : "instances are copies", humanize(took));
+  // Who starts Aether is shown the first ones by `up`.
+  if (from == RevisionId{})
+    log::debug("{}", told);
+  else
+    log::info("{}", told);
   co_return Deployed{.from = from, .revision = revision.id, .took = took};
 }
 
