@@ -75,8 +75,10 @@ CORO_TEST(Limits, TellThatTheKernelEndedItForItsMemory) {
   EXPECT_EQ(probe_set.memory_kills(), 0U);
   InstanceRig rig(loop);
   rig.spec.limits = limits;
-  auto const instance = rig.python("wait_for_usr1()\nhoard = b'x' * (256 << 20)\n");
+  auto const instance = rig.python("say('up')\nwait_for_usr1()\nhoard = b'x' * (256 << 20)\n");
   co_await instance->grouped();
+  bool const up = co_await rig.wait_line("up");
+  CO_ASSERT_TRUE(up);
   EXPECT_EQ(instance->memory_kills(), 0U);
   instance->signal_main(SIGUSR1);
   co_await instance->ended();
@@ -117,6 +119,7 @@ CORO_TEST(Limits, ContainABombOfProcesses) {
   InstanceRig rig(loop);
   rig.spec.limits = limits;
   auto const instance = rig.python(
+      "say('up')\n"
       "wait_for_usr1()\n"
       "refused = 0\n"
       "while refused < 100:\n"
@@ -125,6 +128,8 @@ CORO_TEST(Limits, ContainABombOfProcesses) {
       "say('refused')\n"
       "time.sleep(1000)\n");
   co_await instance->grouped();
+  bool const up = co_await rig.wait_line("up");
+  CO_ASSERT_TRUE(up);
   instance->signal_main(SIGUSR1);
   bool const refused = co_await rig.wait_line("refused");
   CO_ASSERT_TRUE(refused);
@@ -146,11 +151,14 @@ CORO_TEST(Limits, HoldTheShareOfTheProcessors) {
   InstanceRig rig(loop);
   rig.spec.limits = limits;
   auto const instance = rig.python(
+      "say('up')\n"
       "wait_for_usr1()\n"
       "begun, used = time.monotonic(), time.process_time()\n"
       "while time.monotonic() - begun < 2: pass\n"
       "say('share', (time.process_time() - used) / (time.monotonic() - begun) < 0.4)\n");
   co_await instance->grouped();
+  bool const up = co_await rig.wait_line("up");
+  CO_ASSERT_TRUE(up);
   instance->signal_main(SIGUSR1);
   bool const held = co_await rig.wait_line("share True");
   EXPECT_TRUE(held) << fmt::format("{}", fmt::join(rig.lines(), ", "));
