@@ -17,7 +17,7 @@ constexpr std::size_t kPublicKeyBytes = 32;
 constexpr std::size_t kKeyIdBytes = 4;
 constexpr std::size_t kSignaturesMax = 16;
 
-Failure invalid(std::string_view what) {
+Failure no_checkpoint(std::string_view what) {
   return fail(ErrorCode::EvidenceInvalid, fmt::format("reading a signed checkpoint: {}", what));
 }
 
@@ -45,13 +45,13 @@ std::uint32_t key_id_of(std::string_view bytes) {
 }
 
 Result<SignedNote::Signature> parse_signature(std::string_view line) {
-  if (!line.starts_with(kSignatureBegin)) return invalid("a line of signatures is none");
+  if (!line.starts_with(kSignatureBegin)) return no_checkpoint("a line of signatures is none");
   line.remove_prefix(kSignatureBegin.size());
   std::size_t const space = std::min(line.find(' '), line.size());
   std::optional<std::string> const bytes =
       from_base64(line.substr(std::min(space + 1, line.size())));
   if (!is_key_name(line.substr(0, space)) || !bytes || bytes->size() <= kKeyIdBytes) {
-    return invalid("a signature is not written as one");
+    return no_checkpoint("a signature is not written as one");
   }
   return SignedNote::Signature{.name = std::string(line.substr(0, space)),
                                .key_id = key_id_of(*bytes),
@@ -75,10 +75,11 @@ Result<Checkpoint> parse_checkpoint_text(std::string_view text) {
   auto const [end, error] =
       std::from_chars(size.data(), size.data() + size.size(), checkpoint.head.size);
   if (!is_key_name(origin) || error != std::errc() || !root) {
-    return invalid("its text is not a name, a size and a root");
+    return no_checkpoint("its text is not a name, a size and a root");
   }
   checkpoint.head.root = *root;
-  if (checkpoint_text(checkpoint) != text) return invalid("its text has more than three lines");
+  if (checkpoint_text(checkpoint) != text)
+    return no_checkpoint("its text has more than three lines");
   return checkpoint;
 }
 
@@ -94,18 +95,19 @@ std::string note_text(SignedNote const& note) {
 Result<SignedNote> parse_note(std::string_view text) {
   // The text ends where the last empty line is; what is signed may have empty lines itself.
   std::size_t const split = text.rfind("\n\n");
-  if (split == std::string_view::npos) return invalid("no empty line parts text and signatures");
+  if (split == std::string_view::npos)
+    return no_checkpoint("no empty line parts text and signatures");
   SignedNote note;
   note.text = text.substr(0, split + 1);
   std::string_view rest = text.substr(split + 2);
   while (!rest.empty()) {
     std::optional<std::string_view> const line = take_line(rest);
-    if (!line) return invalid("its last line does not end");
+    if (!line) return no_checkpoint("its last line does not end");
     TRY_ASSIGN(SignedNote::Signature signature, parse_signature(*line));
     note.signatures.push_back(std::move(signature));
-    if (note.signatures.size() > kSignaturesMax) return invalid("it has too many signatures");
+    if (note.signatures.size() > kSignaturesMax) return no_checkpoint("it has too many signatures");
   }
-  if (note.signatures.empty()) return invalid("nobody signed it");
+  if (note.signatures.empty()) return no_checkpoint("nobody signed it");
   return note;
 }
 
@@ -134,7 +136,7 @@ Result<VerifierKey> VerifierKey::parse(std::string_view text) {
     VerifierKey key(std::string(text.substr(0, first)), bytes->substr(1));
     if (key.text() == text) return key;
   }
-  return invalid("the key that should have signed it is not written as name+hash+base64");
+  return no_checkpoint("the key that should have signed it is not written as name+hash+base64");
 }
 
 bool VerifierKey::has_signed(SignedNote const& note) const {
@@ -159,12 +161,12 @@ bool VerifierKey::has_signed(SignedNote const& note) const {
 Result<Checkpoint> open_checkpoint(std::string_view note, VerifierKey const& key) {
   TRY_ASSIGN(SignedNote const parsed, parse_note(note));
   if (!key.has_signed(parsed)) {
-    return invalid(
+    return no_checkpoint(
         fmt::format("no signature of the key {} is on it, or the text was changed", key.text()));
   }
   TRY_ASSIGN(Checkpoint checkpoint, parse_checkpoint_text(parsed.text));
   if (checkpoint.origin == key.name()) return checkpoint;
-  return invalid("it is of another journal than its key");
+  return no_checkpoint("it is of another journal than its key");
 }
 
 }  // namespace aether::journal

@@ -12,26 +12,26 @@
 namespace aether::journal {
 namespace {
 
-Failure invalid(std::string_view what, std::string_view why) {
+Failure wrong_field(std::string_view what, std::string_view why) {
   return fail(ErrorCode::RequestInvalid, fmt::format("an event's {} {}", what, why));
 }
 
 Status check_name(std::string_view what, std::string_view text, bool may_be_empty) {
   if (is_name(text) || (may_be_empty && text.empty())) return {};
-  return invalid(what, fmt::format("must be 1 to {} printable ASCII characters, without quotes "
-                                   "and backslashes",
-                                   kNameBytesMax));
+  return wrong_field(what, fmt::format("must be 1 to {} printable ASCII characters, without quotes "
+                                       "and backslashes",
+                                       kNameBytesMax));
 }
 
 Status check_lists(NewEvent const& event) {
   if (event.keys.size() > kEventKeysMax) {
-    return invalid("keys", fmt::format("are more than {}", kEventKeysMax));
+    return wrong_field("keys", fmt::format("are more than {}", kEventKeysMax));
   }
   for (std::string const& key : event.keys) TRY(check_name("key", key, false));
   std::set<std::string_view> const keys(event.keys.begin(), event.keys.end());
-  if (keys.size() != event.keys.size()) return invalid("keys", "name one key twice");
+  if (keys.size() != event.keys.size()) return wrong_field("keys", "name one key twice");
   if (event.blobs.size() > kEventBlobsMax) {
-    return invalid("blobs", fmt::format("are more than {}", kEventBlobsMax));
+    return wrong_field("blobs", fmt::format("are more than {}", kEventBlobsMax));
   }
   return {};
 }
@@ -160,7 +160,7 @@ Status check_event(NewEvent const& event) {
   TRY(check_lists(event));
   std::int64_t const at = milliseconds_of(event.at);
   if (at < 0 || at > static_cast<std::int64_t>(kMillisecondsMax)) {
-    return invalid("time", "is before 1970 or after 2248");
+    return wrong_field("time", "is before 1970 or after 2248");
   }
   if (event.body.size() > kBodyBytesMax) {
     return fail(ErrorCode::LimitReached,
@@ -169,7 +169,7 @@ Status check_event(NewEvent const& event) {
                             event.body.size(), kBodyBytesMax));
   }
   if (json_extent(event.body) != event.body.size()) {
-    return invalid("body", "is not one JSON value without white space between its tokens");
+    return wrong_field("body", "is not one JSON value without white space between its tokens");
   }
   return {};
 }

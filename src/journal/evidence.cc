@@ -16,7 +16,7 @@ namespace {
 /// Of one file: what one process can hold.
 constexpr std::size_t kEvidenceBytesMax = std::size_t{1} << 30U;
 
-Failure invalid(std::string what) {
+Failure no_evidence(std::string what) {
   return fail(ErrorCode::EvidenceInvalid, "verifying evidence: " + std::move(what));
 }
 
@@ -42,21 +42,22 @@ Result<std::vector<Event>> whole_stream(Journal& journal, std::string_view strea
 }
 
 Result<std::vector<Event>> lawful_events(Evidence const& evidence) {
-  if (evidence.lines.empty()) return invalid("there are no events");
+  if (evidence.lines.empty()) return no_evidence("there are no events");
   Laws laws(Laws::Positions::Ascending);
   std::vector<Event> events;
   for (std::string const& line : evidence.lines) {
     Result<Event> event = parse_event_line(line);
     if (!event) {
-      return invalid(
+      return no_evidence(
           fmt::format("the {}. event was changed: it is not written as one", events.size() + 1));
     }
     if (event->stream != evidence.stream) {
-      return invalid(fmt::format("position {}: it is of another stream", event->position));
+      return no_evidence(fmt::format("position {}: it is of another stream", event->position));
     }
     std::vector<Breach> const breaches = laws.take(*event);
     if (!breaches.empty()) {
-      return invalid(fmt::format("position {}: {}", event->position, text_of(breaches.front())));
+      return no_evidence(
+          fmt::format("position {}: {}", event->position, text_of(breaches.front())));
     }
     events.push_back(std::move(*event));
   }
@@ -68,10 +69,11 @@ Status check_blobs(Evidence const& evidence, std::vector<Event> const& events) {
   for (Blob const& blob : evidence.blobs) {
     hashes.push_back(blob.hash);
     if (blob.content && blob_hash(blob.salt, *blob.content) != blob.hash) {
-      return invalid(fmt::format("the blob {} was changed", text_of(blob.hash)));
+      return no_evidence(fmt::format("the blob {} was changed", text_of(blob.hash)));
     }
   }
-  if (hashes != blobs_of(events)) return invalid("the blobs are not those that the events name");
+  if (hashes != blobs_of(events))
+    return no_evidence("the blobs are not those that the events name");
   return {};
 }
 
@@ -83,7 +85,7 @@ Status check_proof(Evidence const& evidence, std::vector<Event> const& events,
         {.number = events[at].position.value - 1, .hash = leaf_hash(evidence.lines[at])});
   }
   if (bundle_root(leaves, head.size, evidence.proof) == head.root) return {};
-  return invalid(
+  return no_evidence(
       fmt::format("the events and their proof do not give the root that was signed for "
                   "the tree of size {}: an event or the proof was changed, left out or "
                   "moved",
@@ -131,13 +133,14 @@ Result<Evidence> export_evidence(Journal& journal, std::string_view stream, std:
 Result<Verified> verify_evidence(std::string_view text, std::string_view trusted) {
   TRY_ASSIGN(Evidence const evidence, parse_evidence(text));
   if (!trusted.empty() && trusted != evidence.key) {
-    return invalid(fmt::format("it is signed with {}, and {} is trusted", evidence.key, trusted));
+    return no_evidence(
+        fmt::format("it is signed with {}, and {} is trusted", evidence.key, trusted));
   }
   TRY_ASSIGN(VerifierKey const key, VerifierKey::parse(evidence.key));
   TRY_ASSIGN(Checkpoint checkpoint, open_checkpoint(evidence.note, key));
   // A line of a stranger's could be changed without notice.
   TRY_ASSIGN(SignedNote const note, parse_note(evidence.note));
-  if (note.signatures.size() != 1) return invalid("the checkpoint has more than one signature");
+  if (note.signatures.size() != 1) return no_evidence("the checkpoint has more than one signature");
   TRY_ASSIGN(std::vector<Event> events, lawful_events(evidence));
   TRY(check_blobs(evidence, events));
   TRY(check_proof(evidence, events, checkpoint.head));

@@ -19,7 +19,7 @@ Status limit(std::string_view what, std::size_t count, std::size_t count_max) {
       fmt::format("appending a batch of {} {}: at most {} go into one", count, what, count_max));
 }
 
-Failure invalid(std::string what) {
+Failure wrong_batch(std::string what) {
   return fail(ErrorCode::RequestInvalid, "appending a batch: " + std::move(what));
 }
 
@@ -27,7 +27,7 @@ Status check_blobs(Batch const& batch) {
   for (Blob const& blob : batch.blobs) {
     if (!blob.content || blob.salt.size() != kSaltBytes ||
         blob_hash(blob.salt, *blob.content) != blob.hash) {
-      return invalid("a blob is not what its address says");
+      return wrong_batch("a blob is not what its address says");
     }
     TRY(limit("bytes of a blob", blob.content->size(), kBlobBytesMax));
   }
@@ -37,8 +37,8 @@ Status check_blobs(Batch const& batch) {
 Status check_records(Batch const& batch) {
   for (RecordChange const& change : batch.records) {
     if (!is_name(change.view) || change.key.empty() || change.key.size() > kNameBytesMax) {
-      return invalid(fmt::format("a record needs a view that is a name, and a key of 1 to {} bytes",
-                                 kNameBytesMax));
+      return wrong_batch(fmt::format(
+          "a record needs a view that is a name, and a key of 1 to {} bytes", kNameBytesMax));
     }
     TRY(limit("bytes of a record", change.value.value_or("").size(), kRecordBytesMax));
   }
@@ -108,16 +108,16 @@ Status check_batch(Batch const& batch) {
   for (NewEvent const& event : batch.events) TRY(check_event(event));
   std::set<std::string_view> checked;
   for (StreamCheck const& check : batch.checks) {
-    if (!is_name(check.stream)) return invalid("a check names no stream");
-    if (!checked.insert(check.stream).second) return invalid("a stream is checked twice");
+    if (!is_name(check.stream)) return wrong_batch("a check names no stream");
+    if (!checked.insert(check.stream).second) return wrong_batch("a stream is checked twice");
     // Beyond 2^53 JSON's numbers lose their last digit.
     if (check.raised && check.raised->value >= std::uint64_t{1} << 53U) {
-      return invalid("a fence is too high");
+      return wrong_batch("a fence is too high");
     }
     auto const is_its = [&](NewEvent const& event) { return event.stream == check.stream; };
     // The fence is read from the events, so an event has to say that it was raised.
     if (check.raised && std::ranges::none_of(batch.events, is_its)) {
-      return invalid("a fence is raised, and no event of its stream says so");
+      return wrong_batch("a fence is raised, and no event of its stream says so");
     }
   }
   TRY(check_blobs(batch));
