@@ -83,8 +83,11 @@ void CallList::set_results(std::span<Entry const> entries) {
   std::ranges::copy(entries, entries_.begin());
 }
 
-void CallList::set_data(std::span<std::byte const> data) {
+void CallList::set_performed(std::span<std::byte const> image) {
+  auto const data = image.first(data_.size());
   std::ranges::copy(data, data_.begin());
+  auto const entries = image.subspan(data_.size());
+  std::memcpy(entries_.data(), entries.data(), std::min(entries.size(), bytes_of_entries()));
 }
 
 std::int64_t CallList::result(std::size_t place) const {

@@ -50,13 +50,13 @@ class CallList {
   /// Where the entries begin, for the loop's register.
   [[nodiscard]] std::uint64_t entries_at() const;
 
-  /// What came back, once it was read from the program again.
+  /// The image as it was read from the program again, with what came back.
+  void set_performed(std::span<std::byte const> image);
   void set_results(std::span<Entry const> entries);
   [[nodiscard]] std::size_t bytes_of_entries() const { return entries_.size() * sizeof(Entry); }
   [[nodiscard]] std::int64_t result(std::size_t place) const;
-  /// The bytes placed at this address, after they were read back.
-  void set_data(std::span<std::byte const> data);
   [[nodiscard]] std::span<std::byte const> data() const { return data_; }
+  /// The value placed at this address, as it was read back.
   template <class T>
   [[nodiscard]] T value_at(Argument address) const {
     T value{};
@@ -74,6 +74,11 @@ class CallList {
   std::vector<Entry> entries_;
   std::vector<std::string> names_;
 };
+
+/// A number as the kernel takes it: with its sign.
+[[nodiscard]] constexpr CallList::Argument arg(int value) {
+  return static_cast<CallList::Argument>(static_cast<std::int64_t>(value));
+}
 
 /// The loop in machine code. Registers at its start: rbx = entries, r12 = how many. It ends at a
 /// breakpoint, with r12 = how many were not made. It uses no stack.

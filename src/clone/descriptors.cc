@@ -2,6 +2,7 @@
 #include "clone/descriptors.h"
 
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <linux/sockios.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -11,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -199,7 +201,10 @@ bool is_hung_up(int fd) {
 DescriptorKind socket_kind(int fd, UnixPeers const& peers) {
   auto const domain = socket_option<int>(fd, SO_DOMAIN);
   auto const type = socket_option<int>(fd, SO_TYPE);
-  if (socket_option<int>(fd, SO_ACCEPTCONN) != 0) return Shareable{};
+  if (socket_option<int>(fd, SO_ACCEPTCONN) != 0) {
+    if (domain != AF_INET && domain != AF_INET6) return Shareable{};
+    return read_tcp_listener(fd, inode_of(fd));
+  }
   sockaddr_storage address{};
   socklen_t size = sizeof address;
   auto const connected = getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0;
@@ -229,6 +234,7 @@ Status look_inside(Descriptor& descriptor, int pidfd, UnixPeers const& peers) {
   auto const is_socket = descriptor.link.starts_with("socket:[");
   auto* const pipe = std::get_if<PipeEnd>(&descriptor.kind);
   auto* const file = std::get_if<RegularFile>(&descriptor.kind);
+  if (std::holds_alternative<Uncopyable>(descriptor.kind)) return {};
   if (!is_socket && pipe == nullptr && file == nullptr) return {};
   if ((descriptor.flags & O_PATH) != 0) {
     descriptor.kind = Shareable{};
@@ -247,6 +253,26 @@ Status look_inside(Descriptor& descriptor, int pidfd, UnixPeers const& peers) {
   return {};
 }
 
+/// Whether a copy gets one of its own that is known by nothing but its number.
+bool is_known_by_number(DescriptorKind const& kind) {
+  return std::holds_alternative<RegularFile>(kind) || std::holds_alternative<EpollInstance>(kind) ||
+         std::holds_alternative<TimerDescriptor>(kind) ||
+         std::holds_alternative<SignalDescriptor>(kind);
+}
+
+/// Which numbers refer to one open file (man 2 kcmp). Where the kernel cannot tell, each is taken
+/// for itself.
+void find_duplicates(pid_t pid, std::vector<Descriptor>& table) {
+  for (auto it = table.begin(); it != table.end(); ++it) {
+    if (!is_known_by_number(it->kind)) continue;
+    auto const first = std::find_if(table.begin(), it, [&](Descriptor const& other) {
+      return other.same_as < 0 && other.link == it->link && is_known_by_number(other.kind) &&
+             syscall(SYS_kcmp, pid, pid, KCMP_FILE, other.number, it->number) == 0;
+    });
+    if (first != it) it->same_as = first->number;
+  }
+}
+
 }  // namespace
 
 bool Descriptor::close_on_exec() const {
@@ -256,12 +282,27 @@ bool Descriptor::close_on_exec() const {
 Descriptor parse_descriptor(int number, std::string link, std::string_view fdinfo) {
   std::uint32_t flags = 0;
   std::uint64_t position = 0;
+  bool locked = false;
   each_line(fdinfo, [&](std::string_view key, std::string_view value) {
     if (key == "flags") flags = number_in<std::uint32_t>(value, 8);
     if (key == "pos") position = number_in<std::uint64_t>(value, 10);
+    if (key == "lock") locked = true;
   });
   auto kind = kind_of(link, flags, position, fdinfo);
+  if ((flags & O_ASYNC) != 0) kind = Uncopyable{"a file that sends signals (O_ASYNC)"};
+  if (locked) kind = Uncopyable{fmt::format("a locked file, {}", link)};
   return {.number = number, .flags = flags, .link = std::move(link), .kind = std::move(kind)};
+}
+
+std::vector<int> free_numbers(std::vector<Descriptor> const& table, int taken, std::size_t count) {
+  std::vector<int> found;
+  for (int number = 0; found.size() < count; ++number) {
+    if (number == taken) continue;
+    if (std::ranges::find(table, number, &Descriptor::number) == table.end()) {
+      found.push_back(number);
+    }
+  }
+  return found;
 }
 
 Result<std::vector<Descriptor>> read_descriptors(pid_t pid, int pidfd) {
@@ -274,6 +315,7 @@ Result<std::vector<Descriptor>> read_descriptors(pid_t pid, int pidfd) {
     TRY(look_inside(descriptor, pidfd, peers));
     table.push_back(std::move(descriptor));
   }
+  find_duplicates(pid, table);
   return table;
 }
 

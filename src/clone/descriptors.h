@@ -15,13 +15,14 @@
 #include <vector>
 
 #include "base/result.h"
+#include "clone/tcp_listener.h"
 
 namespace aether::clone {
 
 /// Of a pipe's content, as much is put into a copy's pipe. libuv keeps one byte in one, as a lock.
 inline constexpr std::size_t kUnreadBytesMax = 4096;
 
-/// Nothing in it belongs to one process: devices, folders, listeners, unconnected datagram sockets.
+/// Nothing in it belongs to one process: devices, folders, unconnected datagram sockets.
 struct Shareable {};
 struct RegularFile {
   std::uint64_t position = 0;
@@ -68,20 +69,29 @@ struct Uncopyable {
   std::string reason;
 };
 
-using DescriptorKind = std::variant<Shareable, RegularFile, PipeEnd, EventCounter, EpollInstance,
-                                    TimerDescriptor, SignalDescriptor, UnixConnection, Uncopyable>;
+using DescriptorKind =
+    std::variant<Shareable, RegularFile, PipeEnd, EventCounter, EpollInstance, TimerDescriptor,
+                 SignalDescriptor, UnixConnection, TcpListener, Uncopyable>;
 
 struct Descriptor {
   int number = 0;
   std::uint32_t flags = 0;  ///< O_NONBLOCK, O_APPEND, ... and O_CLOEXEC as in fdinfo.
   std::string link;         ///< "/dev/null", "pipe:[123]", "anon_inode:[eventpoll]"
   DescriptorKind kind;
+  /// The lowest number that refers to the same open file, where that cannot be told from the kind:
+  /// of files, epolls, timers and signal descriptors. -1: this one.
+  int same_as = -1;
 
   [[nodiscard]] bool close_on_exec() const;
 };
 
 /// Flags, position and what else /proc/PID/fdinfo/FD says of this kind of file. Pure.
 [[nodiscard]] Descriptor parse_descriptor(int number, std::string link, std::string_view fdinfo);
+
+/// The lowest numbers that a process with this table, and `taken`, would get for what it opens.
+/// Pure.
+[[nodiscard]] std::vector<int> free_numbers(std::vector<Descriptor> const& table, int taken,
+                                            std::size_t count);
 
 /// All of them, by number. `pidfd` is the process's; the caller may trace it. The process stands
 /// still.

@@ -11,48 +11,37 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
-#include <filesystem>
 
 #include <fmt/format.h>
 
+#include "base/fault.h"
 #include "clone/memory.h"
 #include "os/file.h"
+#include "os/proc.h"
 
 namespace aether::clone {
 namespace {
 
-// What a system call returns inside of the kernel when it is to be made again
-// (include/linux/errno.h).
-constexpr std::int64_t kRestartSystem = -512;
-constexpr std::int64_t kRestartNoInterrupt = -513;
-constexpr std::int64_t kRestartNoHandler = -514;
-constexpr std::int64_t kRestartBlock = -516;
-
-/// Length of the `syscall` instruction.
-constexpr std::uint64_t kCallBytes = 2;
 constexpr std::array kCallCode{std::byte{0x0f}, std::byte{0x05}};
 
 /// A program that starts threads faster than they are held is not quiet.
 constexpr int kHoldRoundsMax = 16;
-/// Together 2 s for killed threads to be gone, which takes them well below a millisecond.
-constexpr int kReapRoundsMax = 10'000;
-constexpr unsigned kReapPauseUs = 200;
 constexpr std::size_t kNameBytesMax = 64;
-constexpr std::size_t kStatusMax = std::size_t{16} * 1024;
 
-/// Waits that end with EINTR when their thread is stopped, although no signal came (man 7 signal).
-bool gives_up_when_stopped(std::uint64_t number) {
-  return number == SYS_epoll_wait || number == SYS_epoll_pwait || number == SYS_epoll_pwait2 ||
-         number == SYS_rt_sigtimedwait || number == SYS_pause;
-}
+/// Together 100 ms.
+constexpr int kDyingRoundsMax = 500;
+constexpr unsigned kDyingPauseUs = 200;
 
-bool is_to_be_made_again(Registers const& registers) {
-  auto const number = static_cast<std::int64_t>(registers.orig_rax);
-  if (number < 0) return false;
-  auto const result = static_cast<std::int64_t>(registers.rax);
-  return result == kRestartSystem || result == kRestartNoInterrupt || result == kRestartNoHandler ||
-         result == kRestartBlock || (result == -EINTR && gives_up_when_stopped(registers.orig_rax));
+enum class Standing : std::uint8_t { Still, Runs, Ended };
+
+Standing standing_of(pid_t tid) {
+  siginfo_t info{};
+  constexpr int kWhat = WEXITED | WNOHANG | WNOWAIT | __WALL;
+  if (waitid(P_PID, static_cast<id_t>(tid), &info, kWhat) != 0) return Standing::Ended;
+  if (info.si_pid == 0) return Standing::Runs;
+  // A stop of what is traced is shown whether it was asked for or not.
+  auto const stopped = info.si_code == CLD_TRAPPED || info.si_code == CLD_STOPPED;
+  return stopped ? Standing::Still : Standing::Ended;
 }
 
 std::string read_name(pid_t pid, pid_t tid) {
@@ -62,125 +51,7 @@ std::string read_name(pid_t pid, pid_t tid) {
   return *name;
 }
 
-/// Ready to run the loop: nothing of the system call that it was in is left.
-Registers at_loop(Registers like, Arena const& arena, CallList const& list) {
-  like.orig_rax = ~std::uint64_t{0};
-  like.rip = arena.loop();
-  like.rbx = list.entries_at();
-  like.r12 = list.size();
-  return like;
-}
-
 }  // namespace
-
-Result<std::vector<pid_t>> list_threads(pid_t pid) {
-  std::error_code error;
-  std::vector<pid_t> tids;
-  auto const folder = fmt::format("/proc/{}/task", pid);
-  for (auto const& entry : std::filesystem::directory_iterator(folder, error)) {
-    auto const name = entry.path().filename().string();
-    pid_t tid = 0;
-    std::from_chars(name.data(), name.data() + name.size(), tid);
-    tids.push_back(tid);
-  }
-  if (error) return fail(system_error_from(error.value(), "opendir", folder));
-  // The main thread has the process's number and comes first.
-  std::ranges::sort(tids, {}, [pid](pid_t tid) { return std::pair(tid != pid, tid); });
-  return tids;
-}
-
-// The last number of "NSpid:\t26985\t1" (man 5 proc_pid_status).
-pid_t read_own_tid(pid_t pid, pid_t tid) {
-  auto const status = os::read_file(fmt::format("/proc/{}/task/{}/status", pid, tid), kStatusMax);
-  if (!status) return tid;
-  auto const line = status->find("\nNSpid:");
-  if (line == std::string::npos) return tid;
-  auto const end = status->find('\n', line + 1);
-  auto const last = status->rfind('\t', end) + 1;
-  pid_t own = tid;
-  std::from_chars(status->data() + last, status->data() + end, own);
-  return own;
-}
-
-void reap_threads(std::vector<pid_t> tids) {
-  // In no order: of the first process of a pid namespace, the last thread to end waits until the
-  // numbers of all others are free again (zap_pid_ns_processes in kernel/pid_namespace.c).
-  for (int round = 0; !tids.empty() && round < kReapRoundsMax; ++round) {
-    std::erase_if(tids, [](pid_t tid) {
-      int status = 0;
-      auto const gone = waitpid(tid, &status, __WALL | WNOHANG);
-      return gone < 0 || (gone == tid && !WIFSTOPPED(status));
-    });
-    usleep(kReapPauseUs);
-  }
-}
-
-Registers continuing(Registers registers) {
-  if (is_to_be_made_again(registers)) {
-    registers.rip -= kCallBytes;
-    registers.rax = registers.orig_rax;
-  }
-  registers.orig_rax = ~std::uint64_t{0};
-  return registers;
-}
-
-Status begin_calls(Callee callee, Arena const& arena, CallList const& list) {
-  auto const image = list.image();
-  if (!image) {
-    return fail(ErrorCode::LimitReached,
-                fmt::format("copying process {}: {} system calls are more than fit", callee.pid,
-                            list.size()));
-  }
-  TRY(write_memory(callee.pid, list.base(), *image));
-  TRY(callee.thread.set_registers(at_loop(callee.like, arena, list)));
-  return callee.thread.resume();
-}
-
-Status finish_calls(Callee callee, CallList& list, Trapped trapped) {
-  if (trapped == Trapped::No) TRY(callee.thread.wait_trapped());
-  std::vector<CallList::Entry> entries(list.size());
-  TRY(read_memory(callee.pid, list.entries_at(), std::as_writable_bytes(std::span(entries))));
-  list.set_results(entries);
-  std::vector<std::byte> data(list.data().size());
-  TRY(read_memory(callee.pid, list.base(), data));
-  list.set_data(data);
-  if (auto const failure = list.failure()) {
-    return fail(ErrorCode::SystemCall, fmt::format("in process {}: {}", callee.pid, *failure));
-  }
-  return {};
-}
-
-Status perform_calls(Callee callee, Arena const& arena, CallList& list) {
-  if (list.empty()) return {};
-  TRY(begin_calls(callee, arena, list));
-  return finish_calls(callee, list);
-}
-
-Result<std::uint64_t> call_once(TracedThread& thread, Registers const& like,
-                                std::uint64_t instruction, long number,
-                                std::initializer_list<std::uint64_t> arguments) {
-  std::array<std::uint64_t, 6> values{};
-  std::ranges::copy(arguments, values.begin());
-  auto registers = like;
-  registers.orig_rax = ~std::uint64_t{0};
-  registers.rip = instruction;
-  registers.rax = static_cast<std::uint64_t>(number);
-  registers.rdi = values[0];
-  registers.rsi = values[1];
-  registers.rdx = values[2];
-  registers.r10 = values[3];
-  registers.r8 = values[4];
-  registers.r9 = values[5];
-  TRY(thread.set_registers(registers));
-  TRY(thread.step());
-  TRY_ASSIGN(auto const after, thread.registers());
-  auto const result = static_cast<std::int64_t>(after.rax);
-  if (result < 0 && result >= -4095) {
-    return fail(system_error_from(static_cast<int>(-result), "injected system call",
-                                  fmt::format("{} in thread {}", number, thread.tid())));
-  }
-  return after.rax;
-}
 
 Result<FrozenProcess> FrozenProcess::freeze(pid_t pid) {
   os::UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
@@ -192,7 +63,7 @@ Result<FrozenProcess> FrozenProcess::freeze(pid_t pid) {
     TRY(frozen.find_call_instruction());
     TRY(frozen.make_arena());
     TRY(frozen.ask_threads());
-    return frozen.keep_all_memory_over_fork();
+    return frozen.change_for_copies();
   };
   if (auto done = all(); !done) {
     (void)frozen.thaw();  // The first fault is the one that is told.
@@ -215,10 +86,11 @@ Status FrozenProcess::hold_all_threads() {
     auto const before = held_.size();
     for (auto const tid : tids) {
       if (std::ranges::find(held_, tid, &TracedThread::tid) != held_.end()) continue;
+      TRY(fault::pass(fault::Point::CloneSeize));
       TRY_ASSIGN(auto thread, TracedThread::seize(tid));
-      TRY(thread.interrupt());
-      TRY(thread.wait_stopped());
       held_.push_back(std::move(thread));
+      TRY(held_.back().interrupt());
+      TRY(held_.back().wait_stopped());
     }
     if (held_.size() == before) return {};
   }
@@ -228,6 +100,7 @@ Status FrozenProcess::hold_all_threads() {
 
 Status FrozenProcess::capture() {
   for (auto& thread : held_) {
+    TRY(fault::pass(fault::Point::CloneCapture));
     ThreadImage image;
     TRY_ASSIGN(image.registers, thread.registers());
     TRY_ASSIGN(image.extended_state, thread.extended_state());
@@ -259,6 +132,7 @@ Status FrozenProcess::find_call_instruction() {
 }
 
 Status FrozenProcess::make_arena() {
+  TRY(fault::pass(fault::Point::CloneArena));
   auto const size = Arena::size_for(held_.size());
   auto& leader = held_.front();
   auto const& like = images_.front().registers;
@@ -279,6 +153,7 @@ Status FrozenProcess::ask_threads() {
     std::uint64_t stack_at;
     std::array<std::uint64_t, 3> timers_at;
   };
+  TRY(fault::pass(fault::Point::CloneAsk));
   std::vector<Question> questions;
   for (std::size_t place = 0; place < held_.size(); ++place) {
     Question question{.list = arena_.thread_list(place)};
@@ -292,6 +167,7 @@ Status FrozenProcess::ask_threads() {
       question.timers_at[which] = list.place_value(itimerval{});
       list.call("getitimer", SYS_getitimer, {which, question.timers_at[which]});
     }
+    TRY(write_calls(pid_, list));
     TRY(begin_calls(callee(place), arena_, list));
     questions.push_back(std::move(question));
   }
@@ -308,14 +184,27 @@ Status FrozenProcess::ask_threads() {
   return {};
 }
 
-Status FrozenProcess::keep_all_memory_over_fork() {
+void FrozenProcess::add_child_action(SignalAction const& action, CallList& list) {
+  list.call("rt_sigaction(SIGCHLD)", SYS_rt_sigaction,
+            {SIGCHLD, list.place_value(action), 0, sizeof(std::uint64_t)});
+}
+
+Status FrozenProcess::change_for_copies() {
   auto list = arena_.process_list();
   for (auto const& area : mappings_) {
     if (!area.absent_after_fork) continue;
     list.call(fmt::format("madvise(MADV_DOFORK) of {:#x}", area.begin), SYS_madvise,
               {area.begin, area.size(), MADV_DOFORK});
   }
-  return perform(list);
+  if (!is_namespace_init()) return perform(list);
+  // Ignored: its copies leave no zombie, and their ends can still be had by their pidfds.
+  SignalAction const ignored{reinterpret_cast<std::uint64_t>(SIG_IGN)};
+  auto const before = list.place_value(SignalAction{});
+  list.call("rt_sigaction(SIGCHLD)", SYS_rt_sigaction,
+            {SIGCHLD, list.place_value(ignored), before, sizeof(std::uint64_t)});
+  TRY(perform(list));
+  child_action_ = list.value_at<SignalAction>(before);
+  return {};
 }
 
 Callee FrozenProcess::callee(std::size_t thread) {
@@ -326,16 +215,64 @@ Status FrozenProcess::perform(CallList& list) {
   return perform_calls(callee(0), arena_, list);
 }
 
-Result<pid_t> FrozenProcess::perform_fork(CallList& list) {
-  auto const image = list.image();
-  if (!image) return fail(ErrorCode::LimitReached, "a list of system calls does not fit");
-  TRY(write_memory(pid_, list.base(), *image));
+Result<pid_t> FrozenProcess::fork_once(CallList& list, std::size_t place) {
+  TRY(fault::pass(fault::Point::CloneFork));
+  TRY(write_calls(pid_, list));
+  if (shares_our_numbers()) {
+    TRY(begin_calls(callee(0), arena_, list));
+    TRY(finish_calls(callee(0), list));
+    TRY(fault::pass(fault::Point::CloneBorn));
+    return static_cast<pid_t>(list.result(place));
+  }
   auto& leader = held_.front();
   TRY(leader.set_registers(at_loop(images_.front().registers, arena_, list)));
   TRY_ASSIGN(auto const made, leader.resume_until_fork());
+  TRY(fault::pass(fault::Point::CloneBorn));
   if (made != 0) TRY(leader.resume());
   TRY(finish_calls(callee(0), list, made == 0 ? Trapped::Yes : Trapped::No));
   return made;
+}
+
+Result<pid_t> FrozenProcess::perform_fork(CallList& list, std::size_t place) {
+  auto made = fork_once(list, place);
+  if (!made) end_newborn(list);
+  return made;
+}
+
+// Rare and slow: something went wrong between a birth and the moment its number was known.
+void FrozenProcess::end_newborn(CallList const& list) const {
+  auto const all = os::list_pids();
+  if (!all) return;
+  for (auto const pid : *all) {
+    auto const is_held = std::ranges::find(held_, pid, &TracedThread::tid) != held_.end();
+    if (is_held || read_tracer(pid) != gettid() || !is_newborn_of(pid, arena_, list)) continue;
+    kill(pid, SIGKILL);  // It is held by us, so the number is its own.
+    reap_threads({pid});
+  }
+}
+
+bool FrozenProcess::lives() {
+  if (held_.empty()) return false;
+  auto const states = [this] {
+    std::vector<Standing> all;
+    for (auto const& thread : held_) all.push_back(standing_of(thread.tid()));
+    return all;
+  };
+  // Between the blow and the end there is a moment in which it neither stands nor has ended.
+  auto now = states();
+  for (int round = 0; round < kDyingRoundsMax && now[0] == Standing::Runs; ++round) {
+    usleep(kDyingPauseUs);
+    now = states();
+    if (std::ranges::find(now, Standing::Ended) != now.end()) break;
+  }
+  if (std::ranges::find(now, Standing::Ended) == now.end()) return true;
+  // What is held does not end by itself: the whole process was killed. Of the first thread the end
+  // is its process's, for who owns that.
+  std::vector<pid_t> others;
+  for (auto it = held_.begin() + 1; it != held_.end(); ++it) others.push_back(it->tid());
+  held_.erase(held_.begin() + 1, held_.end());
+  reap_threads(std::move(others));
+  return false;
 }
 
 Status FrozenProcess::remove_arena() {
@@ -345,6 +282,7 @@ Status FrozenProcess::remove_arena() {
     if (!area.absent_after_fork) continue;
     list.call("madvise(MADV_DONTFORK)", SYS_madvise, {area.begin, area.size(), MADV_DONTFORK});
   }
+  if (child_action_) add_child_action(*child_action_, list);
   TRY(perform(list));
   TRY(call_once(held_.front(), images_.front().registers, call_instruction_, SYS_munmap,
                 {arena_.base, arena_.size}));
@@ -353,7 +291,8 @@ Status FrozenProcess::remove_arena() {
 }
 
 Status FrozenProcess::thaw() {
-  auto first = remove_arena();
+  auto first = fault::pass(fault::Point::CloneThaw);
+  if (auto done = remove_arena(); !done && first) first = std::move(done);
   for (std::size_t place = 0; place < held_.size(); ++place) {
     auto& thread = held_[place];
     if (place < images_.size()) {

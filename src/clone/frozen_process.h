@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // FrozenProcess: a process whose threads are all held still, with everything that a copy of each
-// thread needs, and a small arena in its memory from which its threads can be made to perform
-// lists of system calls.
-//
-// The arena, one private mapping: a page with the call loop, a region for the lists of the process,
-// then a page for each thread, so that several may run their lists at once.
+// thread needs, and an arena for injected calls.
 #pragma once
+#include <array>
 #include <csignal>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "clone/call_list.h"
+#include "clone/injection.h"
 #include "clone/mappings.h"
+#include "clone/threads.h"
 #include "clone/traced_thread.h"
 #include "os/unique_fd.h"
 
@@ -31,41 +30,6 @@ struct ThreadImage {
   std::string name;
   pid_t own_tid = 0;  ///< Its number in its own pid namespace.
 };
-
-/// Where lists lie in the process's memory.
-struct Arena {
-  std::uint64_t base = 0;
-  std::size_t size = 0;
-  static constexpr std::size_t kPage = 4096;
-  static constexpr std::size_t kProcessBytes = std::size_t{256} * 1024;
-  static constexpr std::size_t kThreadBytes = kPage;
-
-  [[nodiscard]] static std::size_t size_for(std::size_t threads) {
-    return kPage + kProcessBytes + threads * kThreadBytes;
-  }
-  [[nodiscard]] std::uint64_t loop() const { return base; }
-  [[nodiscard]] CallList process_list() const { return {base + kPage, kProcessBytes}; }
-  [[nodiscard]] CallList thread_list(std::size_t thread) const {
-    return {base + kPage + kProcessBytes + thread * kThreadBytes, kThreadBytes};
-  }
-};
-
-/// One thread of a traced process and what is needed to make it call.
-struct Callee {
-  pid_t pid;  ///< Of its process, for its memory.
-  TracedThread& thread;
-  Registers like;  ///< Segment registers and flags to run with.
-};
-
-/// Writes the list into the program and lets the thread begin it; finish_calls() waits. The thread
-/// stands still with all signals but SIGTRAP blocked.
-Status begin_calls(Callee callee, Arena const& arena, CallList const& list);
-enum class Trapped : std::uint8_t { No, Yes };
-/// Waits (unless it has trapped already), reads the results back into `list`, and fails with the
-/// first call that failed.
-Status finish_calls(Callee callee, CallList& list, Trapped trapped = Trapped::No);
-/// Both.
-Status perform_calls(Callee callee, Arena const& arena, CallList& list);
 
 class FrozenProcess {
  public:
@@ -88,14 +52,26 @@ class FrozenProcess {
   [[nodiscard]] std::uint64_t call_instruction() const { return call_instruction_; }
 
   /// Whether it is the first process of a pid namespace of its own.
-  [[nodiscard]] bool is_namespace_init() const { return images_.front().own_tid == 1; }
+  [[nodiscard]] bool is_namespace_init() const { return images_.front().own_tid == 1 && pid_ != 1; }
+  /// Whether its threads have the numbers that we know them by.
+  [[nodiscard]] bool shares_our_numbers() const { return images_.front().own_tid == pid_; }
+  /// What it does with SIGCHLD (struct kernel_sigaction), where that was changed for the time that
+  /// it is held: it is the parent of its copies if it is the first of a pid namespace, and cannot
+  /// wait for them.
+  using SignalAction = std::array<std::uint64_t, 4>;
+  [[nodiscard]] std::optional<SignalAction> const& child_action() const { return child_action_; }
+  static void add_child_action(SignalAction const& action, CallList& list);
 
   /// The main thread performs a list.
   Status perform(CallList& list);
-  /// As perform(), of a list whose first call makes a process; its number as seen from here.
-  [[nodiscard]] Result<pid_t> perform_fork(CallList& list);
+  /// As perform(), of a list whose call at `place` makes a process; its number as seen from here.
+  /// On a fault no new process is left.
+  [[nodiscard]] Result<pid_t> perform_fork(CallList& list, std::size_t place);
   /// Everything as it was; the program runs on.
   Status thaw();
+  /// Whether it still exists. If it was killed, the ends of its threads are taken, without which
+  /// nobody could see its own.
+  [[nodiscard]] bool lives();
 
  private:
   FrozenProcess(pid_t pid, os::UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
@@ -104,7 +80,9 @@ class FrozenProcess {
   Status find_call_instruction();
   Status make_arena();
   Status ask_threads();
-  Status keep_all_memory_over_fork();
+  Status change_for_copies();
+  [[nodiscard]] Result<pid_t> fork_once(CallList& list, std::size_t place);
+  void end_newborn(CallList const& list) const;
   Status remove_arena();
   [[nodiscard]] Callee callee(std::size_t thread);
 
@@ -115,25 +93,8 @@ class FrozenProcess {
   std::vector<Mapping> mappings_;
   Arena arena_;
   std::uint64_t call_instruction_ = 0;
+  std::optional<SignalAction> child_action_;
   bool has_interval_timer_ = false;
 };
-
-/// Takes the ends of killed threads, which the kernel keeps for who traces them: before that, their
-/// process cannot be reaped.
-void reap_threads(std::vector<pid_t> tids);
-
-/// Of a process: the main one first, then by number.
-[[nodiscard]] Result<std::vector<pid_t>> list_threads(pid_t pid);
-/// A thread's number in the innermost pid namespace that it is in.
-[[nodiscard]] pid_t read_own_tid(pid_t pid, pid_t tid);
-
-/// One call made at the program's own `syscall` instruction, without an arena.
-[[nodiscard]] Result<std::uint64_t> call_once(TracedThread& thread, Registers const& like,
-                                              std::uint64_t instruction, long number,
-                                              std::initializer_list<std::uint64_t> arguments);
-
-/// The registers with which a thread goes on that was stopped in a system call: it makes the call
-/// once more. A wait with a relative limit starts anew. Pure.
-[[nodiscard]] Registers continuing(Registers registers);
 
 }  // namespace aether::clone

@@ -13,9 +13,6 @@ namespace {
 
 /// About 700 bytes an area; a process has 65530 at most (vm.max_map_count).
 constexpr std::size_t kSmapsBytesMax = std::size_t{64} * 1024 * 1024;
-/// Address, mode, offset, device and inode stand before the name.
-constexpr int kWordsBeforeName = 5;
-
 std::string_view next_word(std::string_view& line) {
   auto const begin = line.find_first_not_of(' ');
   if (begin == std::string_view::npos) return line = {};
@@ -42,7 +39,11 @@ std::optional<Mapping> parse_head(std::string_view line) {
   area.writable = mode[1] == 'w';
   area.executable = mode[2] == 'x';
   area.shared = mode[3] == 's';
-  for (int word = 2; word < kWordsBeforeName; ++word) next_word(line);
+  auto const offset = next_word(line);
+  std::from_chars(offset.data(), offset.data() + offset.size(), area.offset, 16);
+  auto const device = next_word(line);
+  auto const inode = next_word(line);
+  if (inode != "0") area.file = fmt::format("{} {}", device, inode);
   if (auto const name = line.find_first_not_of(' '); name != std::string_view::npos) {
     area.name = line.substr(name);
   }

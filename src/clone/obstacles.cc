@@ -68,7 +68,30 @@ void look_at(Descriptor const& it, UnixConnection const& connection, Sight const
 template <class Kind>
 void look_at(Descriptor const&, Kind const&, Sight const&, Reasons&) {}
 
+bool overlap(Mapping const& one, Mapping const& other) {
+  return one.offset < other.offset + other.size() && other.offset < one.offset + one.size();
+}
+
+/// The same memory at two addresses, as just-in-time compilers and ring buffers have it: a private
+/// copy of each would tear them apart.
+void look_for_double_mappings(std::vector<Mapping> const& mappings, Reasons& reasons) {
+  for (auto one = mappings.begin(); one != mappings.end(); ++one) {
+    if (!one->shared || one->file.empty()) continue;
+    auto const twice = std::find_if(one + 1, mappings.end(), [&](Mapping const& other) {
+      return other.shared && other.file == one->file && overlap(*one, other) &&
+             (one->writable || other.writable);
+    });
+    if (twice == mappings.end()) continue;
+    reasons.push_back(fmt::format("it has the same shared memory ({}) at two addresses",
+                                  one->name.empty() ? one->file : one->name));
+    return;
+  }
+}
+
 void look_at_memory(std::vector<Mapping> const& mappings, Reasons& reasons) {
+  look_for_double_mappings(mappings, reasons);
+  auto const is_aio = [](Mapping const& area) { return area.name.starts_with("/[aio]"); };
+  if (std::ranges::any_of(mappings, is_aio)) reasons.emplace_back("it uses io_setup()");
   std::uint64_t shared = 0;
   for (auto const& area : mappings) {
     if (needs_private_copy(area)) shared += area.size();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rebuild: the system calls with which a fresh copy of a process gets open files of its own, on the
-// same numbers. Two lists, because the kernel chooses numbers in the first that the second needs.
-// Pure: descriptors in, lists out.
+// same numbers. Pure: descriptors in, a list out.
 #pragma once
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "clone/call_list.h"
@@ -49,40 +49,66 @@ struct RebuildWishes {
   TcpListeners listeners = TcpListeners::Shared;
 };
 
+/// The table must have no obstacles. Numbers are known before they are made, because the kernel
+/// always gives the lowest that is free.
 class Rebuild {
  public:
-  /// The table must have no obstacles.
-  Rebuild(std::vector<Descriptor> const& table, RebuildWishes const& wishes);
+  /// `channel`: the number over which `lent()` arrives; -1: there is none. All are borrowed.
+  Rebuild(std::vector<Descriptor> const& table, RebuildWishes const& wishes, int channel);
 
-  /// Makes new open files.
-  void add_creation(CallList& list);
-  /// Reads their numbers from the list that was performed; then puts them where the program knows
-  /// them, with what belongs into them.
-  void add_placement(CallList const& created, CallList& list);
+  /// Whether a copy needs descriptors of ours for this.
+  [[nodiscard]] static bool needs_channel(std::vector<Descriptor> const& table,
+                                          RebuildWishes const& wishes);
+  /// The messages to hand over before the list is performed: descriptors of ours, or (negative
+  /// ones, see file_of()) files of the original that are to be opened anew.
+  using Message = std::vector<int>;
+  [[nodiscard]] std::vector<Message> const& lent() const { return messages_; }
+  [[nodiscard]] static int file_of(int lent) { return -1 - lent; }
+
+  void add_calls(CallList& list);
+  /// Whether all got the numbers that were expected, and where the listeners are.
+  [[nodiscard]] Result<std::vector<CopiedListener>> check(CallList const& performed) const;
 
  private:
-  /// One new open file that takes the place of one or several numbers.
-  struct Made {
-    std::vector<Descriptor const*> places;
-    std::size_t call = 0;         ///< In the list of creations.
-    CallList::Argument pair = 0;  ///< Where a pair of numbers was put; 0: the call's result is it.
-    int side = 0;                 ///< Of the pair.
+  using Places = std::vector<Descriptor const*>;
+  struct Lent {
+    int what;
+    Places places;
+  };
+  struct Single {
+    std::size_t call;
+    std::string what;
   };
 
-  [[nodiscard]] bool is_replaced(Descriptor const& descriptor) const;
-  void create_replacements(CallList& list);
-  void create_pipes(CallList& list);
-  void create_pairs(CallList& list);
-  void create_connections(CallList& list);
-  void create_single(CallList& list);
-  void create_files(CallList& list);
-  [[nodiscard]] int number_of(CallList const& created, Made const& made) const;
-  void fill(Made const& made, CallList& list) const;
-  void fill_pipe(Made const& made, CallList& list) const;
+  [[nodiscard]] Replacement const* replacement_of(Descriptor const& descriptor) const;
+  template <class Same>
+  [[nodiscard]] Places all_with(Same same) const;
+  [[nodiscard]] std::vector<Lent> all_lent() const;
+  [[nodiscard]] Places same_as(Descriptor const& first) const;
+  void place(int number, Places const& places, CallList& list) const;
+  void made_single(std::size_t call, std::string what, Places const& places, CallList& list);
+  void take_lent(CallList& list);
+  void open_replacements(CallList& list);
+  void make_pipes(CallList& list);
+  void make_pairs(CallList& list);
+  void make_connections(CallList& list);
+  void make_listeners(CallList& list);
+  void make_others(CallList& list);
+  void make_counter(Descriptor const& it, EventCounter const& event, CallList& list);
+  void fill(Descriptor const& it, CallList& list) const;
+  void fill_pipes(CallList& list) const;
 
   std::vector<Descriptor> const& table_;
   RebuildWishes const& wishes_;
-  std::vector<Made> made_;
+  int channel_;
+  std::vector<int> free_;  ///< Lowest free numbers.
+  std::vector<Message> messages_;
+  std::vector<Lent> lent_;
+  // What is to be looked at when the calls were made.
+  std::vector<Single> singles_;
+  std::vector<CallList::Argument> pairs_;
+  std::vector<std::pair<CallList::Argument, std::size_t>> receipts_;
+  std::vector<std::pair<CallList::Argument, CopiedListener>> listeners_;
 };
 
 }  // namespace aether::clone

@@ -1,24 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "clone/template.h"
 
+#include <fcntl.h>
 #include <linux/sched.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
-#include <map>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "base/fault.h"
 #include "clone/descriptors.h"
-#include "clone/frozen_process.h"
-#include "clone/memory.h"
+#include "clone/draft.h"
 #include "clone/obstacles.h"
 #include "os/file.h"
 #include "os/proc.h"
@@ -27,15 +25,16 @@ namespace aether::clone {
 namespace {
 
 constexpr std::size_t kProcFileBytesMax = std::size_t{1024} * 1024;
+constexpr std::size_t kThreadStatBytesMax = 1024;
+constexpr Duration kThawPatience = std::chrono::seconds(5);
 
 /// CLONE_PTRACE: the copy is ours to shape from its first instruction, without a stop of the
 /// original for each. CLONE_PARENT: it is our child, not the original's.
-constexpr std::uint64_t kProcessFlags =
-    CLONE_PTRACE | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
-/// As the C library's pthread_create, but for where its number is put.
-constexpr std::uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
-                                       CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PTRACE |
-                                       CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+constexpr std::uint64_t kProcessFlags = CLONE_PTRACE | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+
+/// Of those that open() takes for a file that is there already.
+constexpr std::uint32_t kReopenFlags =
+    O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC | O_DIRECT | O_NOATIME;
 
 std::vector<std::string> names_of_children(pid_t pid) {
   std::vector<std::string> names;
@@ -56,6 +55,7 @@ bool file_has(std::string const& path, std::string_view text) {
 Result<Sight> look(FrozenProcess const& frozen, std::vector<std::string> reconnects) {
   auto const pid = frozen.pid();
   Sight sight;
+  TRY(fault::pass(fault::Point::CloneLook));
   TRY_ASSIGN(sight.descriptors, read_descriptors(pid, frozen.pidfd()));
   sight.mappings = frozen.mappings();
   sight.children = names_of_children(pid);
@@ -68,177 +68,127 @@ Result<Sight> look(FrozenProcess const& frozen, std::vector<std::string> reconne
 
 }  // namespace
 
+/// The original, and how descriptors get into it and its copies.
 struct Template::State {
-  FrozenProcess frozen;
-  Sight sight;
-};
+  Original original;
+  std::optional<Channel> channel = std::nullopt;
+  /// Until the kernel says that the original has not the right.
+  bool may_choose_cgroup = true;
 
-namespace {
-
-/// A copy while it is being made. Destroyed before it was released: it is killed and reaped.
-class Draft {
- public:
-  Draft(FrozenProcess const& original, Sight const& sight, pid_t pid)
-      : original_(original), sight_(sight), leader_(TracedThread::born_traced(pid)) {}
-  Draft(Draft const&) = delete;
-  Draft& operator=(Draft const&) = delete;
-  ~Draft() {
-    if (done_) return;
-    kill(leader_.tid(), SIGKILL);  // Not reaped by anybody yet, so the number is still its own.
-    std::vector<pid_t> all{leader_.tid()};
-    for (auto const& thread : others_) all.push_back(thread.tid());
-    reap_threads(std::move(all));
-  }
-
-  Result<os::Child> finish(CopyWishes const& wishes) {
-    TRY(leader_.wait_stopped());
-    TRY_ASSIGN(auto child, os::Child::adopt(leader_.tid()));
-    Rebuild rebuild(sight_.descriptors, wishes.files);
-    auto created = original_.arena().process_list();
-    add_leader_calls(created);
-    rebuild.add_creation(created);
-    TRY(perform_calls(leader(), original_.arena(), created));
-    TRY(copy_shared_memory());
-    auto placed = original_.arena().process_list();
-    rebuild.add_placement(created, placed);
-    auto const first_thread = placed.size();
-    add_threads(placed);
-    TRY(perform_calls(leader(), original_.arena(), placed));
-    TRY(shape_threads(placed, first_thread));
-    TRY(set_free());
-    done_ = true;
-    return child;
-  }
+  Result<Copied> copy(CopyWishes const& wishes);
+  Status drop_channel();
 
  private:
-  [[nodiscard]] Callee leader() {
-    return {.pid = leader_.tid(), .thread = leader_, .like = original_.threads()[0].registers};
-  }
-
-  void add_leader_calls(CallList& list) const {
-    auto const& image = original_.threads().front();
-    if (image.robust_list != 0) {
-      list.call("set_robust_list", SYS_set_robust_list,
-                {image.robust_list, image.robust_list_size});
-    }
-    for (auto const& area : sight_.mappings) {
-      if (area.absent_after_fork) {
-        list.call("madvise(MADV_DONTFORK)", SYS_madvise, {area.begin, area.size(), MADV_DONTFORK});
-      }
-      if (!needs_private_copy(area)) continue;
-      list.call(fmt::format("mmap of a private copy of {}", area.name), SYS_mmap,
-                {area.begin, area.size(), PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, ~std::uint64_t{0}, 0});
-    }
-  }
-
-  Status copy_shared_memory() {
-    for (auto const& area : sight_.mappings) {
-      if (!needs_private_copy(area)) continue;
-      std::vector<std::byte> bytes(area.size());
-      TRY(read_memory(original_.pid(), area.begin, bytes));
-      TRY(write_memory(leader_.tid(), area.begin, bytes));
-    }
-    return {};
-  }
-
-  void add_threads(CallList& list) const {
-    auto const& images = original_.threads();
-    for (std::size_t place = 1; place < images.size(); ++place) {
-      auto const& image = images[place];
-      auto const what = fmt::format("clone of thread {}", image.name);
-      clone_args arguments{
-          .flags = kThreadFlags, .child_tid = image.tid_address, .tls = image.registers.fs_base};
-      if (original_.is_namespace_init()) {
-        // The number that the program knows, in a namespace where it is free.
-        arguments.set_tid = list.place_value(image.own_tid);
-        arguments.set_tid_size = 1;
-      }
-      list.call(what, SYS_clone3, {list.place_value(arguments), sizeof arguments});
-    }
-  }
-
-  /// The copy's threads but the main one, by their numbers in the copy's own pid namespace.
-  [[nodiscard]] Result<std::map<pid_t, pid_t>> tids_by_own() const {
-    std::map<pid_t, pid_t> found;
-    TRY_ASSIGN(auto const tids, list_threads(leader_.tid()));
-    for (auto const tid : tids) found[read_own_tid(leader_.tid(), tid)] = tid;
-    return found;
-  }
-
-  Status shape_threads(CallList const& placed, std::size_t first) {
-    auto const& images = original_.threads();
-    if (images.size() == 1) return {};
-    std::vector<CallList> lists;
-    TRY_ASSIGN(auto const tids, tids_by_own());
-    for (std::size_t place = 1; place < images.size(); ++place) {
-      auto const own = static_cast<pid_t>(placed.result(first + place - 1));
-      others_.push_back(TracedThread::born_traced(tids.at(own)));
-    }
-    for (std::size_t place = 1; place < images.size(); ++place) {
-      TRY(others_[place - 1].wait_stopped());
-      auto list = original_.arena().thread_list(place);
-      add_thread_calls(images[place], list);
-      TRY(begin_calls(other(place), original_.arena(), list));
-      lists.push_back(std::move(list));
-    }
-    for (std::size_t place = 1; place < images.size(); ++place) {
-      TRY(finish_calls(other(place), lists[place - 1]));
-      TRY(others_[place - 1].set_extended_state(images[place].extended_state));
-    }
-    return {};
-  }
-
-  [[nodiscard]] Callee other(std::size_t place) {
-    return {.pid = leader_.tid(),
-            .thread = others_[place - 1],
-            .like = original_.threads()[place].registers};
-  }
-
-  static void add_thread_calls(ThreadImage const& image, CallList& list) {
-    if (image.robust_list != 0) {
-      list.call("set_robust_list", SYS_set_robust_list,
-                {image.robust_list, image.robust_list_size});
-    }
-    if (image.rseq.address != 0) {
-      list.call("rseq", SYS_rseq, {image.rseq.address, image.rseq.size, 0, image.rseq.signature});
-    }
-    if ((image.signal_stack.ss_flags & SS_DISABLE) == 0) {
-      auto stack = image.signal_stack;
-      stack.ss_flags &= ~SS_ONSTACK;
-      list.call("sigaltstack", SYS_sigaltstack, {list.place_value(stack), 0});
-    }
-    auto const name = list.place_text(image.name);
-    list.call("prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, name});
-  }
-
-  /// The arena goes, every thread gets its registers and mask, and all run.
-  Status set_free() {
-    auto const& images = original_.threads();
-    auto const& arena = original_.arena();
-    TRY(call_once(leader_, images[0].registers, original_.call_instruction(), SYS_munmap,
-                  {arena.base, arena.size}));
-    TRY(restore(leader_, images[0]));
-    for (std::size_t place = 1; place < images.size(); ++place) {
-      TRY(restore(others_[place - 1], images[place]));
-    }
-    for (auto& thread : others_) TRY(thread.release());
-    return leader_.release();
-  }
-
-  static Status restore(TracedThread& thread, ThreadImage const& image) {
-    TRY(thread.set_registers(continuing(image.registers)));
-    return thread.set_signal_mask(image.signal_mask);
-  }
-
-  FrozenProcess const& original_;
-  Sight const& sight_;
-  TracedThread leader_;
-  std::vector<TracedThread> others_;
-  bool done_ = false;
+  struct Birth {
+    pid_t pid;
+    int inherited;  ///< A descriptor that both have since; -1: none.
+  };
+  Status need_channel();
+  Status hand_over(Rebuild const& rebuild) const;
+  [[nodiscard]] Result<os::UniqueFd> open_again(int number) const;
+  [[nodiscard]] Result<Birth> give_birth(int cgroup);
+  [[nodiscard]] Result<Birth> give_birth_in(int cgroup);
 };
 
-}  // namespace
+/// Anew in each copy, because a failed one may have left something in it.
+Status Template::State::need_channel() {
+  if (channel) return {};
+  auto const number = free_numbers(original.sight.descriptors, -1, 1).front();
+  TRY_ASSIGN(auto opened, Channel::open(original.frozen, number));
+  channel.emplace(std::move(opened));
+  return {};
+}
+
+Status Template::State::drop_channel() {
+  if (!channel) return {};
+  auto const closed = channel->close(original.frozen);
+  channel.reset();
+  return closed;
+}
+
+Result<os::UniqueFd> Template::State::open_again(int number) const {
+  auto const& table = original.sight.descriptors;
+  auto const it = std::ranges::find(table, number, &Descriptor::number);
+  // By number, so that a file without a name (any more) is found as well.
+  auto const path = fmt::format("/proc/{}/fd/{}", original.frozen.pid(), number);
+  auto const flags = static_cast<int>(it->flags & kReopenFlags);
+  os::UniqueFd file(open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY));
+  if (!file) return fail(system_error("open anew", it->link));
+  return file;
+}
+
+Status Template::State::hand_over(Rebuild const& rebuild) const {
+  for (auto const& message : rebuild.lent()) {
+    std::vector<int> descriptors;
+    std::vector<os::UniqueFd> opened;
+    for (auto const what : message) {
+      if (what < 0) {
+        TRY_ASSIGN(auto file, open_again(Rebuild::file_of(what)));
+        opened.push_back(std::move(file));
+      }
+      descriptors.push_back(what < 0 ? opened.back().get() : what);
+    }
+    TRY(channel->hand(descriptors));
+  }
+  return {};
+}
+
+Result<Template::State::Birth> Template::State::give_birth_in(int cgroup) {
+  auto& frozen = original.frozen;
+  auto list = frozen.arena().process_list();
+  // The first process of a namespace must be the parent of those it makes (EINVAL); its copies are
+  // the first of namespaces of their own, and so have the number that the program knows.
+  auto const flags =
+      kProcessFlags | (frozen.is_namespace_init() ? CLONE_NEWPID : std::uint64_t{CLONE_PARENT});
+  auto const tid_address = frozen.threads().front().tid_address;
+  if (cgroup < 0) {
+    auto const place = list.call("clone", SYS_clone, {flags | SIGCHLD, 0, 0, tid_address, 0});
+    TRY_ASSIGN(auto const pid, frozen.perform_fork(list, place));
+    return Birth{.pid = pid, .inherited = -1};
+  }
+  TRY(need_channel());
+  TRY(channel->hand({&cgroup, 1}));
+  auto const number = free_numbers(original.sight.descriptors, channel->number(), 1).front();
+  auto const receipt = add_receipt(channel->number(), 1, list);
+  clone_args arguments{
+      .flags = flags | CLONE_INTO_CGROUP, .child_tid = tid_address, .exit_signal = SIGCHLD};
+  arguments.cgroup = static_cast<std::uint64_t>(number);
+  auto const place =
+      list.call("clone3", SYS_clone3, {list.place_value(arguments), sizeof arguments});
+  auto made = frozen.perform_fork(list, place);
+  if (received(list, receipt) == std::vector<int>{number}) {
+    auto closing = frozen.arena().process_list();
+    closing.call("close", SYS_close, {static_cast<std::uint64_t>(number)});
+    if (auto closed = frozen.perform(closing); !closed && made) {
+      Draft const given_up(original, *made);
+      return fail(std::move(closed).error());
+    }
+  }
+  if (!made) return fail(std::move(made).error());
+  return Birth{.pid = *made, .inherited = number};
+}
+
+Result<Template::State::Birth> Template::State::give_birth(int cgroup) {
+  if (cgroup >= 0 && may_choose_cgroup) {
+    auto born = give_birth_in(cgroup);
+    // Old kernels, filters of system calls, and folders that are not the original's user's.
+    if (born || born.error().code() != ErrorCode::SystemCall || !original.frozen.lives()) {
+      return born;
+    }
+    may_choose_cgroup = false;
+  }
+  return give_birth_in(-1);
+}
+
+Result<Copied> Template::State::copy(CopyWishes const& wishes) {
+  auto const& table = original.sight.descriptors;
+  if (Rebuild::needs_channel(table, wishes.files)) TRY(need_channel());
+  TRY_ASSIGN(auto const born, give_birth(wishes.cgroup));
+  Draft draft(original, born.pid);
+  Rebuild rebuild(table, wishes.files, channel ? channel->number() : -1);
+  TRY(hand_over(rebuild));
+  return draft.finish(wishes, rebuild, born.inherited, born.inherited < 0 ? wishes.cgroup : -1);
+}
 
 Template::Template(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Template::Template(Template&&) noexcept = default;
@@ -252,7 +202,16 @@ Result<Template> Template::freeze(pid_t pid, std::vector<std::string> reconnects
   auto sight = look(frozen, std::move(reconnects));
   auto const reasons = sight ? obstacles(*sight) : std::vector<std::string>{};
   if (sight && reasons.empty()) {
-    return Template(std::make_unique<State>(std::move(frozen), std::move(*sight)));
+    auto const process = os::read_process(pid);
+    auto state =
+        std::make_unique<State>(Original{.frozen = std::move(frozen),
+                                         .sight = std::move(*sight),
+                                         .leads_session = process && process->session == pid,
+                                         .leads_group = process && process->group == pid});
+    auto prepared = prepare_threads(state->original);
+    if (prepared) return Template(std::move(state));
+    TRY(state->original.frozen.thaw());
+    return fail(std::move(prepared).error());
   }
   TRY(frozen.thaw());
   if (!sight) return fail(std::move(sight).error());
@@ -261,34 +220,38 @@ Result<Template> Template::freeze(pid_t pid, std::vector<std::string> reconnects
 }
 
 pid_t Template::pid() const {
-  return state_->frozen.pid();
+  return state_->original.frozen.pid();
 }
 
 bool Template::has_own_numbers() const {
-  return state_->frozen.is_namespace_init();
+  return state_->original.frozen.is_namespace_init();
 }
 
 std::size_t Template::threads() const {
-  return state_->frozen.threads().size();
+  return state_->original.frozen.threads().size();
 }
 
 Result<Copied> Template::copy(CopyWishes const& wishes) {
   TRY_ASSIGN(auto const limit, Patience::begin(wishes.patience));
-  auto& frozen = state_->frozen;
-  auto list = frozen.arena().process_list();
-  // The first process of a namespace must be the parent of those it makes (EINVAL); its copies are
-  // the first of namespaces of their own, and so have the number that the program knows.
-  auto const flags =
-      kProcessFlags | (frozen.is_namespace_init() ? CLONE_NEWPID : std::uint64_t{CLONE_PARENT});
-  list.call("clone", SYS_clone, {flags, 0, 0, frozen.threads().front().tid_address, 0});
-  TRY_ASSIGN(auto const pid, frozen.perform_fork(list));
-  Draft draft(frozen, state_->sight, pid);
-  TRY_ASSIGN(auto child, draft.finish(wishes));
-  return Copied{.child = std::move(child), .listeners = {}};
+  auto copied = state_->copy(wishes);
+  if (copied) return copied;
+  if (!state_->original.frozen.lives()) {
+    return fail(ErrorCode::NotRunning,
+                fmt::format("process {}, of which copies are made, has ended", pid()));
+  }
+  (void)state_->drop_channel();  // What was handed over and not taken goes with it.
+  return copied;
+}
+
+bool Template::lives() {
+  return state_->original.frozen.lives();
 }
 
 Status Template::thaw() {
-  return state_->frozen.thaw();
+  TRY_ASSIGN(auto const limit, Patience::begin(kThawPatience));
+  auto const dropped = state_->drop_channel();
+  TRY(state_->original.frozen.thaw());
+  return dropped;
 }
 
 Result<std::vector<std::string>> why_not(pid_t pid, std::vector<std::string> reconnects) {
@@ -304,7 +267,8 @@ bool is_at_rest(pid_t pid) {
   auto const tids = list_threads(pid);
   if (!tids) return false;
   return std::ranges::all_of(*tids, [pid](pid_t tid) {
-    auto const line = os::read_file(fmt::format("/proc/{}/task/{}/stat", pid, tid), 1024);
+    auto const line =
+        os::read_file(fmt::format("/proc/{}/task/{}/stat", pid, tid), kThreadStatBytesMax);
     auto const thread = line ? os::parse_stat(*line) : std::nullopt;
     return thread && thread->state == 'S';
   });

@@ -63,6 +63,9 @@ class Template {
   /// A running copy. The fault names the step; nothing is left of a copy that failed, and the next
   /// one may succeed, unless it is NotRunning: the original is gone.
   [[nodiscard]] Result<Copied> copy(CopyWishes const& wishes = {});
+  /// False: it was killed. To be asked from time to time: the end of an original with several
+  /// threads is not seen by its pidfd before this, or a copy, was asked for.
+  [[nodiscard]] bool lives();
   /// The original runs on, as if it had never been stopped.
   Status thaw();
 

@@ -16,6 +16,9 @@
 namespace aether::clone {
 namespace {
 
+/// Of a stop: the signal. Above it is ptrace's event.
+constexpr int kSignalBits = 0xff;
+
 // glibc's enum lacks the newer requests, and its functions take that enum.
 long ptrace_call(long request, pid_t tid, void* address, void* data) {
   return syscall(SYS_ptrace, request, tid, address, data);
@@ -35,6 +38,9 @@ int patience_signal() {
 }
 
 void interrupt_the_call(int) {}
+
+/// When this thread's Patience is over; the latest possible while it has none.
+thread_local Instant end_of_patience = Instant::max();
 
 }  // namespace
 
@@ -60,6 +66,7 @@ Result<Patience> Patience::begin(Duration limit) {
   itimerspec const when{.it_interval = {.tv_sec = 0, .tv_nsec = 1'000'000},
                         .it_value = {.tv_sec = seconds.count(), .tv_nsec = rest.count()}};
   if (timer_settime(timer, 0, &when, nullptr) != 0) return fail(system_error("timer_settime"));
+  end_of_patience = std::chrono::steady_clock::now() + limit;
   return patience;
 }
 
@@ -67,7 +74,9 @@ Patience::Patience(Patience&& other) noexcept
     : timer_(other.timer_), armed_(std::exchange(other.armed_, false)) {}
 
 Patience::~Patience() {
-  if (armed_) timer_delete(timer_);
+  if (!armed_) return;
+  timer_delete(timer_);
+  end_of_patience = Instant::max();
 }
 
 Result<TracedThread> TracedThread::seize(pid_t tid) {
@@ -97,19 +106,22 @@ Status TracedThread::wait_stopped() {
 }
 
 Status TracedThread::wait_trapped() {
-  TRY_ASSIGN(auto const status, wait_for_stop());
-  if (WSTOPSIG(status) == SIGTRAP) return {};
+  TRY_ASSIGN(auto const stop, wait_for_stop());
+  if (stop == SIGTRAP) return {};
   return fail(ErrorCode::Internal,
-              fmt::format("thread {} met signal {} in an injected call", tid_, WSTOPSIG(status)));
+              fmt::format("thread {} met signal {} in an injected call", tid_, stop & kSignalBits));
 }
 
 Result<int> TracedThread::wait_for_stop() {
-  int status = 0;
-  if (waitpid(tid_, &status, __WALL) < 0) {
-    if (errno != EINTR) return fail(system_error("waitpid", fmt::format("thread {}", tid_)));
+  // WNOWAIT: an end is left for who owns the process. A stop is forgotten when it runs again.
+  constexpr int kWhat = WEXITED | WSTOPPED | WNOWAIT | __WALL;
+  siginfo_t info{};
+  while (waitid(P_PID, static_cast<id_t>(tid_), &info, kWhat) != 0) {
+    if (errno != EINTR) return fail(system_error("waitid", fmt::format("thread {}", tid_)));
+    if (std::chrono::steady_clock::now() < end_of_patience) continue;
     return fail(ErrorCode::Timeout, fmt::format("thread {} did not stop in time", tid_));
   }
-  if (WIFSTOPPED(status)) return status;
+  if (info.si_code == CLD_TRAPPED || info.si_code == CLD_STOPPED) return info.si_status;
   return fail(ErrorCode::ExitedEarly, fmt::format("thread {} ended while it was held", tid_));
 }
 
@@ -127,10 +139,10 @@ Result<pid_t> TracedThread::resume_until_fork() {
   // Asked for here only: each event costs a stop.
   TRY(set_options(options_ | PTRACE_O_TRACEFORK));
   TRY(resume());
-  TRY_ASSIGN(auto const status, wait_for_stop());
+  TRY_ASSIGN(auto const stop, wait_for_stop());
   TRY(set_options(options_));
   constexpr int kForked = SIGTRAP | PTRACE_EVENT_FORK << 8;
-  if (status >> 8 != kForked) return 0;
+  if (stop != kForked) return 0;
   unsigned long message = 0;
   if (ptrace_call(PTRACE_GETEVENTMSG, tid_, nullptr, &message) != 0) {
     return ptrace_failed("read event", tid_);

@@ -84,6 +84,7 @@ class TracedThread {
 
  private:
   TracedThread(pid_t tid, std::uint64_t options) : tid_(tid), options_(options) {}
+  /// What it stopped with: a signal, and ptrace's event above it (man 2 ptrace).
   [[nodiscard]] Result<int> wait_for_stop();
   Status set_options(std::uint64_t options);
   pid_t tid_;

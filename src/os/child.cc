@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -20,6 +21,33 @@
 #endif
 
 namespace aether::os {
+namespace {
+
+// Of linux/pidfd.h, which Debian 12 has not yet.
+struct PidfdInfo {
+  std::uint64_t mask = 0;
+  std::uint64_t cgroup = 0;
+  std::uint32_t numbers[11] = {};
+  std::int32_t exit_code = 0;
+};
+static_assert(sizeof(PidfdInfo) == 64);
+constexpr unsigned long kPidfdGetInfo = _IOWR(0xff, 11, PidfdInfo);
+constexpr std::uint64_t kPidfdInfoExit = 1 << 3;
+
+/// How a process ended whose zombie is gone, which its pidfd keeps since Linux 6.15. Nothing with
+/// errno 0: it is not gone yet; with another errno: this kernel does not say.
+std::optional<ExitStatus> kept_status(int pidfd) {
+  PidfdInfo info{.mask = kPidfdInfoExit};
+  errno = 0;
+  if (::ioctl(pidfd, kPidfdGetInfo, &info) != 0) return std::nullopt;
+  if ((info.mask & kPidfdInfoExit) == 0) return std::nullopt;
+  int const status = info.exit_code;  // As of wait(2).
+  if (WIFEXITED(status)) return ExitStatus{.code = WEXITSTATUS(status)};
+  return ExitStatus{.signal = WTERMSIG(status),
+                    .core_dumped = static_cast<bool>(WCOREDUMP(status))};
+}
+
+}  // namespace
 
 std::string ExitStatus::describe() const {
   if (signal == 0) return fmt::format("exited with code {}", code);
@@ -72,16 +100,35 @@ Result<std::optional<ExitStatus>> Child::try_reap() {
   if (status_) return status_;
   siginfo_t info{};
   auto type = static_cast<idtype_t>(P_PIDFD);
-  while (::waitid(type, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG) != 0) {
+  // A stop of a child that one of our threads traces is shown although only ends are asked for:
+  // looked at first (WNOWAIT), because to take it would leave that thread waiting for ever.
+  while (::waitid(type, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG | WNOWAIT) != 0) {
+    if (errno == ECHILD) return status_of_stranger();
     if (errno != EINTR) return fail(system_error("waitid for process", std::to_string(pid_)));
   }
-  if (info.si_pid == 0) return std::nullopt;
+  if (info.si_pid == 0 || info.si_code == CLD_TRAPPED) return std::nullopt;
+  (void)::waitid(type, static_cast<id_t>(pidfd_.get()), nullptr, WEXITED | WNOHANG);
   if (info.si_code == CLD_EXITED) {
     status_ = ExitStatus{.code = info.si_status};
   } else {
     status_ = ExitStatus{.signal = info.si_status, .core_dumped = info.si_code == CLD_DUMPED};
   }
   return status_;
+}
+
+Result<std::optional<ExitStatus>> Child::status_of_stranger() {
+  // Who takes its status is at it, once its end can be seen.
+  constexpr int kReapingMs = 100;
+  pollfd seen{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
+  if (::poll(&seen, 1, 0) <= 0) return std::nullopt;
+  status_ = kept_status(pidfd_.get());
+  if (!status_ && errno == 0) {
+    pollfd reaped{.fd = pidfd_.get(), .events = 0, .revents = 0};
+    (void)::poll(&reaped, 1, kReapingMs);
+    status_ = kept_status(pidfd_.get());
+  }
+  if (status_) return status_;
+  return fail(system_error_from(ECHILD, "waitid for process", std::to_string(pid_)));
 }
 
 Result<std::optional<ExitStatus>> Child::reap_within(Duration patience) {

@@ -54,12 +54,14 @@ class Child {
   /// Sends a signal. A process that has ended already is no error: there is nobody to tell.
   Status signal(int signal) const;
   /// The status if the process has ended (the same one every time), nullopt while it runs. Never
-  /// blocks. SystemCall with ECHILD if it is not our child, or somebody else reaped it.
+  /// blocks. Of one that is not our child, or that somebody else has reaped, the status is told
+  /// where the kernel keeps it (Linux 6.15); elsewhere SystemCall with ECHILD once it has ended.
   Result<std::optional<ExitStatus>> try_reap();
   /// As try_reap, but waits. Blocks the thread: for tools and tests, never for the loop.
   Result<std::optional<ExitStatus>> reap_within(Duration patience);
 
  private:
+  Result<std::optional<ExitStatus>> status_of_stranger();
   pid_t pid_;
   UniqueFd pidfd_;
   std::optional<ExitStatus> status_;

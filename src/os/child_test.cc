@@ -71,8 +71,29 @@ TEST(Child, CanBeAdoptedByNumber) {
   ASSERT_TRUE(adopted);
   EXPECT_TRUE(adopted->signal(SIGKILL));
   EXPECT_EQ(program.wait(), (ExitStatus{.signal = SIGKILL}));
-  EXPECT_EQ(adopted->try_reap().error().errno_value(), ECHILD) << "its owner has its status";
   EXPECT_FALSE(Child::adopt(program.pid()));
+}
+
+TEST(Child, ReapedByAnotherTellsItsStatusWhereTheKernelKeepsIt) {
+  Program program(shell("read line; exit 7"));
+  auto adopted = Child::adopt(program.pid());
+  ASSERT_TRUE(adopted);
+  program.write_line("go");
+  EXPECT_EQ(program.wait(), (ExitStatus{.code = 7}));
+  auto const status = adopted->try_reap();
+  if (!status) GTEST_SKIP() << "this kernel keeps no status: " << status.error().describe();
+  EXPECT_EQ(*status, (ExitStatus{.code = 7}));
+}
+
+TEST(Child, OfAnotherParentHasNoStatusWhileItRuns) {
+  Program program(shell("sleep 1000 & echo $!; wait"));
+  auto grandchild = Child::adopt(std::stoi(program.read_line()));
+  ASSERT_TRUE(grandchild);
+  EXPECT_EQ(grandchild->try_reap().value(), std::nullopt);
+  EXPECT_TRUE(grandchild->signal(SIGTERM));
+  auto const status = grandchild->reap_within(kPatience);
+  if (!status) GTEST_SKIP() << "this kernel keeps no status: " << status.error().describe();
+  EXPECT_EQ(*status, (ExitStatus{.signal = SIGTERM}));
 }
 
 }  // namespace

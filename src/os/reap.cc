@@ -20,12 +20,15 @@ ExitStatus status_of(siginfo_t const& info) {
 /// Takes the status of one child if it has ended. Its number cannot be reused before that.
 std::optional<Reaped> reap_one(pid_t pid) {
   siginfo_t info{};
-  if (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG) != 0) return std::nullopt;
-  if (info.si_pid == 0) return std::nullopt;
+  auto const id = static_cast<id_t>(pid);
+  if (::waitid(P_PID, id, &info, WEXITED | WNOHANG | WNOWAIT) != 0) return std::nullopt;
+  if (info.si_pid == 0 || info.si_code == CLD_TRAPPED) return std::nullopt;
+  (void)::waitid(P_PID, id, nullptr, WEXITED | WNOHANG);
   return Reaped{.pid = pid, .status = status_of(info)};
 }
 
-/// The next ended child, left as it is (WNOWAIT); 0 if there is none.
+/// The next ended child, left as it is (WNOWAIT); 0 if there is none. May be one that a thread of
+/// ours traces and that only stands still.
 Result<pid_t> peek_ended() {
   siginfo_t info{};
   while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0) {
@@ -43,7 +46,9 @@ Result<std::vector<Reaped>> reap_orphans(std::function<bool(pid_t)> const& is_kn
     TRY_ASSIGN(pid_t const ended, peek_ended());
     if (ended == 0) return reaped;
     if (is_known(ended)) break;
-    if (auto one = reap_one(ended)) reaped.push_back(*one);
+    auto const one = reap_one(ended);
+    if (!one) break;
+    reaped.push_back(*one);
   }
   // waitid shows the same one again until its owner takes it, so those behind it must be found
   // in another way. Rare: owners take theirs within a turn of the loop.

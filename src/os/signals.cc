@@ -15,6 +15,13 @@ Result<SignalFd> SignalFd::open(std::initializer_list<int> signals) {
   for (int signal : signals) ::sigaddset(&set, signal);
   if (int reason = ::pthread_sigmask(SIG_BLOCK, &set, nullptr); reason != 0)
     return fail(system_error_from(reason, "block signals"));
+  if (::sigismember(&set, SIGCHLD) == 1) {
+    // Ends only: what a thread of ours traces stops many times a second.
+    struct sigaction ends{};
+    ends.sa_handler = SIG_DFL;
+    ends.sa_flags = SA_NOCLDSTOP;
+    ::sigaction(SIGCHLD, &ends, nullptr);
+  }
   UniqueFd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd) return fail(system_error("signalfd"));
   return SignalFd(std::move(fd));
