@@ -110,7 +110,7 @@ void Database::Close::operator()(sqlite3* database) const {
 Result<Database> Database::open(std::string const& path, Access access, std::string const& vfs) {
   int const flags = (access == Access::Write ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
                                              : SQLITE_OPEN_READONLY) |
-                    SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
+                    SQLITE_OPEN_NOMUTEX;
   sqlite3* handle = nullptr;
   int const code =
       sqlite3_open_v2(path.c_str(), &handle, flags, vfs.empty() ? nullptr : vfs.c_str());

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <optional>
 
 #include <fmt/format.h>
@@ -84,6 +85,10 @@ class SqliteJournal final : public Journal {
 }  // namespace
 
 Result<std::unique_ptr<Journal>> open_sqlite_journal(SqliteOptions options) {
+  // By whatever links a store is named, it has one lock.
+  std::error_code ignored;
+  std::filesystem::path const real = std::filesystem::weakly_canonical(options.path, ignored);
+  if (!real.empty()) options.path = real.string();
   TRY_ASSIGN(StoreLock lock, StoreLock::take(options.path));
   // SQLite makes the log and the shared memory with the mode of the store: nobody else's to read.
   // Closed before SQLite opens it: closing it later would end SQLite's locks.

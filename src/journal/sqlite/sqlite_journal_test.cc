@@ -74,6 +74,30 @@ TEST_F(SqliteJournalTest, ASecondOpenerIsRefusedWithTheHoldersPid) {
   EXPECT_TRUE(open());
 }
 
+TEST_F(SqliteJournalTest, AStoreHasOneLockByWhateverNameItIsOpened) {
+  std::unique_ptr<Journal> const first = open();
+  std::string const link = folder_.file("link.db");
+  ASSERT_EQ(::symlink(path_.c_str(), link.c_str()), 0);
+  std::string const folder_link = folder_.file("folder");
+  ASSERT_EQ(::symlink(folder_.path().c_str(), folder_link.c_str()), 0);
+  for (std::string const& name : {link, folder_link + "/store.db"}) {
+    auto const second = open_sqlite_journal({.path = name});
+    ASSERT_FALSE(second) << name;
+    EXPECT_EQ(second.error().code(), ErrorCode::StoreInUse) << name;
+  }
+}
+
+TEST_F(SqliteJournalTest, AStoreIsOpenedThroughAFolderThatIsALink) {
+  std::string const folder_link = folder_.file("folder");
+  ASSERT_EQ(::symlink(folder_.path().c_str(), folder_link.c_str()), 0);
+  std::unique_ptr<Journal> const writer =
+      value_of(open_sqlite_journal({.path = folder_link + "/store.db"}));
+  appended(*writer, batch_of({point("a")}));
+  std::unique_ptr<Journal> const reader =
+      value_of(open_sqlite_reader({.path = folder_link + "/store.db"}));
+  EXPECT_EQ(all_events(*reader).size(), 1U);
+}
+
 TEST_F(SqliteJournalTest, FilesAreTheirOwnersOnly) {
   std::unique_ptr<Journal> const journal = open();
   appended(*journal, batch_of({point("a")}));
