@@ -15,7 +15,9 @@ _aether() {
   local program="${COMP_WORDS[0]}" word="${COMP_WORDS[COMP_CWORD]}"
   local words
   case "${COMP_WORDS[COMP_CWORD-1]}" in
-    -c|--config|--token-file|-w|--write|validate|deploy) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    -c|--config|--token-file|-w|--write|validate|deploy)
+      COMPREPLY=($(compgen -f -- "$word"))
+      return ;;
     -o|--output) words="text json" ;;
     completion) words="bash zsh fish" ;;
     --role) words="viewer submitter approver operator auditor" ;;

@@ -341,6 +341,11 @@ std::vector<ScreenLine> draw(DashboardModel const& model, DashboardView const& v
     body = list_lines(model, view, screen);
   }
   lines.insert(lines.end(), body.begin(), body.end());
+  if (lines.size() >= screen.rows) {  // The last row is the foot's.
+    std::size_t const hidden = lines.size() - (screen.rows - 2);
+    lines.resize(screen.rows - 2);
+    lines.push_back(line(fmt::format(" {} more lines", hidden), Style::Dim));
+  }
   lines.resize(screen.rows);
   lines.back() = foot_line(view, screen);
   return lines;

@@ -157,6 +157,16 @@ TEST(DashboardView, InspectsAFunctionWithTheReasonsAndItsInstances) {
   }
 }
 
+TEST(DashboardView, SaysHowMuchDoesNotFit) {
+  functions::FunctionStatus function = answering("hello");
+  function.instances.resize(30, function.instances.back());
+  DashboardModel const model = model_of({function});
+  DashboardView const view{.page = DashboardView::Page::Inspect};
+  std::string const text = text_of(draw(model, view, {}));
+  EXPECT_TRUE(text.contains(" more lines\n / filter")) << text;
+  EXPECT_FALSE(text_of(draw(model, view, {.columns = 80, .rows = 50})).contains("more lines"));
+}
+
 TEST(DashboardView, SaysThatAetherIsGoneAndKeepsWhatItKnew) {
   DashboardModel model = model_of({answering("hello")});
   model.lose("nobody listens");

@@ -102,15 +102,16 @@ StatsRow read_function(json::object const& function) {
   read_requests(function, row);
   for (json::value const& one : list_of(function, "instances")) add_instance(one.as_object(), row);
   std::string const why = joined(list_of(function, "not_cloneable"));
-  row.facts = {{"handler", text_of(function, "handler_path")},
-               {"route", text_of(function, "route")},
-               {"launch", text_of(function, "launch") + (why.empty() ? "" : ", because " + why)},
-               {"sandbox", text_of(function, "sandbox")},
-               {"memory limit", fmt::format("{} MB", number_of(function, "memory_limit_mb"))},
-               {"instances", fmt::format("{} to {}", number_of(function, "min_instances"),
-                                         number_of(function, "max_instances"))},
-               {"out of memory", std::to_string(number_of(function, "out_of_memory"))},
-               {"crashes", std::to_string(number_of(function, "crashes"))}};
+  row.facts = {
+      {"handler", text_of(function, "handler_path")},
+      {"launch", fmt::format("{}{}{}, {}", text_of(function, "launch"),
+                             why.empty() ? "" : ", because ", why, text_of(function, "route"))},
+      {"limits",
+       fmt::format("{} MB, {} to {} instances, sandbox {}", number_of(function, "memory_limit_mb"),
+                   number_of(function, "min_instances"), number_of(function, "max_instances"),
+                   text_of(function, "sandbox"))},
+      {"ended", fmt::format("{} out of memory, {} crashed", number_of(function, "out_of_memory"),
+                            number_of(function, "crashes"))}};
   for (json::value const& note : list_of(function, "notes")) {
     row.facts.emplace_back("note", std::string(note.as_string()));
   }

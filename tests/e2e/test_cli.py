@@ -15,7 +15,7 @@ from aether import BINARY, PATIENCE, PYTHON, Aether, eventually, free_port
 from programs import ASYNCIO, program
 
 COMMANDS = ["up", "start", "down", "reload", "rollback", "status", "list", "logs", "inspect", "validate", "doctor",
-            "exec", "completion", "token"]
+            "exec", "completion", "token", "deploy", "stats", "invoke"]
 
 
 def run(*words, name="aether", **options):
@@ -56,7 +56,8 @@ def test_each_command_has_help_with_an_example(command):
 
 @pytest.mark.parametrize(
     "words", [[], ["fly"], ["up", "--fast"], ["status", "-o", "yaml"], ["completion", "tcsh"], ["exec"],
-              ["logs", "-n", "many"], ["-c"], ["status", "a", "b"]])
+              ["logs", "-n", "many"], ["-c"], ["status", "a", "b"], ["deploy"], ["invoke"],
+              ["stats", "--watch", "--dashboard"], ["invoke", "a", "/", "more"]])
 def test_what_is_not_understood_ends_with_2_and_says_so_on_stderr(words):
     done = run(*words)
     assert done.returncode == 2, done
@@ -66,7 +67,7 @@ def test_what_is_not_understood_ends_with_2_and_says_so_on_stderr(words):
 def test_what_is_refused_ends_with_1_and_says_what_to_do(tmp_path):
     env = {"AETHER_RUNTIME_DIR": str(tmp_path / "run")}
     for words in (["status"], ["reload"], ["down"], ["logs"], ["list"], ["rollback"], ["inspect"],
-                  ["-c", "x.yaml", "status"]):
+                  ["stats"], ["deploy", "x.yaml"], ["-c", "x.yaml", "status"]):
         done = run(*words, env=env, cwd=tmp_path)
         assert done.returncode == 1, words
         assert "not-running" in done.stderr and "aether up" in done.stderr, done.stderr
@@ -127,10 +128,12 @@ def test_validate_tells_every_mistake_with_its_place(tmp_path):
     assert run("up", "-f", "-c", "bad.yaml", cwd=tmp_path).returncode == 1
 
 
-def test_functions_are_valid_but_refused_by_up_in_this_release(tmp_path):
-    (tmp_path / "hello.yaml").write_text(HELLO)
+@pytest.mark.parametrize("key", ["launch: image", "route: direct", "ipc: ring"])
+def test_what_functions_cannot_do_yet_is_valid_but_refused_by_up(tmp_path, key):
+    (tmp_path / "hello.yaml").write_text(HELLO + f"    {key}\n")
+    assert run("validate", "hello.yaml", cwd=tmp_path).returncode == 0
     done = run("-c", "hello.yaml", "up", "--foreground", cwd=tmp_path, env={"AETHER_RUNTIME_DIR": str(tmp_path / "r")})
-    assert done.returncode == 1 and "unsupported" in done.stderr, done.stderr
+    assert done.returncode == 1 and "unsupported" in done.stderr and key in done.stderr, done.stderr
 
 
 def test_doctor_names_what_it_tried(tmp_path):
