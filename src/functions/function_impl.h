@@ -66,6 +66,7 @@ class Function::Impl {
     std::unique_ptr<TemplateWorker> worker;  ///< With `making` Copy.
     InstanceId original;                     ///< The template's process; 0: none.
     bool has_hook = false;
+    int faults = 0;            ///< Copies that failed, one after another.
     bool own_numbers = false;  ///< Its first process is the first of a pid namespace.
   };
   using RevisionPtr = std::shared_ptr<Revision>;
@@ -94,6 +95,8 @@ class Function::Impl {
   async::Task<void> until_at_rest(pid_t pid);
   async::Task<Status> warm_up(RevisionPtr revision, std::uint16_t port);
   void watch_original_end(RevisionPtr const& revision, std::string why);
+  /// A copy was made, or could not be.
+  void judge_template(RevisionPtr const& revision, std::optional<Error> const& fault);
   async::Task<void> remake(FunctionSpec spec);
   void drop_revision(RevisionId revision);
   async::Task<void> end_original(RevisionPtr revision);

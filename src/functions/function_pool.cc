@@ -102,6 +102,7 @@ async::Task<void> Function::Impl::start(pool::Start order) {
     async::Task<Result<Live*>> copying = copy(revision, order.instance, order.limit);
     auto const copied = co_await std::move(copying);
     if (!copied) fault = copied.error();
+    judge_template(revision, fault);
   } else {
     auto const spawned = spawn(revision, order.instance);
     if (!spawned) fault = spawned.error();

@@ -30,6 +30,8 @@ constexpr Duration kRestPoll = std::chrono::milliseconds(2);
 constexpr int kRestLooks = 3;
 /// Connections of warm-up requests are closed a moment after their answers.
 constexpr int kFreezeTries = 4;
+/// So many copies in a row fail: the template is made anew.
+constexpr int kTemplateFaultsMax = 5;
 constexpr Duration kFreezeAgain = std::chrono::milliseconds(50);
 /// A spawned instance costs all of its memory and its whole start: fewer are made ahead.
 constexpr std::uint32_t kSpawnedAheadMax = 2;
@@ -215,6 +217,14 @@ PoolPolicy Function::Impl::policy_of(Revision const& revision) const {
           .start_limit = is_copied ? restore : kStartLimit,
           .spawn_limit = kStartLimit,
           .cold_when_copy_fails = function.on_restore_failure == config::RestoreFailure::Cold};
+}
+
+void Function::Impl::judge_template(RevisionPtr const& revision,
+                                    std::optional<Error> const& fault) {
+  revision->faults = fault ? revision->faults + 1 : 0;
+  // One that was left in the middle of a copy may never be right again.
+  if (revision->faults == kTemplateFaultsMax && revision->making == Making::Copy)
+    watch_original_end(revision, fmt::format("makes no copies any more: {}", fault->message()));
 }
 
 /// Nothing can be copied any more; what has been copied goes on.

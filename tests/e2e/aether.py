@@ -173,6 +173,13 @@ class Aether:
         services = self.status()["services"]
         return services[0] if name is None else next(s for s in services if s["name"] == name)
 
+    def functions(self):
+        return self.status()["functions"]
+
+    def function(self, name=None):
+        functions = self.functions()
+        return functions[0] if name is None else next(f for f in functions if f["id"] == name)
+
     def reload(self, service=None, **body):
         """Reloads, waits for the verdict and returns the swap; a refusal is (status, problem)."""
         path = f"/v1/services/{service}/reload" if service else "/v1/reload"
