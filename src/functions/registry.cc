@@ -15,7 +15,7 @@ namespace {
 
 /// For what the gateway has in flight still when all functions have ended.
 constexpr Duration kGatewayEnd = std::chrono::seconds(1);
-constexpr Duration kTasksEnd = std::chrono::seconds(5);
+constexpr Duration kEndingLimit = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -49,7 +49,7 @@ Status Registry::add(FunctionSpec spec) {
   auto function = std::make_shared<Function>(std::move(spec), ++numbers_, std::move(deps));
   Status opened = function->open();
   if (!opened) {
-    ending_.spawn("end function", end(std::move(function), kTasksEnd));
+    ending_.spawn("end function", end(std::move(function), kEndingLimit));
     return opened;
   }
   functions_.emplace(id, std::move(function));
@@ -112,7 +112,7 @@ async::Task<void> Registry::stop(Duration limit) {
   for (auto const& [id, function] : functions_)
     ending_.spawn(fmt::format("end {}", id), end(function, limit));
   co_await ending_.join();
-  async::Task<std::vector<std::string>> stopping = ending_.stop(kTasksEnd);
+  async::Task<std::vector<std::string>> stopping = ending_.stop(kEndingLimit);
   co_await std::move(stopping);
   functions_.clear();
   order_.clear();
