@@ -151,6 +151,11 @@ json::object configuration_json(config::Function const& function) {
           {"idle_timeout_ms", milliseconds_of(function.idle_timeout)},
           {"warmup", strings_json(function.warmup)},
           {"launch", launch_name(function.launch)},
+          {"on_restore_failure",
+           function.on_restore_failure == config::RestoreFailure::Cold ? "cold" : "fail"},
+          {"pid_namespace", function.pid_namespace},
+          {"cpu", function.cpu ? json::value(*function.cpu) : json::value(nullptr)},
+          {"processes", function.processes},
           {"sandbox", sandbox_name(function.sandbox)}};
 }
 

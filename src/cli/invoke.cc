@@ -123,6 +123,8 @@ void print_json(Answer const& answer) {
 void tell_how(Answer const& answer) {
   Paint const paint = paint_for(stderr);
   std::string_view const start = answer.response.headers.get(kStartHeader);
+  // Most bodies end without a line's end, and both streams meet on the terminal.
+  if (is_terminal(stdout) && is_terminal(stderr)) fmt::print(stderr, "\n");
   fmt::print(stderr, "{}{} {}, {}{}{}\n", paint.dim, answer.response.status,
              http::reason_phrase(answer.response.status),
              start.empty() ? "" : fmt::format("start: {}, ", start), humanize(answer.took),

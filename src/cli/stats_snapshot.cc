@@ -2,6 +2,7 @@
 #include "cli/stats_snapshot.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <string_view>
 
@@ -192,15 +193,18 @@ StatsSnapshot read_snapshot(json::value const& status) {
 }
 
 std::string instances_text(std::map<std::string, std::uint32_t> const& instances) {
-  // Those that answer first; the rest in the order of their names.
-  std::string text;
-  auto const add = [&text](std::string const& state, std::uint32_t count) {
-    text += fmt::format("{}{}{}", text.empty() ? "" : " ", state.substr(0, 1), count);
-  };
-  auto const warm = instances.find("warm");
-  if (warm != instances.end()) add(warm->first, warm->second);
+  // Those that answer first; who is on the way to a state is starting.
+  constexpr std::string_view kOrder = "wrptsde";
+  std::array<std::uint32_t, kOrder.size()> counts{};
   for (auto const& [state, count] : instances) {
-    if (state != "warm") add(state, count);
+    bool const on_its_way = state == "parking" || state == "thawing";
+    std::size_t const letter = kOrder.find(on_its_way || state.empty() ? 's' : state.front());
+    if (letter != std::string_view::npos) counts[letter] += count;
+  }
+  std::string text;
+  for (std::size_t i = 0; i < kOrder.size(); ++i) {
+    if (counts[i] == 0) continue;
+    text += fmt::format("{}{}{}", text.empty() ? "" : " ", kOrder[i], counts[i]);
   }
   return text.empty() ? "-" : text;
 }

@@ -44,6 +44,13 @@ TEST(StatsSnapshot, ReadsWhatTheApiWritesOfAFunction) {
   EXPECT_EQ(tier_of(row, StartTier::Parked).count, 0U);
 }
 
+TEST(StatsSnapshot, CountsWhoIsOnTheWayAsStarting) {
+  EXPECT_EQ(instances_text({{"parking", 2}, {"thawing", 1}, {"parked", 3}, {"warm", 1}}),
+            "w1 p3 s3");
+  EXPECT_EQ(instances_text({{"ready", 1}, {"draining", 2}}), "r1 d2");
+  EXPECT_EQ(instances_text({}), "-");
+}
+
 TEST(StatsSnapshot, HasTheQuantilesThatTheApiHas) {
   functions::FunctionStatus const function = answering("hello");
   StatsSnapshot const snapshot = snapshot_of({function});
