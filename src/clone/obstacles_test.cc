@@ -67,5 +67,27 @@ TEST(Obstacles, SharedMemoryIsCopiedUpToALimit) {
                                             "the 16 MiB that a copy gets for itself"));
 }
 
+TEST(Obstacles, TheSameSharedMemoryAtTwoAddressesIsOne) {
+  Mapping const writable{.begin = 0x10000,
+                         .end = 0x12000,
+                         .readable = true,
+                         .writable = true,
+                         .shared = true,
+                         .file = "00:01 77",
+                         .name = "/memfd:jit (deleted)"};
+  auto other = writable;
+  other.begin = 0x20000;
+  other.end = 0x22000;
+  other.writable = false;
+  Sight sight{.mappings = {writable, other}};
+  EXPECT_THAT(obstacles(sight),
+              ElementsAre("it has the same shared memory (/memfd:jit (deleted)) at two addresses"));
+  sight.mappings[1].offset = 0x2000;  // Another part of it.
+  EXPECT_THAT(obstacles(sight), IsEmpty());
+  sight.mappings[1].offset = 0;
+  sight.mappings[0].writable = false;
+  EXPECT_THAT(obstacles(sight), IsEmpty());
+}
+
 }  // namespace
 }  // namespace aether::clone

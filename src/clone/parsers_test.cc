@@ -61,6 +61,20 @@ TEST(Descriptors, WhatIsUnknownCannotBeCopied) {
   EXPECT_EQ(std::get<Uncopyable>(ring.kind).reason, "of a kind that cannot be copied, [io_uring]");
 }
 
+TEST(Descriptors, LockedOrSignallingFilesCannotBeCopied) {
+  auto const locked = parse_descriptor(
+      5, "/run/a.lock", "pos:\t0\nflags:\t02\nlock:\t1: FLOCK  ADVISORY  WRITE 7 00:1a:9 0 EOF\n");
+  EXPECT_EQ(std::get<Uncopyable>(locked.kind).reason, "a locked file, /run/a.lock");
+  auto const signalling = parse_descriptor(5, "socket:[7]", "pos:\t0\nflags:\t020002\n");
+  EXPECT_TRUE(std::holds_alternative<Uncopyable>(signalling.kind));
+}
+
+TEST(Descriptors, TheLowestFreeNumbersAreThoseOfNobody) {
+  std::vector<Descriptor> const table{{.number = 0}, {.number = 1}, {.number = 4}};
+  EXPECT_THAT(free_numbers(table, 3, 3), ElementsAre(2, 5, 6));
+  EXPECT_THAT(free_numbers({}, -1, 2), ElementsAre(0, 1));
+}
+
 TEST(Mappings, HaveRangeModeNameAndWhetherTheyOutliveAFork) {
   auto const areas = parse_mappings(
       "7f00000000-7f00002000 rw-s 00000000 00:05 12    /tmp/hsperfdata_a b/1\n"
@@ -70,6 +84,8 @@ TEST(Mappings, HaveRangeModeNameAndWhetherTheyOutliveAFork) {
   EXPECT_EQ(areas[0].begin, 0x7f00000000U);
   EXPECT_EQ(areas[0].size(), 0x2000U);
   EXPECT_TRUE(areas[0].shared && areas[0].writable && !areas[0].absent_after_fork);
+  EXPECT_EQ(areas[0].file, "00:05 12");
+  EXPECT_EQ(areas[1].file, "");
   EXPECT_EQ(areas[0].name, "/tmp/hsperfdata_a b/1");
   EXPECT_TRUE(areas[1].executable && areas[1].absent_after_fork && !areas[1].shared);
   EXPECT_EQ(areas[1].name, "");

@@ -2,6 +2,8 @@
 #include "os/reap.h"
 
 #include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 
@@ -105,6 +107,31 @@ TEST(SignalFd, TellsThatAChildEnded) {
     ASSERT_TRUE(child);
     EXPECT_TRUE(wait_until([&] { return signals->read().value().has_value(); }));
     EXPECT_TRUE(child->reap_within(kPatience).value());
+  }));
+}
+
+// waitid shows a stop of what we trace even to who asks for ends only, and takes it away.
+TEST(Reaping, LeavesAChildThatIsTracedAndStandsStill) {
+  EXPECT_TRUE(in_own_process([] {
+    Program program(testing::shell("read line; exit 3"));
+    ASSERT_EQ(::ptrace(PTRACE_SEIZE, program.pid(), 0, 0), 0);
+    ASSERT_EQ(::ptrace(PTRACE_INTERRUPT, program.pid(), 0, 0), 0);
+    siginfo_t stop{};
+    auto const seen = [&] {
+      stop = {};
+      return ::waitid(P_PID, static_cast<id_t>(program.pid()), &stop,
+                      WSTOPPED | WEXITED | WNOHANG | WNOWAIT) == 0 &&
+             stop.si_code == CLD_TRAPPED;
+    };
+    ASSERT_TRUE(wait_until(seen));
+    EXPECT_EQ(program.child().try_reap().value(), std::nullopt);
+    auto const reaped = reap_orphans([](pid_t) { return false; });
+    ASSERT_TRUE(reaped);
+    EXPECT_TRUE(reaped->empty());
+    EXPECT_TRUE(seen()) << "its tracer still finds it";
+    ASSERT_EQ(::ptrace(PTRACE_DETACH, program.pid(), 0, 0), 0);
+    program.write_line("go");
+    EXPECT_EQ(program.wait(), (ExitStatus{.code = 3}));
   }));
 }
 
