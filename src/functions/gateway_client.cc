@@ -212,8 +212,8 @@ void GatewayClient::answer_self(std::string const& bytes, int status, std::strin
   if (in_queue_) gate_.leave_queue(*this);
   up_.reset();
   release_backend();
+  if (status != 0) count(status, code);  // before anybody can ask what was counted
   Stream::Io const sent = down_.send({bytes});
-  if (status != 0) count(status, code);
   if (sent == Stream::Io::Broken) return leave();
   if (!whole) keep_alive_ = false;
   end_request();

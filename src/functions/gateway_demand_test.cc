@@ -11,7 +11,7 @@
 namespace aether::functions {
 namespace {
 
-using namespace testing;
+using namespace fakes;
 using namespace std::chrono_literals;
 using ::testing::Contains;
 using ::testing::ElementsAre;
@@ -283,6 +283,7 @@ TEST(GatewayDemand, CountsWhatClientsSaw) {
   site.add(1, answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"));
   for (int i = 0; i < 3; ++i) site.ask(get("/"));
   site.ask("BROKEN\r\n\r\n");
+  site.eventually([&] { return site.gateway.counts("f").requests == 4; });
   RequestCounts const counts = site.gateway.counts("f");
   EXPECT_EQ(counts.requests, 4U);
   EXPECT_EQ(counts.by_status.at(404), 3U);

@@ -32,7 +32,7 @@
 #include "functions/gateway.h"
 #include "os/unique_fd.h"
 
-namespace aether::functions::testing {
+namespace aether::functions::fakes {
 
 /// A wait that hangs fails the test by this.
 inline constexpr int kPatienceSeconds = 30;
@@ -84,9 +84,17 @@ class Wire {
   /// How the last read ended: it was a reset, not an end.
   [[nodiscard]] bool was_reset() const { return reset_; }
   void shut_writes() { ::shutdown(fd_.get(), SHUT_WR); }
-  void shut_both() { ::shutdown(fd_.get(), SHUT_RDWR); }
-  void close() { fd_.reset(); }
+  // Thread-safe against each other.
+  void shut_both() {
+    std::scoped_lock const lock(closing_);
+    ::shutdown(fd_.get(), SHUT_RDWR);
+  }
+  void close() {
+    std::scoped_lock const lock(closing_);
+    fd_.reset();
+  }
   void reset() {
+    std::scoped_lock const lock(closing_);
     linger const at_once{.l_onoff = 1, .l_linger = 0};
     ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
     fd_.reset();
@@ -109,6 +117,7 @@ class Wire {
     return true;
   }
 
+  std::mutex closing_;
   os::UniqueFd fd_;
   std::string in_;
   bool reset_ = false;
@@ -291,4 +300,4 @@ inline std::string body_of(std::string const& message) {
   return message.substr(std::min(message.find("\r\n\r\n") + 4, message.size()));
 }
 
-}  // namespace aether::functions::testing
+}  // namespace aether::functions::fakes

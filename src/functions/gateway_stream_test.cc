@@ -12,7 +12,7 @@
 namespace aether::functions {
 namespace {
 
-using namespace testing;
+using namespace fakes;
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;

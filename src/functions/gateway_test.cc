@@ -11,7 +11,7 @@
 namespace aether::functions {
 namespace {
 
-using namespace testing;
+using namespace fakes;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 using ::testing::Not;
