@@ -331,7 +331,8 @@ TEST(PoolStop, EndsWhatIsNotBusyAndDrainsTheRest) {
   (void)rig.want(1);
   (void)rig.thawed(1);
   (void)rig.busy(1);
-  EXPECT_EQ(rig.tell(pool::StopAsked{}), (Texts{"withdraw 1", "end 2", "end 3"}));
+  EXPECT_EQ(rig.tell(pool::StopAsked{}),
+            (Texts{"refuse: the function is being stopped", "withdraw 1", "end 2", "end 3"}));
   EXPECT_EQ(rig.drained(1), Texts{"end 1"});
   (void)rig.gone(2);
   (void)rig.gone(3);
@@ -344,7 +345,7 @@ TEST(PoolStop, EndsEverythingAtOnceWhenAskedAgain) {
   PoolRig rig;
   serve(rig, plain(), 1);
   (void)rig.tell(pool::StopAsked{});
-  EXPECT_EQ(rig.tell(pool::StopAsked{}), Texts{"end 1"});
+  EXPECT_EQ(rig.tell(pool::StopAsked{}), (Texts{"refuse: the function is being stopped", "end 1"}));
 }
 
 TEST(PoolStop, RefusesWhoWaitsAndWhoComesLater) {

@@ -22,7 +22,8 @@ void PoolMachine::Step::settle() {
 }
 
 void PoolMachine::Step::stop_members() {
-  if (m_.waiting_ > 0) actions_.emplace_back(pool::FailWaiting{"the function is being stopped"});
+  if (m_.waiting_ > 0 || asked_to_stop_)
+    actions_.emplace_back(pool::FailWaiting{"the function is being stopped"});
   m_.waiting_ = 0;
   for (auto& [instance, member] : m_.members_) {
     bool const may_finish = m_.stop_ == Stop::Drain;

@@ -150,6 +150,7 @@ void PoolMachine::Step::note(pool::Tick const& /*input*/) {
 
 void PoolMachine::Step::note(pool::StopAsked const& /*input*/) {
   m_.stop_ = m_.stopping() ? Stop::AtOnce : Stop::Drain;
+  asked_to_stop_ = true;
 }
 
 // ---- What becomes of one member -----------------------------------------------------------------

@@ -73,7 +73,8 @@ class PoolMachine::Step {
   Instant now_;
   NextInstance const& next_;
   PoolActions actions_;
-  bool failed_ = false;  ///< A start failed in this step.
+  bool failed_ = false;         ///< A start failed in this step.
+  bool asked_to_stop_ = false;  ///< In this step: also who waits and was not told of yet goes.
 };
 
 }  // namespace aether::functions

@@ -90,11 +90,12 @@ class PoolWorld {
   void perform(pool::End const& action);
   void perform(pool::FailWaiting const& action);
   void perform(pool::DropRevision const& action);
-  void check(bool ticked) const;
+  void check(bool ticked);
   [[nodiscard]] bool due() const;
 
   std::deque<PoolInput> said_;
   bool telling_ = false;
+  std::uint64_t starts_seen_ = 0;
 };
 
 }  // namespace aether::functions::testing

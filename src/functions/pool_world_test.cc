@@ -141,7 +141,7 @@ void PoolWorld::perform(pool::DropRevision const& action) {
     broken("what serves was dropped");
 }
 
-void PoolWorld::check(bool ticked) const {
+void PoolWorld::check(bool ticked) {
   PoolPolicy const& policy = machine.policy();
   std::uint32_t wanted = 0;
   std::uint32_t all = 0;
@@ -157,9 +157,10 @@ void PoolWorld::check(bool ticked) const {
   if (processes.size() != machine.members().size()) broken("a process is no member");
   if (wanted > policy.max_instances) broken("more than max_instances warm or coming");
   if (parked > policy.parked) broken("more parked than the policy says");
-  // Draining ones may be beyond the policy of a moment ago; none is made while they are.
-  if (all > policy.max_instances && machine.count(MemberState::Draining) == 0)
-    broken("more than max_instances of all kinds");
+  // There may be more for a moment, when a new policy has fewer places; then none is made.
+  if (all > policy.max_instances && starts != starts_seen_)
+    broken("a start beyond max_instances of all kinds");
+  starts_seen_ = starts;
   if (ticked && due()) broken("a tick did not do what was due");
 }
 
@@ -265,7 +266,8 @@ bool PoolWorld::unreachable(InstanceId instance) {
   // Nothing of them was sent: they wait again.
   queue += std::exchange(it.in_flight, 0);
   it.withdrawn = true;
-  say(pool::Wanted{queue});
+  hand_out();
+  if (queue > 0) say(pool::Wanted{queue});
   tell(pool::Broken{.instance = instance, .why = "connection refused", .unreachable = true});
   return true;
 }
