@@ -29,12 +29,13 @@ events {{ worker_connections 4096; }}
 http {{
   access_log off;
   keepalive_requests 100000000;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   {body}
 }}
 """
-HANDLER = """server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "hello from a handler\\n"; }} }}"""
+HANDLER = """
+  server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "hello from a handler\\n"; }} }}"""
 PROXY = """
   upstream handler {{ server 127.0.0.1:{handler}; keepalive 256; keepalive_requests 100000000; }}
   server {{
