@@ -83,7 +83,7 @@ void Function::Impl::timed_out(InstanceId instance) {
 }
 
 void Function::Impl::unreachable(InstanceId instance, std::string why) {
-  happen(pool::Broken{.instance = instance, .why = std::move(why)});
+  happen(pool::Broken{.instance = instance, .why = std::move(why), .unreachable = true});
 }
 
 // ---- What the pool wants ------------------------------------------------------------------------
