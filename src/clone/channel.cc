@@ -16,9 +16,13 @@
 namespace aether::clone {
 namespace {
 
-/// As the kernel writes it, on 64 bits: a message's head, then the numbers.
+/// As the kernel writes it, on 64 bits: a cmsghdr without its open end, then the numbers.
 struct Receipt {
-  cmsghdr head{};
+  struct {
+    std::size_t cmsg_len = 0;
+    int cmsg_level = 0;
+    int cmsg_type = 0;
+  } head;
   std::array<int, kHandedMax> numbers{};
 };
 static_assert(offsetof(Receipt, numbers) == CMSG_LEN(0));

@@ -14,7 +14,7 @@
 namespace aether::functions {
 namespace {
 
-class HandlerFile : public testing::Test {
+class HandlerFile : public ::testing::Test {
  protected:
   std::string make(std::string const& name, std::string const& content, mode_t mode) {
     std::string path = dir_.file(name);
