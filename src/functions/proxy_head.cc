@@ -155,6 +155,7 @@ std::expected<void, HeadRefusal> parse_target(RequestHead& request) {
   std::size_t const path = rest.find_first_of("/?");
   request.authority = rest.substr(0, path);
   request.target = path == std::string_view::npos ? "/" : rest.substr(path);
+  if (!request.target.starts_with('/')) return refuse(400, "a URL with a query but no path");
   if (request.authority.empty() || request.authority.contains('@'))
     return refuse(400, "a URL without a host, or with a user");
   return {};

@@ -63,6 +63,7 @@ TEST(ProxyHead, InAbsoluteFormNamesHostAndPath) {
   EXPECT_EQ(request.target, "/p?q");
   ASSERT_TRUE(parse_request_head("GET http://b HTTP/1.1\r\nHost: a\r\n\r\n", request));
   EXPECT_EQ(request.target, "/");
+  EXPECT_EQ(status_for("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
   EXPECT_EQ(status_for("GET http://u@b/ HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
   EXPECT_EQ(status_for("GET ftp://b/ HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
 }
