@@ -17,9 +17,9 @@ HEAD = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 Each program was reloaded {reloads} times, a second apart, by its own means and under Aether, in one run of
 `make bench`, under the same load: {clients} clients, {rate} requests a second at fixed times (a request that is late
 counts from when it was due). Nothing is retried. "Quiet" is the same load on the same program without reloads, in
-turns with the rounds of reloads; latencies are medians of the rounds. Where even the quiet p99.9 is over 10 ms, the machine was
-disturbed by something else, and nothing is compared. The clients had real-time priority, since real clients are on other machines. Old and new process,
-the load and Aether shared the machine's {cores} cores.
+turns with the rounds of reloads; latencies are medians of the rounds. Where even the quiet p99.9 is over 10 ms, the
+machine was disturbed by something else, and nothing is compared. The clients had real-time priority, since real clients
+are on other machines. Old and new process, the load and Aether shared the machine's {cores} cores.
 
 {machine}
 

@@ -46,7 +46,8 @@ def table(title, columns, rows):
 
 
 def load(port, mode, rate):
-    words = [TOOLS / "aether-load", f"127.0.0.1:{port}", "--rate", str(rate), "--seconds", "600", "--clients", "50", "--realtime"]
+    words = [TOOLS / "aether-load", f"127.0.0.1:{port}", "--rate", str(rate), "--seconds", "600", "--clients", "50",
+             "--realtime"]
     if mode == "keep-alive":
         words.append("--keep-alive")
     return subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True)

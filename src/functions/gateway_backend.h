@@ -54,7 +54,7 @@ class GatewayBackend {
   StartTier const tier;
   Instant const added;
   std::uint32_t in_flight = 0;
-  std::uint32_t told_in_flight = 0;  ///< To the owner.
+  bool touched = false;  ///< A request of it began or ended since the owner was told.
   bool fresh = true;                 ///< Has answered no request yet.
   bool retiring = false;
   bool unreachable = false;

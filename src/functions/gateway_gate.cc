@@ -196,7 +196,10 @@ void Gate::leave_queue(GatewayClient& client) {
 void Gate::queue_changed() {
   auto const waiting = static_cast<std::uint32_t>(queue_.size());
   counts_->queued.store(waiting, std::memory_order_relaxed);
-  if (waiting > 0) shared_.mail.wanted(route_.function, waiting);
+  if (waiting == 0) return;
+  // Or what is busy already would be taken for free.
+  if (busy_changed_) tell_busy();
+  shared_.mail.wanted(route_.function, waiting);
 }
 
 void Gate::hand_out() {
@@ -234,10 +237,11 @@ void Gate::timed_out(GatewayBackend const& backend) {
 }
 
 void Gate::touched(GatewayBackend& backend) {
+  // One that began and ended a request since the owner was told has not been idle.
+  backend.touched = true;
   if (std::exchange(busy_changed_, true)) return;
   // Many requests come and go in that time; whoever is told wants to know how it is, not each of
   // them.
-  (void)backend;
   poller().set_alarm(*this, std::min(told_at_ + kBusyInterval, accept_again_));
 }
 
@@ -245,8 +249,7 @@ void Gate::tell_busy() {
   busy_changed_ = false;
   told_at_ = poller().turn();
   for (auto const& each : backends_) {
-    if (each->told_in_flight == each->in_flight) continue;
-    each->told_in_flight = each->in_flight;
+    if (!std::exchange(each->touched, false)) continue;
     shared_.mail.busy(route_.function, each->instance, each->in_flight);
   }
 }

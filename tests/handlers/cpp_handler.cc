@@ -53,8 +53,9 @@ int main() {
     }
     std::string const body = "{\"language\": \"c++\", \"pid\": " + std::to_string(getpid()) +
                              ", \"random\": " + std::to_string(generator()) + "}\n";
-    std::string const answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " +
-                               std::to_string(body.size()) + "\r\n\r\n" + body;
+    std::string const answer =
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) +
+        "\r\n\r\n" + body;
     if (write(client, answer.data(), answer.size()) < 0) std::perror("write");
     close(client);
   }
