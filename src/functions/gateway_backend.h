@@ -55,7 +55,7 @@ class GatewayBackend {
   Instant const added;
   std::uint32_t in_flight = 0;
   bool touched = false;  ///< A request of it began or ended since the owner was told.
-  bool fresh = true;                 ///< Has answered no request yet.
+  bool fresh = true;     ///< Has answered no request yet.
   bool retiring = false;
   bool unreachable = false;
 
