@@ -17,8 +17,7 @@ from test_function_life import HANDLER, config_of, eventually_hello, function, g
 
 
 # Answers /wait when the test says so, with how many were inside at once.
-GATED = HANDLER.replace("BaseHTTPRequestHandler, HTTPServer", "BaseHTTPRequestHandler, ThreadingHTTPServer as HTTPServer")
-GATED = GATED.replace(
+GATED = HANDLER.replace(", HTTPServer", ", ThreadingHTTPServer as HTTPServer").replace(
     '        body = f"{WORD} {os.getpid()}".encode()\n',
     """        global inside, most
         with lock:
@@ -30,7 +29,8 @@ GATED = GATED.replace(
             inside -= 1
         body = f"{WORD} {os.getpid()} {most}".encode()
 """,
-).replace("import os, socket, sys\n", "import os, socket, sys, threading, time\nlock, inside, most = threading.Lock(), 0, 0\n")
+)
+GATED = "import threading, time\nlock, inside, most = threading.Lock(), 0, 0\n" + GATED
 
 
 def instances(aether, *states):
