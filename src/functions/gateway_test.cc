@@ -259,8 +259,11 @@ TEST(Gateway, ListensOnAllAddressesOfBothKinds) {
   to.sin6_family = AF_INET6;
   to.sin6_addr = in6addr_loopback;
   to.sin6_port = htons(site.gateway.port("f"));
-  if (!fd || ::connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)) != 0)
+  sockaddr_in6 ours{.sin6_family = AF_INET6};
+  ours.sin6_addr = in6addr_loopback;
+  if (!fd || ::bind(fd.get(), reinterpret_cast<sockaddr*>(&ours), sizeof(ours)) != 0)
     GTEST_SKIP() << "this machine has no IPv6";
+  ASSERT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)), 0);
   Wire client(std::move(fd));
   client.send(get("/"));
   EXPECT_EQ(body_of(client.read_message()), "hello");

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "base/chance.h"
 #include "functions/pool_world.h"
 
 namespace aether::functions {
@@ -22,22 +23,6 @@ constexpr std::uint64_t kSeed = 0xAE7E2026;
 constexpr std::uint64_t kEvents = 100'000;
 constexpr std::uint64_t kEventsOfADay = 500;
 constexpr std::size_t kTraceMax = 120;
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-class Chance {
- public:
-  explicit Chance(std::uint64_t seed) : state_(seed) {}
-  std::uint64_t below(std::uint64_t end) {
-    std::uint64_t z = (state_ += 0x9E3779B97F4A7C15U);
-    z = (z ^ (z >> 30U)) * 0xBF58476D1CE4E5B9U;
-    z = (z ^ (z >> 27U)) * 0x94D049BB133111EBU;
-    return (z ^ (z >> 31U)) % end;
-  }
-  bool one_in(std::uint64_t times) { return below(times) == 0; }
-
- private:
-  std::uint64_t state_;
-};
 
 struct Counts {
   std::uint64_t events = 0, starts = 0, served = 0, refused = 0, cut_off = 0, deploys = 0;

@@ -21,7 +21,6 @@ namespace {
 
 using testing::append_to;
 using testing::blob_of;
-using testing::Chance;
 using testing::point;
 using testing::value_of;
 

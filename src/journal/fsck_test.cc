@@ -21,7 +21,6 @@ namespace {
 using testing::appended;
 using testing::batch_of;
 using testing::blob_of;
-using testing::Chance;
 using testing::close_span;
 using testing::open_span;
 using testing::point;

@@ -8,7 +8,6 @@
 namespace aether::journal {
 namespace {
 
-using testing::Chance;
 using testing::value_of;
 
 /// A tree in lists; every kept node by its level and index.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the journal's tests share: short words for events, and chance with a seed. Tests only.
+// What the journal's tests share: short words for events. Tests only.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/chance.h"
 #include "journal/journal.h"
 
 namespace aether::journal::testing {
@@ -74,21 +75,5 @@ T value_of(Result<T> result) {
 inline std::vector<Event> all_events(Journal& journal) {
   return value_of(journal.read(Position{1}, 1'000'000));
 }
-
-/// SplitMix64 (Steele, Lea and Flood, 2014): the same run for the same seed, everywhere.
-class Chance {
- public:
-  explicit Chance(std::uint64_t seed) : state_(seed) {}
-  std::uint64_t below(std::uint64_t end) {
-    std::uint64_t z = (state_ += 0x9E3779B97F4A7C15U);
-    z = (z ^ (z >> 30U)) * 0xBF58476D1CE4E5B9U;
-    z = (z ^ (z >> 27U)) * 0x94D049BB133111EBU;
-    return (z ^ (z >> 31U)) % end;
-  }
-  bool one_in(std::uint64_t times) { return below(times) == 0; }
-
- private:
-  std::uint64_t state_;
-};
 
 }  // namespace aether::journal::testing

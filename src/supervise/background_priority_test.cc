@@ -107,7 +107,7 @@ TEST(BackgroundPriority, TakesOnlyWhatCanBeGivenBack) {
 TEST(BackgroundPriority, LeavesAPolicyThatTheProgramChoseItself) {
   Sleeper const sleeper;
   BackgroundPriority priority = lower(sleeper);
-  if (sleeper.policy() != SCHED_IDLE) return;  // Without the right to go back nothing was moved.
+  if (sleeper.policy() != SCHED_IDLE) GTEST_SKIP() << "no right to go back, so nothing was moved";
   sched_param const none{};
   ASSERT_EQ(::sched_setscheduler(sleeper.pid(), SCHED_BATCH, &none), 0);
   EXPECT_TRUE(restored(priority, sleeper.pid()));

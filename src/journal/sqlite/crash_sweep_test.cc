@@ -24,7 +24,6 @@ using testing::append_to;
 using testing::appended;
 using testing::batch_of;
 using testing::blob_of;
-using testing::Chance;
 using testing::close_span;
 using testing::open_span;
 using testing::point;
