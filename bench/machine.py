@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What figures must name: the machine, its kernel, its programs, and who else was busy on it."""
+"""What figures must name: the machine, its kernel, its programs."""
 
 import json
 import os
@@ -10,25 +10,6 @@ import time
 from pathlib import Path
 
 PYTHON = "/usr/bin/python3"
-
-
-def cpu_times():
-    fields = [int(x) for x in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return sum(fields), sum(fields) - fields[3] - fields[4]
-
-
-class Others:
-    """How many cores the whole machine used between enter and exit."""
-
-    def __enter__(self):
-        self.all, self.busy = cpu_times()
-        self.began = time.monotonic()
-        return self
-
-    def __exit__(self, *_):
-        _, busy = cpu_times()
-        ticks = os.sysconf("SC_CLK_TCK")
-        self.cores = (busy - self.busy) / ticks / max(time.monotonic() - self.began, 1e-9)
 
 
 def machine():

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 from aether import Aether, eventually, free_port  # noqa: E402
 import peer_programs as programs  # noqa: E402
-from machine import Others, machine, versions  # noqa: E402
+from machine import machine, versions  # noqa: E402
 from rounds import middle  # noqa: E402
 
 TOOLS = Path(os.environ["AETHER_TOOLS"])
@@ -193,20 +193,15 @@ def measure(subject, folder, count, streams_after):
     with running(subject, folder / "requests") as (peer, port):
         reloads(peer, 1)  # Warm: page cache, what is made at the first reload.
         for mode in ("new", "keep-alive"):
-            quiet, reloaded, cores = [], [], {"quiet": [], "reloaded": []}
+            quiet, reloaded = [], []
             for _ in range(ROUNDS):
                 under_load = requests(port, mode)
-                with Others() as cpu:
-                    time.sleep(count / ROUNDS)
+                time.sleep(count / ROUNDS)
                 quiet.append(finish(under_load))
-                cores["quiet"].append(cpu.cores)
                 under_load = requests(port, mode)
-                with Others() as cpu:
-                    reloads(peer, round(count / ROUNDS))
+                reloads(peer, round(count / ROUNDS))
                 reloaded.append(finish(under_load))
-                cores["reloaded"].append(cpu.cores)
-            result[mode] = {"quiet": middle(quiet), "reloaded": middle(reloaded),
-                            "cores_quiet": max(cores["quiet"]), "cores_reloaded": max(cores["reloaded"])}
+            result[mode] = {"quiet": middle(quiet), "reloaded": middle(reloaded)}
     with running(subject, folder / "streams", streams=True) as (peer, port):
         streams = load(port, "--stream", "sse", "--path", "/events", "--clients", STREAMS)
         time.sleep(1.5)

@@ -2,8 +2,7 @@
 """Benchmarks of swaps: what clients notice, and what a handoff costs.
 
 Timings on a shared machine are noisy, so that each figure stands beside one of the same run: the
-same load without swaps, or one pass over the same memory. `others` is how many cores other
-processes used meanwhile.
+same load without swaps, or one pass over the same memory.
 """
 
 import argparse
@@ -25,7 +24,7 @@ import programs as test_programs  # noqa: E402  (tests/e2e)
 
 sys.path.insert(0, str(ROOT / "bench"))
 from holder import HOLDER  # noqa: E402
-from machine import Others, machine  # noqa: E402
+from machine import machine  # noqa: E402
 from rounds import middle  # noqa: E402
 
 TOOLS = Path(os.environ["AETHER_TOOLS"])
@@ -68,28 +67,23 @@ def swaps_under_load(folder, name, mode, rounds, swaps, rate, seconds):
         command, handoff = test_programs.program(folder, "holder.py", HOLDER), True
     config = test_programs.service(command, listen=[f"127.0.0.1:{port}"], env={"SIZE": "50000", "MECHANISM": "pipe"})
     config["orchestration"] = {"soak_time": "300ms", "state_handoff": handoff}
-    quiet, swapped, verdicts, cores = [], [], [], {"quiet": [], "swapped": []}
+    quiet, swapped, verdicts = [], [], []
     with Aether(folder / "aether", config) as aether:
         for _ in range(rounds):
             under_load = load(port, mode, rate)
-            with Others() as cpu:
-                began = time.monotonic()
-                verdicts += [aether.reload() for _ in range(swaps)]
-                time.sleep(max(seconds - (time.monotonic() - began), 0))
-                took = time.monotonic() - began
+            began = time.monotonic()
+            verdicts += [aether.reload() for _ in range(swaps)]
+            time.sleep(max(seconds - (time.monotonic() - began), 0))
+            took = time.monotonic() - began
             swapped.append(finish(under_load))
-            cores["swapped"].append(cpu.cores)
             under_load = load(port, mode, rate)
-            with Others() as cpu:
-                time.sleep(took)
+            time.sleep(took)
             quiet.append(finish(under_load))
-            cores["quiet"].append(cpu.cores)
         assert all(v["verdict"] == "succeeded" for v in verdicts), verdicts
         rss = int(Path(f"/proc/{aether.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {
         "server": name, "clients": mode, "swaps": len(verdicts), "rate": rate,
         "quiet": middle(quiet), "swapped": middle(swapped),
-        "cores_quiet": statistics.median(cores["quiet"]), "cores_swapped": statistics.median(cores["swapped"]),
         "supervisor_rss_bytes": rss,
         "blackout_ms_median": statistics.median(v["blackout_ms"] for v in verdicts),
     }
