@@ -140,5 +140,15 @@ class Rig:
         except AssertionError as slow:
             raise AssertionError(f"{slow}; now {self.open_files()}, before {self.fds}") from None
 
+    def calm(self):
+        """One swap by itself, which takes away what revisions that ended at the same time left behind."""
+        def alone():
+            self.until("idle")
+            eventually(lambda: len(processes_of(self.folder)) == 1, "only the last revision lives")
+
+        alone()
+        assert self.aether.reload()["verdict"] == "succeeded"
+        alone()
+
     def as_few_files_as_before(self):
         return not Counter(self.open_files()) - Counter(self.fds)

@@ -12,7 +12,7 @@ import pytest
 from aether import SANITIZED, eventually
 from processes import children_of, environment, kibibytes, status, zombies_of
 from programs import COUNTER, program
-from swaps import Rig, processes_of
+from swaps import Rig
 
 SOAK = int(os.environ.get("AETHER_SOAK", "1"))
 WARM_UP = 20
@@ -53,6 +53,14 @@ def facts(rig):
     }
 
 
+def as_before(rig, before):
+    def same():
+        now = facts(rig)
+        return now == before or not print("now", now, "\nbefore", before)
+
+    return same
+
+
 def one_reload(rig, dice, number):
     """A reload as people make them: most succeed, some fail, some come together, some are taken back."""
     kind = dice.choice(["good", "good", "good", "hangup", "bad hook", "crash", "burst"])
@@ -85,21 +93,13 @@ def test_many_reloads_of_every_kind_leave_nothing_behind(tmp_path):
         for number in range(WARM_UP):
             one_reload(rig, dice, number)
         rig.mend()
-        assert rig.aether.reload()["verdict"] == "succeeded"
-        rig.until("idle")
+        rig.calm()
         before, memory = facts(rig), kibibytes(rig.aether.pid)
         for number in range(RELOADS):
             one_reload(rig, dice, number)
         rig.mend()
-        assert rig.aether.reload()["verdict"] == "succeeded"
-        rig.until("idle")
-        eventually(lambda: len(processes_of(tmp_path)) == 1, "only the last revision lives")
-
-        def as_before():
-            now = facts(rig)
-            return now == before or not print("now", now, "\nbefore", before)
-
-        eventually(as_before, "everything is as it was", patience=30)
+        rig.calm()
+        eventually(as_before(rig, before), "everything is as it was", patience=30)
         grown = kibibytes(rig.aether.pid) - memory
         print(f"{RELOADS} reloads: {grown} KiB more")
         assert grown < GROWTH_KIB or SANITIZED, grown
@@ -113,10 +113,10 @@ def test_reloads_that_hand_over_memory_leave_no_memory_file_behind(tmp_path):
         rig.aether.write_config(rig.good_config)
         for _ in range(5):
             assert rig.aether.reload()["verdict"] == "succeeded"
-        rig.until("idle")
+        rig.calm()
         before, memory = facts(rig), kibibytes(rig.aether.pid)
         for _ in range(15 * SOAK):
             assert rig.aether.reload()["verdict"] == "succeeded"
-        rig.until("idle")
-        eventually(lambda: facts(rig) == before, f"everything is as it was: {before}", patience=30)
+        rig.calm()
+        eventually(as_before(rig, before), "everything is as it was", patience=30)
         assert kibibytes(rig.aether.pid) - memory < GROWTH_KIB or SANITIZED
