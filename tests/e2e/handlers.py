@@ -18,6 +18,7 @@ HANDLERS = {
     "threads": ("python_threads.py", ()),
     "asyncio": ("python_asyncio.py", ()),
     "limits": ("limits.py", ()),
+    "streams": ("streams.py", ()),
     "node": ("node_http.js", ("node",)),
     "java": ("JavaHandler.java", ("java", "javac")),
     "cpp": ("cpp_handler.cc", ("clang++-19|g++|clang++",)),
