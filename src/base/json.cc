@@ -5,11 +5,12 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <vector>
 
+#include <boost/json/basic_parser_impl.hpp>
 #include <boost/json/parse_options.hpp>
-#include <boost/json/serialize.hpp>
-#include <boost/json/stream_parser.hpp>
+#include <boost/json/value_stack.hpp>
 #include <fmt/format.h>
 
 namespace aether {
@@ -179,6 +180,86 @@ Failure mistake_at(std::string_view text, std::size_t offset, std::string_view w
               fmt::format("{}:{}:{}: not JSON: {}", what, line, column, mistake));
 }
 
+/// Builds a value, with each number that has a fraction or an exponent read from its own digits:
+/// Boost.JSON 1.81 rounds them only nearly right, and what is hashed must read as it was written.
+class ExactHandler {
+ public:
+  static constexpr std::size_t max_object_size = std::size_t(-1);
+  static constexpr std::size_t max_array_size = std::size_t(-1);
+  static constexpr std::size_t max_key_size = std::size_t(-1);
+  static constexpr std::size_t max_string_size = std::size_t(-1);
+
+  bool on_document_begin(json::error_code& /*error*/) {
+    stack_.reset();
+    return true;
+  }
+  bool on_document_end(json::error_code& /*error*/) { return true; }
+  bool on_object_begin(json::error_code& /*error*/) { return true; }
+  bool on_object_end(std::size_t count, json::error_code& /*error*/) {
+    stack_.push_object(count);
+    return true;
+  }
+  bool on_array_begin(json::error_code& /*error*/) { return true; }
+  bool on_array_end(std::size_t count, json::error_code& /*error*/) {
+    stack_.push_array(count);
+    return true;
+  }
+  bool on_key_part(json::string_view text, std::size_t /*all*/, json::error_code& /*error*/) {
+    stack_.push_chars(text);
+    return true;
+  }
+  bool on_key(json::string_view text, std::size_t /*all*/, json::error_code& /*error*/) {
+    stack_.push_key(text);
+    return true;
+  }
+  bool on_string_part(json::string_view text, std::size_t /*all*/, json::error_code& /*error*/) {
+    stack_.push_chars(text);
+    return true;
+  }
+  bool on_string(json::string_view text, std::size_t /*all*/, json::error_code& /*error*/) {
+    stack_.push_string(text);
+    return true;
+  }
+  bool on_number_part(json::string_view text, json::error_code& /*error*/) {
+    digits_ += std::string_view(text.data(), text.size());
+    return true;
+  }
+  bool on_int64(std::int64_t number, json::string_view /*text*/, json::error_code& /*error*/) {
+    digits_.clear();
+    stack_.push_int64(number);
+    return true;
+  }
+  bool on_uint64(std::uint64_t number, json::string_view /*text*/, json::error_code& /*error*/) {
+    digits_.clear();
+    stack_.push_uint64(number);
+    return true;
+  }
+  bool on_double(double nearly, json::string_view text, json::error_code& /*error*/) {
+    digits_ += std::string_view(text.data(), text.size());
+    double exact = nearly;
+    std::from_chars(digits_.data(), digits_.data() + digits_.size(), exact);
+    digits_.clear();
+    stack_.push_double(exact);
+    return true;
+  }
+  bool on_bool(bool value, json::error_code& /*error*/) {
+    stack_.push_bool(value);
+    return true;
+  }
+  bool on_null(json::error_code& /*error*/) {
+    stack_.push_null();
+    return true;
+  }
+  bool on_comment_part(json::string_view /*text*/, json::error_code& /*error*/) { return true; }
+  bool on_comment(json::string_view /*text*/, json::error_code& /*error*/) { return true; }
+
+  json::value release() { return stack_.release(); }
+
+ private:
+  json::value_stack stack_;
+  std::string digits_;  ///< Of the number that is being read.
+};
+
 }  // namespace
 
 std::string canonical_json(json::value const& value) {
@@ -190,17 +271,13 @@ std::string canonical_json(json::value const& value) {
 Result<json::value> parse_json(std::string_view text, std::string_view what) {
   json::parse_options options;
   options.max_depth = kJsonDepthMax;
-  json::stream_parser parser({}, options);
+  json::basic_parser<ExactHandler> parser(options);
   json::error_code error;
-  std::size_t const used = parser.write_some(text.data(), text.size(), error);
-  if (!error && used < text.size()) {
-    auto const rest = text.find_first_not_of(" \t\r\n", used);
-    if (rest != std::string_view::npos)
-      return mistake_at(text, rest, what, "something follows the value");
-  }
-  if (!error) parser.finish(error);
+  std::size_t const used = parser.write_some(false, text.data(), text.size(), error);
+  if (!error && used < text.size())
+    return mistake_at(text, used, what, "something follows the value");
   if (error) return mistake_at(text, used, what, error.message());
-  return parser.release();
+  return parser.handler().release();
 }
 
 }  // namespace aether

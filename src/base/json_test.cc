@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 
 #include <gtest/gtest.h>
@@ -55,6 +56,12 @@ TEST(CanonicalJson, WritesNumbersAsEcmaScriptDoes) {
 TEST(CanonicalJson, WritesIntegersThatAreNotDoublesAsTheNearestDouble) {
   EXPECT_EQ(canonical("[9007199254740992, 9007199254740993, 18446744073709551615, -5]"),
             "[9007199254740992,9007199254740992,18446744073709552000,-5]");
+}
+
+TEST(ParseJson, ReadsEachNumberAsItWasWritten) {
+  for (auto const* text : {"0.1", "333333333.3333333", "5e-324", "2.2250738585072011e-308",
+                           "1.7976931348623157e+308", "9007199254740993.5", "123456789.12345678"})
+    EXPECT_EQ(parse_json(text, "test")->get_double(), std::strtod(text, nullptr)) << text;
 }
 
 TEST(ParseJson, NamesThePlaceOfTheMistake) {
