@@ -150,8 +150,11 @@ Result<Template::State::Birth> Template::State::give_birth_in(int cgroup) {
   TRY(channel->hand({&cgroup, 1}));
   auto const number = free_numbers(original.sight.descriptors, channel->number(), 1).front();
   auto const receipt = add_receipt(channel->number(), 1, list);
-  clone_args arguments{
-      .flags = flags | CLONE_INTO_CGROUP, .child_tid = tid_address, .exit_signal = SIGCHLD};
+  // A sibling of its maker has that one's signal, and may not name another (EINVAL).
+  bool const is_sibling = (flags & CLONE_PARENT) != 0;
+  clone_args arguments{.flags = flags | CLONE_INTO_CGROUP,
+                       .child_tid = tid_address,
+                       .exit_signal = is_sibling ? std::uint64_t{0} : std::uint64_t{SIGCHLD}};
   arguments.cgroup = static_cast<std::uint64_t>(number);
   auto const place =
       list.call("clone3", SYS_clone3, {list.place_value(arguments), sizeof arguments});
