@@ -128,6 +128,52 @@ TEST_F(Faults, AtEachStepOfAFreezeLetTheProgramRunOn) {
   EXPECT_TRUE(after.traced.empty());
 }
 
+TEST_F(Faults, AtTheThawAreToldAndTheProgramRunsOnAllTheSame) {
+  Server server(node(kNodeServer));
+  auto const answer = ask(server.port);
+  wait_until([&] { return is_at_rest(server.program.pid()); });
+  auto const before = look_at(server.program.pid());
+  {
+    auto frozen = freeze(server.program.pid());
+    ASSERT_TRUE(frozen) << frozen.error().describe();
+    ASSERT_TRUE(make_copy(*frozen));
+    ASSERT_TRUE(fault::configure("clone.thaw:1:eio"));
+    auto const thawed = frozen->thaw();
+    ASSERT_FALSE(thawed);
+    EXPECT_THAT(thawed.error().message(), ::testing::HasSubstr("clone.thaw"));
+    EXPECT_EQ(ask(server.port), answer);
+  }
+  EXPECT_EQ(ask(server.port), answer);
+  // Nothing is left of the first fault in the next freeze.
+  ASSERT_TRUE(fault::configure(""));
+  {
+    auto again = freeze(server.program.pid());
+    ASSERT_TRUE(again) << again.error().describe();
+    ASSERT_TRUE(again->thaw());
+  }
+  EXPECT_EQ(ask(server.port), answer);
+  auto const after = look_at(server.program.pid());
+  EXPECT_EQ(after.own_fds, before.own_fds);
+  EXPECT_EQ(after.children, before.children);
+  EXPECT_EQ(after.mappings, before.mappings) << "what was lent to it for the copies is taken back";
+  EXPECT_TRUE(after.traced.empty());
+}
+
+TEST_F(Faults, AtAStepOfAFreezeAndAtTheThawThatFollowsLetTheProgramRunOn) {
+  Server server(python(kPythonServer));
+  auto const answer = ask(server.port);
+  for (auto const* point :
+       {"clone.seize", "clone.capture", "clone.arena", "clone.ask", "clone.look"}) {
+    ASSERT_TRUE(fault::configure(fmt::format("{}:1:eio,clone.thaw:1:eio", point)));
+    EXPECT_FALSE(Template::freeze(server.program.pid())) << point;
+    EXPECT_GT(fault::hits(fault::Point::CloneThaw), 0U) << point;
+    ASSERT_TRUE(fault::configure(""));
+    EXPECT_EQ(ask(server.port), answer) << point;
+    wait_until([&] { return is_at_rest(server.program.pid()); });
+  }
+  EXPECT_TRUE(look_at(server.program.pid()).traced.empty());
+}
+
 // ---- What a copy waits for in vain --------------------------------------------------------------
 
 /// A path that nobody reads: who opens it to write waits.

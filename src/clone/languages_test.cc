@@ -104,6 +104,7 @@ void expect_copies_of(std::string const& file, char const* source, std::string c
   ASSERT_TRUE(built.status.success()) << built.text;
   Server server({.argv = {folder.path() + "/server"}});
   ASSERT_NE(server.port, 0);
+  tests::expect_a_copy_looks_like_its_original(server);
   auto frozen = freeze(server.program.pid());
   ASSERT_TRUE(frozen) << frozen.error().describe();
   CopyWishes const wishes{.files = {.listeners = TcpListeners::Own}};
@@ -116,15 +117,15 @@ void expect_copies_of(std::string const& file, char const* source, std::string c
   }
 }
 
-TEST(Languages, CopiesOfACppServerWithThreadsAnswer) {
+TEST(Languages, CopiesOfACppServerWithThreadsLookLikeItAndAnswer) {
   expect_copies_of("server.cc", kCppServer, "c++ -std=c++17 -pthread -o server server.cc");
 }
 
-TEST(Languages, CopiesOfARustServerAnswer) {
+TEST(Languages, CopiesOfARustServerLookLikeItAndAnswer) {
   expect_copies_of("server.rs", kRustServer, "rustc -o server server.rs");
 }
 
-TEST(Languages, CopiesOfAGoServerAnswer) {
+TEST(Languages, CopiesOfAGoServerLookLikeItAndAnswer) {
   expect_copies_of("server.go", kGoServer, "go build -o server server.go");
 }
 

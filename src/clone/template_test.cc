@@ -23,6 +23,7 @@ using os::testing::Program;
 using os::testing::wait_until;
 using tests::ask;
 using tests::Copy;
+using tests::expect_a_copy_looks_like_its_original;
 using tests::freeze;
 using tests::in_own_namespace;
 using tests::kNodeServer;
@@ -146,19 +147,6 @@ constexpr bool kKeepsWhatWasFreed = false;
 
 // ---- What can be seen of a process, before and after ------------------------------------------
 
-std::vector<std::string> differences(std::vector<std::string> before,
-                                     std::vector<std::string> after) {
-  std::ranges::sort(before);
-  std::ranges::sort(after);
-  std::vector<std::string> gone;
-  std::vector<std::string> come;
-  std::ranges::set_difference(before, after, std::back_inserter(gone));
-  std::ranges::set_difference(after, before, std::back_inserter(come));
-  for (std::string& line : gone) line = "the original has: " + line;
-  for (std::string const& line : come) gone.push_back("the copy has: " + line);
-  return gone;
-}
-
 /// Node closes what it was asked on a little later, for which it has no time while it is frozen.
 void wait_until_it_only_listens(Server const& server) {
   wait_until([&] {
@@ -166,22 +154,6 @@ void wait_until_it_only_listens(Server const& server) {
     auto const is_socket = [](std::string const& line) { return line.contains(" socket flags"); };
     return std::ranges::count_if(lines, is_socket) == 1;
   });
-}
-
-void expect_a_copy_looks_like_its_original(Server& server) {
-  std::vector<std::string> before;
-  std::vector<std::string> after;
-  // The server may still be closing what it was asked on before.
-  wait_until([&] {
-    auto frozen = freeze(server.program.pid());
-    if (!frozen || !frozen->thaw()) return false;
-    before = visible(server.program.pid());
-    frozen = freeze(server.program.pid());
-    auto const copy = frozen ? make_copy(*frozen) : std::nullopt;
-    if (copy) after = visible(copy->pid());
-    return frozen && frozen->thaw() && after == before;
-  });
-  EXPECT_EQ(differences(before, after), std::vector<std::string>{});
 }
 
 TEST(Template, ACopyOfAPythonServerLooksLikeItsOriginal) {

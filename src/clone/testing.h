@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <set>
@@ -182,6 +184,37 @@ inline std::vector<std::string> visible(pid_t pid) {
                                 area.writable, area.executable, area.absent_after_fork, name));
   }
   return lines;
+}
+
+/// Of what is to be seen of a process: what the one has and the other lacks.
+inline std::vector<std::string> differences(std::vector<std::string> before,
+                                            std::vector<std::string> after) {
+  std::ranges::sort(before);
+  std::ranges::sort(after);
+  std::vector<std::string> gone;
+  std::vector<std::string> come;
+  std::ranges::set_difference(before, after, std::back_inserter(gone));
+  std::ranges::set_difference(after, before, std::back_inserter(come));
+  for (std::string& line : gone) line = "the original has: " + line;
+  for (std::string const& line : come) gone.push_back("the copy has: " + line);
+  return gone;
+}
+
+/// The zdtm way (criu.org/ZDTM_Test_Suite): what is visible before and after is the same.
+inline void expect_a_copy_looks_like_its_original(Server& server) {
+  std::vector<std::string> before;
+  std::vector<std::string> after;
+  // The server may still be closing what it was asked on before.
+  os::testing::wait_until([&] {
+    auto frozen = freeze(server.program.pid());
+    if (!frozen || !frozen->thaw()) return false;
+    before = visible(server.program.pid());
+    frozen = freeze(server.program.pid());
+    auto const copy = frozen ? make_copy(*frozen) : std::nullopt;
+    if (copy) after = visible(copy->pid());
+    return frozen && frozen->thaw() && after == before;
+  });
+  EXPECT_EQ(differences(before, after), std::vector<std::string>{});
 }
 
 }  // namespace aether::clone::tests
