@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the gateway adds: the same handler directly, through nginx's proxy_pass, and through the gateway.
 
-`bench/gateway.py [--rounds N] [--json FILE]` with AETHER_TOOLS naming the folder of gateway-driver and
+`bench/gateway.py [--quick] [--rounds N] [--json FILE]` with AETHER_TOOLS naming the folder of gateway-driver and
 aether-load. The handler is nginx answering from memory, with connections kept: what is measured is the way to
 it, not it. Each round measures the three in turns, so that a busy neighbour disturbs all of them.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from machine import machine, version
 from peer_programs import find
+from tables import table
 
 CONFIG = """
 daemon off;
@@ -105,8 +106,11 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--quick", action="store_true", help="one round of half a second each")
     parser.add_argument("--json")
     options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = 1, 0.5
     tools = os.environ["AETHER_TOOLS"]
     handler, proxy, gateway = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
@@ -124,13 +128,15 @@ def main():
                 process.terminate()
                 process.wait(10)
     base = found["direct"]
-    print(f"{'':18} {'p50':>9} {'p99':>9} {'adds':>9} {'requests/s':>11} failed")
-    for name, row in found.items():
-        print(f"{name:18} {row['p50_us']:6.0f} us {row['p99_us']:6.0f} us {row['p50_us'] - base['p50_us']:6.0f} us "
-              f"{row['per_second']:11.0f} {row['failed']}")
+    table(f"The way to a handler that runs (medians of {options.rounds} rounds in turns, connections kept; latencies "
+          "with one client, requests a second with 32)",
+          ["", "p50 us", "p99 us", "p99 / direct", "adds us", "requests/s", "failed"],
+          [[name, f"{one['p50_us']:.0f}", f"{one['p99_us']:.0f}", f"{one['p99_us'] / base['p99_us']:.1f}x",
+            f"{one['p50_us'] - base['p50_us']:.0f}", f"{one['per_second']:.0f}", one["failed"]]
+           for name, one in found.items()])
     if options.json:
         facts = {"machine": machine(), "nginx": version(find("nginx"), "-v"), "ways": found}
-        Path(options.json).write_text(json.dumps(facts, indent=1))
+        Path(options.json).write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -26,19 +26,10 @@ sys.path.insert(0, str(ROOT / "bench"))
 from holder import HOLDER  # noqa: E402
 from machine import machine  # noqa: E402
 from rounds import middle  # noqa: E402
+from tables import table  # noqa: E402
 
 TOOLS = Path(os.environ["AETHER_TOOLS"])
 MB = 1000 * 1000
-
-
-def table(title, columns, rows):
-    texts = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(column), *(len(row[i]) for row in texts)) for i, column in enumerate(columns)]
-    print(f"\n{title}")
-    print("  ".join(column.ljust(width) for column, width in zip(columns, widths)))
-    for row in texts:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)))
-    sys.stdout.flush()
 
 
 # ---- what clients notice ---------------------------------------------------------------------------

@@ -27,24 +27,16 @@ import isolates  # noqa: E402
 from clones import bench_clones  # noqa: E402
 from first_byte import ask, be_punctual  # noqa: E402
 from machine import machine, version  # noqa: E402
+from starts_names import LANGUAGES, WAYS, goal  # noqa: E402
 from tables import milliseconds, spread, table  # noqa: E402
 
-LANGUAGES = {"python": "Python", "node": "Node", "java": "Java", "cpp": "C++"}
-# Name: what is measured, and by which tier it is served.
-WAYS = {"parked": "parked", "parked again": "parked", "clone": "clone", "clone unwarmed": "clone", "cold": "cold"}
 WARMUP = {"warmup": ["/"]}  # The template has answered a request before it was frozen.
-# (median, p99) in milliseconds, zero instances.
-GOALS = {("parked", None): (0.3, 1), ("clone", "python"): (2, 6), ("clone", "node"): (3, 8), ("clone", "java"): (5, 10)}
 ROUNDS = 10
 # Before each request: what the last one left is cleared away, and processors sleep as before a visitor.
 CALM_SECONDS = 0.02
 # While instances are killed again and again, Aether makes none ahead: longer and longer, up to 30 s.
 FIRST_KILLS = 10
 DISMISSED_MAX = 0.1
-
-
-def goal(way, handler):
-    return GOALS.get((WAYS[way], None)) or GOALS.get((way, handler))
 
 
 class Functions:
@@ -225,7 +217,8 @@ def main():
             print(f"{LANGUAGES[handler]}: measured", flush=True)
         isolate = bench_isolates(folder / "workerd", count)
     print_starts(starts, isolate)
-    figures = {"machine": about, "load_average_end": os.getloadavg()[0], "starts": starts, "isolates": isolate,
+    figures = {"machine": about, "load_average_end": os.getloadavg()[0],
+               "calm_ms": round(CALM_SECONDS * 1000), "starts": starts, "isolates": isolate,
                "clones": clones}
     print_clones(clones)
     if options.json:
