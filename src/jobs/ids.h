@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include <boost/json/fwd.hpp>
+
 #include "base/result.h"
 #include "base/time.h"
 
@@ -24,12 +26,14 @@ struct RunId {
 [[nodiscard]] Result<RunId> parse_run_id(std::string_view text);
 
 /// One call to the outside world, by its place and never by attempt, worker or the model's call id:
-/// base64url (43 characters) of SHA-256 over run, step path, tool name and occurrence, each with
-/// its length before it.
+/// base64url (43 characters) of SHA-256 over run, step path, tool name and occurrence, each as
+/// `LENGTH:TEXT` (bytes, decimal).
 [[nodiscard]] std::string effect_id(RunId const& run, std::string_view path, std::string_view tool,
                                     std::uint32_t occurrence);
 
 /// Base64url of SHA-256 of canonical JSON: of arguments, graphs, inputs.
 [[nodiscard]] std::string content_hash(std::string_view canonical);
+/// content_hash() of the canonical text of a value.
+[[nodiscard]] std::string value_hash(boost::json::value const& value);
 
 }  // namespace aether::jobs

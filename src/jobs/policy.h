@@ -32,12 +32,19 @@ enum class SettledBy : std::uint8_t {
   Tool,      ///< The call's own answer.
   Lookup,    ///< The tool's companion query.
   Late,      ///< The answer of a worker thought dead.
-  Person,    ///< `aether jobs resolve`.
+  Person,    ///< `aether jobs resolve`: always of a turn that was settled as unknown.
   Recovery,  ///< Nobody knows: the process died between call and answer.
 };
 enum class WaitKind : std::uint8_t { Timer, Signal, Human, Child };
 enum class WaitEnd : std::uint8_t { Answered, Approved, Rejected, TimedOut, Cancelled };
-enum class Control : std::uint8_t { Lease, Pause, Resume, Cancel, Fork };
+enum class Control : std::uint8_t {
+  Lease,   ///< A worker has the run until a time; without a worker: nobody has it any more.
+  Pause,   ///< Nothing new begins.
+  Resume,  ///< Ends Pause and Stuck.
+  Cancel,  ///< The run is to end; what is under way is cancelled.
+  Fork,    ///< In the new run: the copied events end here. In the old one: a note.
+  Stuck,   ///< The driver diverged; `reason` names what was recorded and what came.
+};
 
 /// A fold of the events, never stored as truth.
 enum class RunStatus : std::uint8_t {
@@ -61,7 +68,8 @@ enum class RunStatus : std::uint8_t {
 [[nodiscard]] std::string_view text_of(Control value);
 [[nodiscard]] std::string_view text_of(RunStatus value);
 
-/// RequestInvalid lists the words that there are.
+/// RequestInvalid lists the words that there are. For each enumeration above; the words of Policy
+/// and EffectOutcome are tools'.
 template <class E>
 [[nodiscard]] Result<E> parse_word(std::string_view text);
 

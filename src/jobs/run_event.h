@@ -121,6 +121,9 @@ struct EffectSettled {
   boost::json::value result;
   std::string error;
   bool retryable = false;  ///< An error that the tool says may go away (429, 503).
+  /// The turn was settled before, as unknown, and somebody knows now (person, late): this is a
+  /// point on its span, not the close. At most once, and never unknown again.
+  bool amends = false;
   Usage usage;
   bool operator==(EffectSettled const&) const = default;
 };
