@@ -289,6 +289,7 @@ struct Function {
   int concurrency = 1;    ///< Requests at once in one instance, 1 to 1000.
   int min_instances = 0;  ///< Never above max_instances.
   int max_instances = 10;
+  std::optional<int> parked;  ///< Kept ahead, frozen, 0 to 1000; absent: warm_pool_size.
   Duration idle_timeout = std::chrono::seconds(60);
   std::vector<std::string> warmup;  ///< Paths asked before the template is frozen.
   Launch launch = Launch::Auto;

@@ -281,6 +281,7 @@ functions:
     concurrency: 80
     min_instances: 1
     max_instances: 2
+    parked: 0
     idle_timeout: 5m
     warmup: [/, /x]
     launch: clone
@@ -298,6 +299,7 @@ orchestrator:
   EXPECT_EQ(function.environment, (Variables{{"A", "b"}}));
   EXPECT_EQ(function.route, Route::Direct);
   EXPECT_EQ(function.concurrency, 80);
+  EXPECT_EQ(function.parked, 0);
   EXPECT_EQ(function.idle_timeout, 5min);
   EXPECT_EQ(function.warmup, (std::vector<std::string>{"/", "/x"}));
   EXPECT_EQ(function.launch, Launch::Clone);

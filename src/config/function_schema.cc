@@ -140,6 +140,10 @@ constexpr std::array kFunctionFields{
                   store_function<&Function::min_instances, read_number<0, 1000>>},
     FunctionField{{"max_instances", "number", "10", "1 to 1000, not below `min_instances`."},
                   store_function<&Function::max_instances, read_number<1, 1000>>},
+    FunctionField{{"parked", "number", "warm_pool_size",
+                   "How many of it are kept ahead, frozen, 0 to 1000. 0: one that has idled for "
+                   "`idle_timeout` ends, and a request makes a new one."},
+                  store_function<&Function::parked, read_number<0, 1000>>},
     FunctionField{
         {"idle_timeout", "duration", "60s", "An instance without requests is parked after this."},
         store_function<&Function::idle_timeout, read_duration>},

@@ -79,6 +79,10 @@ FunctionStatus Function::Impl::status() const {
                         .out_of_memory = out_of_memory_,
                         .crashes = crashes_,
                         .problem = problem_};
+  // The gateway knows when the request came; the pool only when it heard that somebody waits.
+  bool const by_gateway = function.route == config::Route::Gateway;
+  for (std::size_t i = 0; by_gateway && i < status.starts.size(); ++i)
+    status.starts.at(i).took = status.requests.starts.at(i);
   if (stopping_) status.state = "STOPPING";
   if (serving) {
     status.launch = serving->making == Making::Copy ? "clone" : "spawn";

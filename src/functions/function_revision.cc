@@ -205,7 +205,7 @@ PoolPolicy Function::Impl::policy_of(Revision const& revision) const {
   config::Function const& function = revision.spec.function;
   config::Orchestrator const& settings = revision.spec.settings;
   bool const is_copied = revision.making == Making::Copy;
-  auto const ahead = static_cast<std::uint32_t>(settings.warm_pool_size);
+  auto const ahead = static_cast<std::uint32_t>(function.parked.value_or(settings.warm_pool_size));
   auto const most = static_cast<std::uint32_t>(function.max_instances);
   Duration const restore = std::chrono::milliseconds(settings.restore_timeout_ms);
   return {.concurrency = static_cast<std::uint32_t>(function.concurrency),

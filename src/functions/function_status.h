@@ -67,6 +67,8 @@ struct RequestCounts {
   std::map<int, std::uint64_t> by_status;         ///< As the client saw it.
   std::map<std::string, std::uint64_t> refusals;  ///< By code: "timeout", "too_many", ...
   DurationHistogram latency;  ///< First byte of the request to last of the answer.
+  /// By StartTier: from the head of a request until it was given the instance made for it.
+  std::array<DurationHistogram, 5> starts;
   std::uint32_t in_flight = 0;
   std::uint32_t queued = 0;  ///< Waiting for an instance.
 };
@@ -86,7 +88,9 @@ struct FunctionInstanceStatus {
 struct StartCounts {
   std::uint64_t count = 0;
   std::uint64_t failed = 0;
-  DurationHistogram took;  ///< From the demand until it could take a request.
+  /// From a request until it was given the instance made for it (`route: direct`: from when it was
+  /// seen that somebody waits). What the instance then takes to answer is not in it.
+  DurationHistogram took;
 };
 
 struct FunctionStatus {

@@ -2,6 +2,7 @@
 // Inside of this room: what the gateway's thread counts, and other threads read.
 #pragma once
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <string_view>
@@ -19,6 +20,11 @@ class GatewayCounts {
     ++counts_.by_status[status];
     counts_.latency.add(latency);
     if (!code.empty()) ++counts_.refusals[std::string(code)];
+  }
+  /// A request was given the instance that was made, or thawed, for it.
+  void started(StartTier tier, Duration took) {
+    std::scoped_lock const lock(mutex_);
+    counts_.starts.at(static_cast<std::size_t>(tier)).add(took);
   }
   std::atomic<std::uint32_t> in_flight = 0;
   std::atomic<std::uint32_t> queued = 0;

@@ -46,6 +46,10 @@ TEST(GatewayDemand, OfARequestThatMustWaitIsTold) {
   EXPECT_EQ(field_of(answer, "X-Aether-Start"), "cold");
   EXPECT_THAT(field_of(answer, "Server-Timing"), HasSubstr("start;dur="));
   EXPECT_EQ(body_of(other.read_message()), "hello");
+  // The other one found it running.
+  auto const& starts = site.gateway.counts("f").starts;
+  EXPECT_EQ(starts.at(static_cast<std::size_t>(StartTier::Cold)).count(), 1U);
+  EXPECT_EQ(starts.at(static_cast<std::size_t>(StartTier::Warm)).count(), 0U);
 }
 
 TEST(GatewayDemand, IsMetInTheOrderOfComing) {

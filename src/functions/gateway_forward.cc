@@ -31,6 +31,7 @@ void GatewayClient::give(GatewayBackend& backend) {
   if (was_made) request_.start = backend.added - request_.arrived;
   request_.queue = was_made ? now - backend.added : waited;
   request_.tier = std::exchange(backend.fresh, false) ? backend.tier : StartTier::Warm;
+  if (request_.tier != StartTier::Warm) gate_.counts().started(request_.tier, waited);
   poller().set_alarm(*this, now + gate_.route().timeout);
   connect();
 }

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,17 @@ def test_a_connection_that_says_nothing_and_a_probe_wake_nothing(start, tmp_path
     assert not instances(aether, "warm", "starting") and starts() == before
     for each in silent:
         each.close()
+
+
+def test_a_function_that_parks_none_goes_to_nothing_and_is_made_anew_for_a_request(start, tmp_path):
+    one = function(tmp_path, parked=0, idle_timeout="50ms", on_restore_failure="cold")
+    aether = start(config_of(one))
+    served = []
+    for _ in range(3):
+        eventually(lambda: not instances(aether, "starting", "warm", "parked", "draining", "ending"), "nothing runs")
+        with urllib.request.urlopen(f"http://127.0.0.1:{one['trigger_port']}/", timeout=PATIENCE) as answer:
+            served.append(answer.headers["X-Aether-Start"])
+    # Cold: a busy machine may not make a copy in time.
+    assert set(served) <= {"clone", "cold"}
+    starts = aether.function()["starts"]
+    assert {tier: sum(of["counts"]) for tier, of in starts.items()} == {tier: served.count(tier) for tier in served}
