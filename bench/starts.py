@@ -10,7 +10,6 @@ counted. `bench/starts.py [--json FILE] [--quick] [--only python,node]` with AET
 import argparse
 import json
 import os
-import signal
 import statistics
 import sys
 import tempfile
@@ -34,9 +33,8 @@ WARMUP = {"warmup": ["/"]}  # The template has answered a request before it was 
 ROUNDS = 10
 # Before each request: what the last one left is cleared away, and processors sleep as before a visitor.
 CALM_SECONDS = 0.02
-# While instances are killed again and again, Aether makes none ahead: longer and longer, up to 30 s.
-FIRST_KILLS = 10
 DISMISSED_MAX = 0.1
+IDLE = "20ms"
 
 
 class Functions:
@@ -45,13 +43,14 @@ class Functions:
     def __init__(self, handler, folder):
         made = handlers.build(handler, folder / "handler")
         self.ports = {name: free_port() for name in ("warm", *WAYS)}
+        none_ahead = {"parked": 0, "idle_timeout": IDLE}
         keys = {
             "warm": {"min_instances": 1},
             "parked": WARMUP,
-            "parked again": {"idle_timeout": "20ms", **WARMUP},
-            "clone": WARMUP,
-            "clone unwarmed": {},
-            "cold": {"launch": "spawn"},
+            "parked again": {"idle_timeout": IDLE, **WARMUP},
+            "clone": {**none_ahead, **WARMUP},
+            "clone unwarmed": none_ahead,
+            "cold": {**none_ahead, "launch": "spawn"},
         }
         functions = [handlers.function(made, port, self.identifier(name), max_instances=1, **keys[name])
                      for name, port in self.ports.items()]
@@ -81,10 +80,6 @@ class Functions:
         self.aether.hangup()
         eventually(lambda: self.state("parked")["revision"] > revision, "the handlers are deployed anew")
         eventually(lambda: [one["state"] for one in self.instances("warm")] == ["warm"], "one is warm")
-        for name in ("clone", "clone unwarmed", "cold"):
-            for _ in range(FIRST_KILLS):
-                ask(self.ports[name])
-                self.bring_to_nothing(name)
 
     def only_parked(self, name):
         def found():
@@ -104,8 +99,6 @@ class Functions:
         elif name == "parked again":
             self.only_parked(name)
         else:
-            for one in self.instances(name):
-                os.kill(one["pid"], signal.SIGKILL)
             eventually(lambda: not self.instances(name), f"nothing of {name} lives")
 
     def warm(self):
