@@ -29,11 +29,6 @@ std::size_t depth_of(std::string_view canonical) {
   return deepest;
 }
 
-std::string quoted(std::string const& text) {
-  if (journal::is_name(text)) return '"' + text + '"';
-  return canonical_json(json::value(json::string_view(text.data(), text.size())));
-}
-
 std::string blob_member(std::string_view name) {
   return std::string(name) + "_blob";
 }
@@ -44,6 +39,11 @@ std::string describe_event(journal::Event const& event) {
 }
 
 }  // namespace
+
+std::string quoted(std::string_view text) {
+  if (journal::is_name(text)) return '"' + std::string(text) + '"';
+  return canonical_json(json::value(json::string_view(text.data(), text.size())));
+}
 
 // ---- writing
 

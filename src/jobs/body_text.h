@@ -16,6 +16,9 @@ namespace aether::jobs {
 /// Numbers beyond are no integers in JSON (RFC 8785).
 inline constexpr std::uint64_t kIntegerMax = std::uint64_t{1} << 53U;
 
+/// As JSON writes a text.
+[[nodiscard]] std::string quoted(std::string_view text);
+
 /// Writes a body as canonical JSON: members are given in their order (ASCII), empty ones are left
 /// out. The first mistake is kept.
 class BodyWriter {

@@ -19,6 +19,7 @@
 
 #include "base/result.h"
 #include "jobs/run_state.h"
+#include "jobs/views.h"
 #include "journal/journal.h"
 #include "tools/tool.h"
 
@@ -42,14 +43,6 @@ struct Submitted {
   RunId run;
   RunStatus status = RunStatus::Pending;
   bool existed = false;  ///< The Idempotency-Key had it already, with the same body.
-};
-/// One line of a list: the row of the index.
-struct RunSummary {
-  RunId run;
-  std::string name, space, queue;
-  RunStatus status = RunStatus::Pending;
-  WallTime opened, updated;
-  std::string detail;  ///< What it waits for, or why it failed.
 };
 struct ListQuery {
   std::string space;  ///< Empty: all.

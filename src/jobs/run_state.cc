@@ -192,13 +192,6 @@ bool any_under(Names const& names, std::string_view step, bool at_counts) {
   return false;
 }
 
-/// Of the open steps, whether one has work to do: nothing open below it, and no wait for it.
-bool has_active_step(RunState const& state) {
-  return std::ranges::any_of(state.open_steps, [&state](std::string const& step) {
-    return !any_under(state.open_waits, step, true) && !any_under(state.open_steps, step, false);
-  });
-}
-
 /// Whether the wait is for the time of another attempt of its step.
 bool is_retry(RunState const& state, std::string_view path) {
   auto const wait = state.waits.find(path);
@@ -224,11 +217,17 @@ bool is_at_or_under(std::string_view path, std::string_view step) {
   return path.size() == step.size() || std::string_view("/~#").contains(path[step.size()]);
 }
 
+bool RunState::has_active_step() const {
+  return std::ranges::any_of(open_steps, [this](std::string const& step) {
+    return !any_under(open_waits, step, true) && !any_under(open_steps, step, false);
+  });
+}
+
 RunStatus RunState::status() const {
   if (closing) return status_of_end(closing->outcome);
   if (!stuck.empty()) return RunStatus::Stuck;
   if (paused) return RunStatus::Paused;
-  if (!open_effects.empty() || has_active_step(*this)) return RunStatus::Running;
+  if (!open_effects.empty() || has_active_step()) return RunStatus::Running;
   if (open_waits.empty()) return lease_holder.empty() ? RunStatus::Pending : RunStatus::Running;
   bool const retries = std::ranges::any_of(
       open_waits, [this](std::string const& path) { return is_retry(*this, path); });

@@ -77,6 +77,9 @@ struct RunState {
   /// is parked when each open step that has no open step below it waits so, and no call is under
   /// way. It is retrying when one of those waits is a timer of a step that closed retryable.
   [[nodiscard]] RunStatus status() const;
+  /// Whether an open step has something to do: nothing open below it, and no wait that belongs to
+  /// it.
+  [[nodiscard]] bool has_active_step() const;
   /// The oldest signal of that name which no wait was closed with.
   [[nodiscard]] Signal const* pending_signal(std::string_view name) const;
 };
