@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "http/listen.h"
 #include "http/response_parser.h"
 #include "http/socket.h"
+#include "http/tls_stream.h"
 #include "os/unix_socket.h"
 
 namespace aether::http {
@@ -61,9 +63,10 @@ async::Task<Socket> connect_tcp(SocketAddress address, Endpoint const& endpoint)
 
 std::vector<SocketAddress> addresses_of(Endpoint const& endpoint) {
   std::vector<SocketAddress> addresses;
-  bool const local = endpoint.host == "localhost";
-  for (std::string const& host : local ? std::vector<std::string>{"127.0.0.1", "::1"}
-                                       : std::vector<std::string>{endpoint.host}) {
+  std::vector<std::string> hosts = endpoint.addresses;
+  if (hosts.empty() && endpoint.host == "localhost") hosts = {"127.0.0.1", "::1"};
+  if (hosts.empty()) hosts = {endpoint.host};
+  for (std::string const& host : hosts) {
     if (auto const address = ip_address(host, endpoint.port)) addresses.push_back(*address);
   }
   return addresses;
@@ -92,9 +95,10 @@ async::Task<Socket> connect(Endpoint const& endpoint) {
 // One request on one connection.
 class Exchange {
  public:
-  Exchange(Endpoint endpoint, Request request)
+  Exchange(Endpoint endpoint, Request request, FetchOptions options)
       : endpoint_(std::move(endpoint)),
         request_(std::move(request)),
+        options_(std::move(options)),
         parser_(kClientHeaderBytesMax,
                 request_.method == "HEAD" ? BodyExpected::No : BodyExpected::Yes) {}
 
@@ -112,11 +116,16 @@ class Exchange {
  private:
   async::Task<void> send(std::string head);
   async::Task<ResponseParser::Step> step();
+  /// The piece as far as it is allowed; it may end the body.
+  std::string within_limit(std::string piece);
 
   Endpoint endpoint_;
   Request request_;
+  FetchOptions options_;
   ResponseParser parser_;
   std::optional<Socket> socket_;
+  std::optional<TlsStream> tls_;
+  std::size_t body_bytes_ = 0;
   std::string buffer_;
   bool done_ = false;
 };
@@ -125,14 +134,22 @@ async::Task<void> Exchange::begin() {
   std::string head = or_throw(request_head(request_, endpoint_.host_header()));
   auto socket = co_await connect(endpoint_);
   socket_.emplace(std::move(socket));
+  if (options_.tls != nullptr) {
+    tls_.emplace(*socket_, *options_.tls, endpoint_.host);
+    co_await tls_->handshake();
+  }
+  if (options_.trail != nullptr) options_.trail->sent = true;
   co_await send(std::move(head));
+  if (options_.on_sent) options_.on_sent();
   while (!parser_.header_done()) co_await step();
 }
 
 async::Task<void> Exchange::send(std::string head) {
   head += request_.body;
   try {
-    co_await socket_->write_all(head, Duration::max());
+    async::Task<void> writing =
+        tls_ ? tls_->write_all(head) : socket_->write_all(head, Duration::max());
+    co_await std::move(writing);
   } catch (Error const& error) {
     // A server may answer (413, 401) and close before it has read all: the answer counts.
     if (error.code() != ErrorCode::Unreachable) throw;
@@ -143,7 +160,9 @@ async::Task<void> Exchange::send(std::string head) {
 async::Task<ResponseParser::Step> Exchange::step() {
   ResponseParser::Step result = or_throw(parser_.advance(buffer_));
   if (result == ResponseParser::Step::NeedMore && !parser_.has_body()) {
-    std::size_t const got = co_await socket_->read_some(buffer_, kClientReadBytes);
+    async::Task<std::size_t> reading = tls_ ? tls_->read_some(buffer_, kClientReadBytes)
+                                            : socket_->read_some(buffer_, kClientReadBytes);
+    std::size_t const got = co_await std::move(reading);
     if (got == 0) result = or_throw(parser_.end());
   }
   done_ = done_ || result == ResponseParser::Step::Done;
@@ -153,10 +172,24 @@ async::Task<ResponseParser::Step> Exchange::step() {
 async::Task<std::optional<std::string>> Exchange::next_piece() {
   while (true) {
     std::string piece = parser_.take_body();
-    if (!piece.empty()) co_return piece;
+    if (!piece.empty()) co_return within_limit(std::move(piece));
     if (done_) co_return std::nullopt;
     co_await step();
   }
+}
+
+std::string Exchange::within_limit(std::string piece) {
+  std::size_t const room = options_.body_bytes_max - body_bytes_;
+  body_bytes_ += std::min(piece.size(), room);
+  if (piece.size() <= room) return piece;
+  if (options_.too_long == TooLong::Refuse) {
+    throw Error(ErrorCode::LimitReached, fmt::format("the answer of {} is longer than {} bytes",
+                                                     endpoint_.text(), options_.body_bytes_max));
+  }
+  if (options_.trail != nullptr) options_.trail->cut = true;
+  done_ = true;
+  piece.resize(room);
+  return piece;
 }
 
 async::Task<void> Exchange::read_whole() {
@@ -164,11 +197,6 @@ async::Task<void> Exchange::read_whole() {
   while (true) {
     std::optional<std::string> const piece = co_await next_piece();
     if (!piece) co_return;
-    if (body.size() + piece->size() > kClientBodyBytesMax) {
-      throw Error(ErrorCode::LimitReached,
-                  fmt::format("the answer of {} is longer than {} bytes (kClientBodyBytesMax)",
-                              endpoint_.text(), kClientBodyBytesMax));
-    }
     body += *piece;
   }
 }
@@ -176,6 +204,22 @@ async::Task<void> Exchange::read_whole() {
 async::Task<void> read_all(Exchange& exchange) {
   co_await exchange.begin();
   co_await exchange.read_whole();
+}
+
+async::Task<void> hand_on(Exchange& exchange, ChunkSink& on_chunk) {
+  while (true) {
+    std::optional<std::string> piece = co_await exchange.next_piece();
+    if (!piece) co_return;
+    async::Task<void> taking = on_chunk(std::move(*piece));
+    co_await std::move(taking);
+  }
+}
+
+async::Task<void> read_or_hand_on(Exchange& exchange, ChunkSink& on_chunk) {
+  co_await exchange.begin();
+  bool const hands_on = on_chunk && exchange.succeeded();
+  async::Task<void> rest = hands_on ? hand_on(exchange, on_chunk) : exchange.read_whole();
+  co_await std::move(rest);
 }
 
 async::Task<void> read_head_or_failure(Exchange& exchange) {
@@ -213,7 +257,7 @@ std::string Endpoint::host_header() const {
 }
 
 async::Task<Response> fetch(Endpoint endpoint, Request request, Duration deadline) {
-  Exchange exchange(std::move(endpoint), std::move(request));
+  Exchange exchange(std::move(endpoint), std::move(request), {});
   async::Task<void> reading = read_all(exchange);
   co_await run_within(deadline, exchange, std::move(reading));
   co_return std::move(exchange.response());
@@ -221,16 +265,21 @@ async::Task<Response> fetch(Endpoint endpoint, Request request, Duration deadlin
 
 async::Task<Response> fetch_stream(Endpoint endpoint, Request request, Duration deadline,
                                    ChunkSink on_chunk) {
-  Exchange exchange(std::move(endpoint), std::move(request));
+  FetchOptions options{.body_bytes_max = std::numeric_limits<std::size_t>::max()};
+  Exchange exchange(std::move(endpoint), std::move(request), std::move(options));
   async::Task<void> reading = read_head_or_failure(exchange);
   co_await run_within(deadline, exchange, std::move(reading));
   if (!exchange.succeeded()) co_return std::move(exchange.response());
-  while (true) {
-    std::optional<std::string> piece = co_await exchange.next_piece();
-    if (!piece) break;
-    async::Task<void> taking = on_chunk(std::move(*piece));
-    co_await std::move(taking);
-  }
+  co_await hand_on(exchange, on_chunk);
+  co_return std::move(exchange.response());
+}
+
+async::Task<Response> fetch(Endpoint endpoint, Request request, FetchOptions options) {
+  Duration const deadline = options.deadline;
+  ChunkSink on_chunk = std::move(options.on_chunk);
+  Exchange exchange(std::move(endpoint), std::move(request), std::move(options));
+  async::Task<void> reading = read_or_hand_on(exchange, on_chunk);
+  co_await run_within(deadline, exchange, std::move(reading));
   co_return std::move(exchange.response());
 }
 

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small HTTP client, for the command line and for health probes. One connection a request.
+// A small HTTP client, for the command line, for health probes, and for tools that must know how
+// far a request came. One connection a request.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "async/task.h"
 #include "base/time.h"
+#include "http/limits.h"
 #include "http/message.h"
 #include "http/url.h"
 
 namespace aether::http {
+
+class TlsContext;
 
 /// Where to connect: a Unix socket if `unix_path` is not empty.
 struct Endpoint {
@@ -21,6 +27,8 @@ struct Endpoint {
   std::string unix_path;
   /// If set, called with each TCP socket before it is connected.
   std::function<void(int socket)> before_connect = {};
+  /// IP addresses of `host`, looked up by the caller; tried in order.
+  std::vector<std::string> addresses = {};
 
   [[nodiscard]] static Endpoint tcp(std::string host, std::uint16_t port) {
     return {.host = std::move(host), .port = port, .unix_path = {}};
@@ -49,5 +57,31 @@ using ChunkSink = std::function<async::Task<void>(std::string chunk)>;
 /// whole, as fetch does. Cancel the task to end it early. What the sink throws is thrown on.
 [[nodiscard]] async::Task<Response> fetch_stream(Endpoint endpoint, Request request,
                                                  Duration deadline, ChunkSink on_chunk);
+
+/// How far a request came: known also when fetch() threw, or was cancelled.
+struct FetchTrail {
+  bool sent = false;  ///< Bytes of the request may have left: before that, nothing was done there.
+  bool cut = false;   ///< The body was longer than allowed; only its beginning is here.
+};
+
+/// What becomes of a body longer than body_bytes_max.
+enum class TooLong : std::uint8_t { Refuse, Cut };
+
+struct FetchOptions {
+  Duration deadline{};  ///< Of all of it, the body included.
+  std::size_t body_bytes_max = kClientBodyBytesMax;
+  TooLong too_long = TooLong::Refuse;
+  /// Set: the connection is encrypted, and the certificate must be the endpoint's host's. Borrowed.
+  TlsContext const* tls = nullptr;
+  /// Set: takes the body of a 2xx response, piece by piece; body_bytes_max holds all the same.
+  ChunkSink on_chunk = {};
+  /// Called when all of the request was handed to the kernel. What it throws ends the fetch.
+  std::function<void()> on_sent = {};
+  FetchTrail* trail = nullptr;  ///< Filled as it goes. Borrowed.
+};
+
+/// As fetch. A handshake that fails is thrown before anything counts as sent: Unreachable, or
+/// ProtocolViolation if the certificate is not accepted.
+[[nodiscard]] async::Task<Response> fetch(Endpoint endpoint, Request request, FetchOptions options);
 
 }  // namespace aether::http

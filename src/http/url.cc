@@ -14,6 +14,8 @@ namespace aether::http {
 namespace {
 
 constexpr std::string_view kScheme = "http://";
+constexpr std::string_view kSecureScheme = "https://";
+constexpr std::uint16_t kSecurePort = 443;
 
 Failure invalid_url(std::string_view text, std::string_view why) {
   return fail(ErrorCode::AddressInvalid,
@@ -24,8 +26,8 @@ Failure invalid_target(std::string_view why) {
   return fail(ErrorCode::RequestInvalid, fmt::format("the request target {}", why));
 }
 
-bool begins_with_scheme(std::string_view text) {
-  return equal_ignoring_case(text.substr(0, kScheme.size()), kScheme);
+bool begins_with_scheme(std::string_view text, std::string_view scheme = kScheme) {
+  return equal_ignoring_case(text.substr(0, scheme.size()), scheme);
 }
 
 bool is_host_name(std::string_view host) {
@@ -97,16 +99,8 @@ Status parse_query(std::string_view text, std::vector<std::pair<std::string, std
   return {};
 }
 
-}  // namespace
-
-std::string Url::authority() const {
-  std::string const name = host.contains(':') ? fmt::format("[{}]", host) : host;
-  return port == 80 ? name : fmt::format("{}:{}", name, port);
-}
-
-Result<Url> parse_url(std::string_view text) {
-  if (!begins_with_scheme(text)) return invalid_url(text, "does not begin with http://");
-  std::string_view const rest = text.substr(kScheme.size());
+// What follows the scheme. `url` has the scheme's own port.
+Result<Url> parse_after_scheme(std::string_view text, std::string_view rest, Url url) {
   std::size_t const end = std::min(rest.find_first_of("/?#"), rest.size());
   std::string_view authority = rest.substr(0, end);
   std::string_view const target = rest.substr(end);
@@ -115,7 +109,6 @@ Result<Url> parse_url(std::string_view text) {
   if (target.contains('#'))
     return invalid_url(text, "has a fragment (#), which means nothing here");
 
-  Url url;
   if (authority.starts_with('[')) {
     std::size_t const close = authority.find(']');
     if (close == std::string_view::npos) return invalid_url(text, "has no ] after its [");
@@ -135,6 +128,30 @@ Result<Url> parse_url(std::string_view text) {
   }
   if (!target.empty()) url.target = target.starts_with('/') ? target : fmt::format("/{}", target);
   return url;
+}
+
+}  // namespace
+
+std::string Url::authority() const {
+  std::string const name = host.contains(':') ? fmt::format("[{}]", host) : host;
+  return port == (secure ? kSecurePort : 80) ? name : fmt::format("{}:{}", name, port);
+}
+
+std::string Url::text() const {
+  return fmt::format("{}{}{}", secure ? kSecureScheme : kScheme, authority(), target);
+}
+
+Result<Url> parse_url(std::string_view text) {
+  if (!begins_with_scheme(text)) return invalid_url(text, "does not begin with http://");
+  return parse_after_scheme(text, text.substr(kScheme.size()), {});
+}
+
+Result<Url> parse_web_url(std::string_view text) {
+  if (begins_with_scheme(text, kSecureScheme))
+    return parse_after_scheme(text, text.substr(kSecureScheme.size()),
+                              {.port = kSecurePort, .secure = true});
+  if (begins_with_scheme(text)) return parse_url(text);
+  return invalid_url(text, "does not begin with http:// or https://");
 }
 
 Result<Target> parse_target(std::string_view text) {

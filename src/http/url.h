@@ -11,17 +11,23 @@
 
 namespace aether::http {
 
-/// "http://host:port/path?query". Only http; no user, no fragment.
+/// "http://host:port/path?query". No user, no fragment.
 struct Url {
   std::string host;  ///< Without brackets: "::1" for "[::1]".
   std::uint16_t port = 80;
   std::string target = "/";  ///< Path and query, as they go on the request line.
+  bool secure = false;       ///< https
   friend bool operator==(Url const&, Url const&) = default;
 
-  /// "host:port", with brackets around IPv6; without the port if it is 80: the Host header.
+  /// "host:port", with brackets around IPv6; without the scheme's own port: the Host header.
   [[nodiscard]] std::string authority() const;
+  /// All of it again.
+  [[nodiscard]] std::string text() const;
 };
+/// Only http.
 [[nodiscard]] Result<Url> parse_url(std::string_view text);
+/// http or https.
+[[nodiscard]] Result<Url> parse_web_url(std::string_view text);
 
 /// The target of a request line: origin form ("/a?b=c"), absolute form, or "*".
 struct Target {

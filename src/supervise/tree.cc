@@ -38,6 +38,7 @@ Result<Tree> Tree::start(os::SpawnSpec spec, std::string const& name, std::strin
     spec.cgroup = cgroup->fd();
   }
   spec.new_session = true;
+  KnownChildren::Hold const held = known != nullptr ? known->hold() : KnownChildren::Hold();
   TRY_ASSIGN(os::Child child, os::spawn(spec));
   return Tree(std::move(child), std::move(cgroup), std::move(mark), known);
 }
