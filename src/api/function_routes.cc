@@ -10,6 +10,7 @@
 
 #include "api/function_json.h"
 #include "api/json_text.h"
+#include "functions/sandbox_rules.h"
 
 namespace aether::api {
 namespace {
@@ -74,8 +75,11 @@ http::Response list(ControlPlane const& control) {
 http::Response inspect(ControlPlane const& control, std::string const& id) {
   functions::FunctionStatus const status = status_of(control, id);
   config::Function const told = or_throw(control.function_specification(id));
+  json::array rules;
+  for (std::string const& rule : functions::sandbox_rules(told)) rules.emplace_back(rule);
   return answer_with(json::object{{"function", function_json(status)},
-                                  {"configuration", configuration_json(told)}});
+                                  {"configuration", configuration_json(told)},
+                                  {"sandbox_rules", std::move(rules)}});
 }
 
 }  // namespace

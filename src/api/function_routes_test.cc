@@ -108,6 +108,7 @@ CORO_TEST(FunctionRoutes, ShowTheConfigurationWithoutValuesOfTheEnvironment) {
   EXPECT_TRUE(response.body.contains("API_KEY"));
   EXPECT_FALSE(response.body.contains("do-not-show"));
   EXPECT_EQ(parsed(response).at("configuration").at("idle_timeout_ms").to_number<int>(), 60000);
+  EXPECT_GE(parsed(response).at("sandbox_rules").as_array().size(), 3U) << "those of basic";
 }
 
 CORO_TEST(Deploy, TakesAFileOfThisMachine) {

@@ -219,7 +219,7 @@ class Dashboard {
       auto const pressed = key_press(key);
       if (!pressed) continue;
       DashboardCommand const command =
-          press(view_, model_, *pressed, list_rows(CursesScreen::size()));
+          press(view_, model_, *pressed, reach(model_, view_, CursesScreen::size()));
       if (command.what == DashboardCommand::What::Quit) return;
       if (command.what == DashboardCommand::What::Restart) begin_restart(command);
     }

@@ -119,6 +119,36 @@ DashboardCommand press_character(DashboardView& view, bool has_rows, char charac
   return {};
 }
 
+DashboardCommand press_on(DashboardView& view, DashboardModel const& model, KeyPress pressed,
+                          Reach const& reach) {
+  using Page = DashboardView::Page;
+  view.message.clear();
+  if (view.typing_filter) {
+    type_filter(view, pressed);
+    return {};
+  }
+  if (view.asking_restart) return answer_restart(view, pressed);
+  if (view.page != Page::List) {
+    view.scroll = moved(pressed.key, std::min(view.scroll, reach.scroll_max), reach.scroll_max + 1,
+                        reach.page_rows)
+                      .value_or(view.scroll);
+  }
+  std::vector<StatsRow const*> const rows = visible_rows(model, view);
+  if (!rows.empty()) {
+    std::size_t const from = selected_index(rows, view);
+    // On the other pages these keys scroll: the row that is looked at stays.
+    bool const selects = view.page == Page::List;
+    auto const to = selects ? moved(pressed.key, from, rows.size(), reach.page_rows) : std::nullopt;
+    select(view, rows, to.value_or(from));
+  }
+  if (pressed.key == Key::Enter && !rows.empty())
+    view.page = view.page == Page::List ? Page::Inspect : Page::List;
+  if (pressed.key == Key::Escape && view.page == Page::List) view.filter.clear();
+  if (pressed.key == Key::Escape) view.page = Page::List;
+  if (pressed.key != Key::Character) return {};
+  return press_character(view, !rows.empty(), pressed.character);
+}
+
 }  // namespace
 
 std::string_view sort_name(SortBy sort) {
@@ -200,25 +230,12 @@ std::size_t selected_index(std::vector<StatsRow const*> const& rows, DashboardVi
 }
 
 DashboardCommand press(DashboardView& view, DashboardModel const& model, KeyPress pressed,
-                       std::size_t page_rows) {
+                       Reach const& reach) {
   using Page = DashboardView::Page;
-  view.message.clear();
-  if (view.typing_filter) {
-    type_filter(view, pressed);
-    return {};
-  }
-  if (view.asking_restart) return answer_restart(view, pressed);
-  std::vector<StatsRow const*> const rows = visible_rows(model, view);
-  if (!rows.empty()) {
-    std::size_t const from = selected_index(rows, view);
-    select(view, rows, moved(pressed.key, from, rows.size(), page_rows).value_or(from));
-  }
-  if (pressed.key == Key::Enter && !rows.empty())
-    view.page = view.page == Page::List ? Page::Inspect : Page::List;
-  if (pressed.key == Key::Escape && view.page == Page::List) view.filter.clear();
-  if (pressed.key == Key::Escape) view.page = Page::List;
-  if (pressed.key != Key::Character) return {};
-  return press_character(view, !rows.empty(), pressed.character);
+  Page const page = view.page;
+  DashboardCommand const command = press_on(view, model, pressed, reach);
+  if (view.page != page) view.scroll = 0;
+  return command;
 }
 
 }  // namespace aether::cli

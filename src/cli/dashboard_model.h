@@ -70,6 +70,7 @@ struct DashboardView {
   std::string message;   ///< What became of the last action.
   std::string selected;  ///< Name of the row; it stays selected when the order changes.
   StatsRow::Kind selected_kind = StatsRow::Kind::Function;
+  std::size_t scroll = 0;  ///< Of Inspect and Help: lines above the first one to be seen.
 };
 
 enum class Key : std::uint8_t {
@@ -102,8 +103,12 @@ struct DashboardCommand {
 /// The selected one of these; the first if the selected one is not there. `rows` is not empty.
 [[nodiscard]] std::size_t selected_index(std::vector<StatsRow const*> const& rows,
                                          DashboardView const& view);
-/// @param page_rows How many rows a page key moves.
+/// How far the keys move.
+struct Reach {
+  std::size_t page_rows = 1;   ///< Rows that a page key moves.
+  std::size_t scroll_max = 0;  ///< Of the page that is shown: scroll_limit().
+};
 [[nodiscard]] DashboardCommand press(DashboardView& view, DashboardModel const& model,
-                                     KeyPress pressed, std::size_t page_rows);
+                                     KeyPress pressed, Reach const& reach);
 
 }  // namespace aether::cli

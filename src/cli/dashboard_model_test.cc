@@ -26,16 +26,17 @@ struct Desk {
   DashboardModel model;
   DashboardView view;
   Instant now{seconds(100)};
+  Reach reach{.page_rows = kPage};
 
   void look(std::vector<functions::FunctionStatus> const& functions,
             std::vector<relay::ServiceStatus> const& services = {}) {
     model.take(snapshot_of(functions, services), now);
     now += seconds(2);
   }
-  DashboardCommand key(Key key) { return press(view, model, {key}, kPage); }
+  DashboardCommand key(Key key) { return press(view, model, {key}, reach); }
   DashboardCommand type(std::string_view text) {
     DashboardCommand last;
-    for (char const c : text) last = press(view, model, {Key::Character, c}, kPage);
+    for (char const c : text) last = press(view, model, {Key::Character, c}, reach);
     return last;
   }
   std::vector<std::string> names() const {
@@ -195,6 +196,30 @@ TEST(DashboardKeys, InspectAndComeBack) {
   EXPECT_EQ(desk.view.page, DashboardView::Page::Help);
   desk.type("?");
   EXPECT_EQ(desk.view.page, DashboardView::Page::List);
+}
+
+TEST(DashboardKeys, ScrollWhereThereIsNoListAndComeBackToItsTop) {
+  Desk desk;
+  desk.look({answering("a"), answering("b")});
+  desk.key(Key::Enter);
+  desk.reach.scroll_max = 12;
+  auto const after = [&](Key key) {
+    desk.key(key);
+    return desk.view.scroll;
+  };
+  EXPECT_EQ(after(Key::Up), 0U);
+  EXPECT_EQ(after(Key::Down), 1U);
+  EXPECT_EQ(after(Key::PageDown), 1 + kPage);
+  EXPECT_EQ(after(Key::End), 12U);
+  EXPECT_EQ(after(Key::Down), 12U);
+  desk.reach.scroll_max = 3;  // The terminal was made higher.
+  EXPECT_EQ(after(Key::Up), 2U);
+  EXPECT_EQ(after(Key::Home), 0U);
+  EXPECT_EQ(desk.view.selected, "a") << "the row that is looked at stays";
+  desk.key(Key::End);
+  desk.key(Key::Escape);
+  desk.key(Key::Enter);
+  EXPECT_EQ(desk.view.scroll, 0U);
 }
 
 TEST(DashboardKeys, RestartOnlyWhatIsConfirmed) {

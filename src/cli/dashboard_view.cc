@@ -273,7 +273,7 @@ std::vector<ScreenLine> inspect_lines(DashboardModel const& model, StatsRow cons
 
 std::vector<ScreenLine> help_lines(std::size_t columns) {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kHelp{{
-      {"up, down", "select a row; PgUp, PgDn, Home, End too"},
+      {"up, down", "select a row, or scroll; PgUp, PgDn, Home, End too"},
       {"Enter", "all about the selected row, and back"},
       {"/", "only names that contain the text; Enter keeps it, Esc clears it"},
       {"s", "sort by name, requests, p99, memory, instances"},
@@ -313,7 +313,39 @@ ScreenLine foot_line(DashboardView const& view, Screen const& screen) {
   return line(fit(keys, screen.columns), Style::Title);
 }
 
+std::vector<ScreenLine> body_lines(DashboardModel const& model, DashboardView const& view,
+                                   Screen const& screen) {
+  if (view.page == DashboardView::Page::Help) return help_lines(screen.columns);
+  std::vector<StatsRow const*> const rows = visible_rows(model, view);
+  if (view.page == DashboardView::Page::Inspect && !rows.empty())
+    return inspect_lines(model, *rows[selected_index(rows, view)], screen);
+  return list_lines(model, view, screen);
+}
+
+/// Of what is below the head.
+struct Room {
+  std::size_t rows = 0;        ///< Lines of the page that are seen.
+  std::size_t scroll_max = 0;  ///< 0: all of them.
+};
+/// @param left Rows that the head leaves; the last one is the foot's, and the one above tells how
+/// much there is besides.
+Room room_for(std::size_t lines, std::size_t left) {
+  if (left < 2 || lines < left) return {.rows = lines};
+  return {.rows = left - 2, .scroll_max = lines - (left - 2)};
+}
+
 }  // namespace
+
+Reach reach(DashboardModel const& model, DashboardView const& view, Screen const& screen) {
+  Reach reach{.page_rows = list_rows(screen)};
+  bool const fits = screen.columns >= kSmallest.columns && screen.rows >= kSmallest.rows;
+  if (!fits || view.page == DashboardView::Page::List) return reach;
+  Room const room = room_for(body_lines(model, view, screen).size(),
+                             screen.rows - head_lines(model, view, screen).size());
+  reach.scroll_max = room.scroll_max;
+  if (room.scroll_max > 0) reach.page_rows = std::max<std::size_t>(1, room.rows);
+  return reach;
+}
 
 std::size_t list_rows(Screen const& screen) {
   std::size_t const around = (has_starts(screen) ? 6 : 0) + 5;  // Head, heading and foot.
@@ -331,20 +363,18 @@ std::vector<ScreenLine> draw(DashboardModel const& model, DashboardView const& v
     return lines;
   }
   std::vector<ScreenLine> lines = head_lines(model, view, screen);
-  std::vector<StatsRow const*> const rows = visible_rows(model, view);
-  std::vector<ScreenLine> body;
-  if (view.page == DashboardView::Page::Help) {
-    body = help_lines(screen.columns);
-  } else if (view.page == DashboardView::Page::Inspect && !rows.empty()) {
-    body = inspect_lines(model, *rows[selected_index(rows, view)], screen);
-  } else {
-    body = list_lines(model, view, screen);
-  }
-  lines.insert(lines.end(), body.begin(), body.end());
-  if (lines.size() >= screen.rows) {  // The last row is the foot's.
-    std::size_t const hidden = lines.size() - (screen.rows - 2);
-    lines.resize(screen.rows - 2);
-    lines.push_back(line(fmt::format(" {} more lines", hidden), Style::Dim));
+  std::vector<ScreenLine> body = body_lines(model, view, screen);
+  Room const room = room_for(body.size(), screen.rows - lines.size());
+  std::size_t const above = std::min(view.scroll, room.scroll_max);
+  std::size_t const shown = std::min(body.size() - above, room.rows);
+  auto const first = body.begin() + static_cast<std::ptrdiff_t>(above);
+  lines.insert(lines.end(), first, first + static_cast<std::ptrdiff_t>(shown));
+  if (room.scroll_max > 0) {
+    std::size_t const below = body.size() - above - shown;
+    lines.push_back(line(cut(fmt::format(" {} more lines{}", below,
+                                         above > 0 ? fmt::format(", {} above", above) : ""),
+                             screen.columns),
+                         Style::Dim));
   }
   lines.resize(screen.rows);
   lines.back() = foot_line(view, screen);

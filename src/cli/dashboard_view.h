@@ -18,7 +18,10 @@ struct Screen {
 /// Exactly `rows` lines, none wider than `columns`.
 [[nodiscard]] std::vector<ScreenLine> draw(DashboardModel const& model, DashboardView const& view,
                                            Screen const& screen);
-/// How many rows of the list such a screen shows: what a page key moves.
+/// How many rows of the list such a screen shows.
 [[nodiscard]] std::size_t list_rows(Screen const& screen);
+/// How far the keys move on the page that is shown, on such a screen.
+[[nodiscard]] Reach reach(DashboardModel const& model, DashboardView const& view,
+                          Screen const& screen);
 
 }  // namespace aether::cli

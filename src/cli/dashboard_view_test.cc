@@ -167,6 +167,30 @@ TEST(DashboardView, SaysHowMuchDoesNotFit) {
   EXPECT_FALSE(text_of(draw(model, view, {.columns = 80, .rows = 50})).contains("more lines"));
 }
 
+TEST(DashboardView, ShowsEachLineOfALongPageSomewhere) {
+  functions::FunctionStatus function = answering("hello");
+  function.instances.resize(30, function.instances.back());
+  for (std::size_t i = 0; i < function.instances.size(); ++i)
+    function.instances[i].port = static_cast<std::uint16_t>(50001 + i);
+  DashboardModel const model = model_of({function});
+  DashboardView view{.page = DashboardView::Page::Inspect};
+  Reach const far = reach(model, view, {});
+  ASSERT_GT(far.scroll_max, 0U);
+  std::string seen;
+  for (view.scroll = 0; view.scroll <= far.scroll_max; ++view.scroll) {
+    expect_fits(draw(model, view, {}), {});
+    seen += text_of(draw(model, view, {}));
+  }
+  for (int port = 50001; port <= 50030; ++port)
+    EXPECT_TRUE(seen.contains(std::to_string(port))) << port;
+  EXPECT_TRUE(seen.contains(" 0 more lines, ")) << "the end is reached";
+  std::string const end = text_of(draw(model, view, {}));
+  view.scroll = 10'000;
+  EXPECT_EQ(text_of(draw(model, view, {})), end) << "no further than to the end";
+  EXPECT_EQ(reach(model, view, {.columns = 80, .rows = 60}).scroll_max, 0U);
+  EXPECT_EQ(reach(model, view, {.columns = 1, .rows = 1}).scroll_max, 0U);
+}
+
 TEST(DashboardView, SaysThatAetherIsGoneAndKeepsWhatItKnew) {
   DashboardModel model = model_of({answering("hello")});
   model.lose("nobody listens");

@@ -117,8 +117,14 @@ void print_function(json::object const& answer) {
   for (json::value const& note : function.at("notes").as_array()) {
     fmt::print("  {:<18} {}note{}: {}\n", "", paint.yellow, paint.reset, plain(note));
   }
-  for (std::string_view const key : {"sandbox", "memory_limit_mb", "min_instances", "max_instances",
-                                     "out_of_memory", "crashes"}) {
+  print_key("sandbox", function.at("sandbox"));
+  // An older Aether does not say them.
+  if (json::value const* rules = answer.if_contains("sandbox_rules")) {
+    for (json::value const& rule : rules->as_array())
+      fmt::print("  {:<18} - {}\n", "", plain(rule));
+  }
+  for (std::string_view const key :
+       {"memory_limit_mb", "min_instances", "max_instances", "out_of_memory", "crashes"}) {
     print_key(key, function.at(key));
   }
   fmt::print("{}configuration{}\n", paint.bold, paint.reset);

@@ -53,7 +53,8 @@ struct BackendEnd {
 class Demand {
  public:
   virtual ~Demand() = default;
-  /// Requests wait and no backend has room. Said again when more come; `waiting` is how many.
+  /// Requests wait and no backend has room. Said again when more come; `waiting` is how many. 0:
+  /// nobody waits any more.
   virtual void wanted(std::string_view function, std::uint32_t waiting) = 0;
   /// What a backend does has changed: at most every kBusyInterval. An instance that shall be frozen
   /// is withdrawn first (remove as Retired, drained), so that nothing is given to it meanwhile.

@@ -52,6 +52,22 @@ TEST(GatewayDemand, OfARequestThatMustWaitIsTold) {
   EXPECT_EQ(starts.at(static_cast<std::size_t>(StartTier::Warm)).count(), 0U);
 }
 
+TEST(GatewayDemand, ThatIsMetOrGivenUpIsToldToo) {
+  Site site;
+  Wire& client = site.client();
+  client.send(get("/"));
+  site.eventually([&] { return site.told.last_waiting == 1; });
+  site.add(1, answering(kHello));
+  EXPECT_EQ(body_of(client.read_message()), "hello");
+  site.eventually([&] { return site.told.last_waiting == 0; });
+  Site other;
+  Wire& leaving = other.client();
+  leaving.send(get("/"));
+  other.eventually([&] { return other.told.last_waiting == 1; });
+  leaving.close();
+  other.eventually([&] { return other.told.last_waiting == 0; });
+}
+
 TEST(GatewayDemand, IsMetInTheOrderOfComing) {
   Site site;
   std::vector<Wire*> clients;

@@ -191,6 +191,7 @@ void Gate::leave_queue(GatewayClient& client) {
   if (!std::exchange(client.in_queue_, false)) return;
   queue_.erase(client.queued_at_);
   counts_->queued.store(static_cast<std::uint32_t>(queue_.size()), std::memory_order_relaxed);
+  if (queue_.empty()) shared_.mail.wanted(route_.function, 0);
 }
 
 void Gate::queue_changed() {
@@ -267,7 +268,11 @@ void Gate::due() {
     accept_again_ = Instant::max();
     poller().wake(*this);
   }
-  if (busy_changed_ && told_at_ + kBusyInterval <= now) tell_busy();
+  if (busy_changed_ && told_at_ + kBusyInterval <= now) {
+    // One that has nothing to do while somebody waits is about to get that request.
+    hand_out();
+    tell_busy();
+  }
   Instant const next = busy_changed_ ? told_at_ + kBusyInterval : Instant::max();
   Instant const then = std::min(next, accept_again_);
   if (then != Instant::max()) poller().set_alarm(*this, then);

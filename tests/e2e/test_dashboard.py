@@ -120,6 +120,30 @@ def test_enter_tells_all_of_one(house):
         terminal.shows("STARTS", ">hello-api")
 
 
+def test_a_page_that_is_longer_than_the_terminal_scrolls(house):
+    one = house.status["functions"][0]
+    last = one["instances"][-1]
+    one["instances"] = [{**last, "instance": 100 + n, "port": 50001 + n} for n in range(40)]
+    with dashboard(house) as terminal:
+        terminal.shows(">hello-api")
+        terminal.press("Enter")
+        lines = terminal.shows("/opt/handlers/hello-api.py", "more lines")
+        assert "50040" not in "\n".join(lines)
+        terminal.press("End")
+        lines = terminal.shows("50040", " 0 more lines")
+        assert len(lines) == 24 and "/opt/handlers" not in "\n".join(lines) and "q quit" in lines[23]
+        terminal.press("Up")
+        terminal.shows(" 1 more lines")
+        terminal.press("PageUp", "PageUp", "PageUp", "PageUp")
+        terminal.shows("/opt/handlers/hello-api.py")
+        terminal.press("Down", "Down")
+        terminal.shows(", 2 above")
+        terminal.press("Escape")
+        terminal.shows("STARTS", ">hello-api")
+        terminal.press("Enter")
+        assert "above" not in "\n".join(terminal.shows("/opt/handlers/hello-api.py"))
+
+
 def test_a_restart_is_asked_for_and_its_outcome_told(house):
     with dashboard(house) as terminal:
         terminal.shows(">hello-api")
