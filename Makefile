@@ -7,7 +7,7 @@ PYTHON := /usr/bin/python3
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench test-benchmark lint format docs soak clean
+.PHONY: help run build install test bench test-benchmark lint format docs soak clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -23,6 +23,10 @@ build: ## Build bin/aether, bin/aeterna and bin/aetheris
 	@install -m 755 $(BUILD)/bin/aether bin/aether
 	@ln -sf aether bin/aeterna
 	@ln -sf aether bin/aetheris
+
+PREFIX ?= /usr/local
+install: build ## Install below PREFIX (/usr/local): the program, and the libraries it gives to handlers
+	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX) --component aether
 
 test: ## Build everything and run every test
 	@scripts/install-deps --test

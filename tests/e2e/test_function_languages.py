@@ -75,11 +75,15 @@ def test_copies_of_a_handler_answer_as_themselves(tmp_path, name):
             assert len({answer["uuid"] for answer in said.values()}) == len(said)
 
 
-def test_twenty_copies_of_a_python_that_knows_nothing_draw_twenty_numbers(tmp_path):
-    with start(tmp_path, "python", min_instances=20, max_instances=20) as aether:
-        found = running(aether, 20)
-        drawn = [json.loads(ask(one["port"])[1])["random"] for one in warm(found)]
-        assert len(set(drawn)) == len(drawn) >= 20
+@pytest.mark.parametrize("name", ["python", "node"])
+def test_fifty_copies_of_a_handler_that_knows_nothing_draw_fifty_numbers(tmp_path, name):
+    with start(tmp_path, name, min_instances=50, max_instances=50) as aether:
+        found = running(aether, 50)
+        assert {one["tier"] for one in warm(found)} == {"clone"}
+        said = [json.loads(ask(one["port"])[1]) for one in warm(found)]
+        for what in ("random", "uuid") if name == "node" else ("random",):
+            drawn = [answer[what] for answer in said]
+            assert len(set(drawn)) == len(drawn) >= 50, drawn
 
 
 def test_copies_without_the_hook_draw_the_same_numbers_and_inspect_says_so(tmp_path):
