@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rows that a run has in the indexes of the journal: a pure function of its state, so that they
+// can be dropped and made again. What of them changed goes into the batch that changed the state.
+//
+//   view  key                    value
+//   run   mirrored id            the line of a list; mirrored, so that the newest comes first
+//   ready id                     what the scheduler needs; there while the run has work to do
+//   due   milliseconds "/" id    nothing; there while something of the run happens by time
+//   wake  id                     nothing; a child has ended (written by the child's last batch)
+#pragma once
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "jobs/engine.h"
+#include "jobs/run_state.h"
+#include "jobs/scheduler.h"
+
+namespace aether::jobs {
+
+inline constexpr std::string_view kRunView = "run";
+inline constexpr std::string_view kReadyView = "ready";
+inline constexpr std::string_view kDueView = "due";
+inline constexpr std::string_view kWakeView = "wake";
+
+struct RunRows {
+  std::string line;                  ///< Of view run.
+  std::optional<std::string> ready;  ///< Of view ready.
+  std::optional<WallTime> due;       ///< Of view due.
+  bool operator==(RunRows const&) const = default;
+};
+[[nodiscard]] RunRows rows_of(RunState const& state);
+/// Adds what makes `before` (nothing: there were none) to `after`.
+void add_changes(RunId const& run, RunRows const* before, RunRows const& after,
+                 std::vector<journal::RecordChange>& changes);
+
+/// The next time at which something happens to the run by itself.
+[[nodiscard]] std::optional<WallTime> due_time(RunState const& state);
+/// By when the run must end: its deadline, or the time of its budget.
+[[nodiscard]] std::optional<WallTime> end_time(RunState const& state);
+
+[[nodiscard]] std::string list_key(RunId const& run);
+[[nodiscard]] Result<RunSummary> parse_line(journal::Record const& row);
+[[nodiscard]] RunSummary summary_of(RunState const& state);
+
+[[nodiscard]] ReadyRun ready_of(RunState const& state);
+[[nodiscard]] Result<ReadyRun> parse_ready(journal::Record const& row);
+
+[[nodiscard]] std::string due_key(WallTime at, RunId const& run);
+struct DueRow {
+  WallTime at;
+  RunId run;
+};
+[[nodiscard]] Result<DueRow> parse_due(std::string_view key);
+
+}  // namespace aether::jobs

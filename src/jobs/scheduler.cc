@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jobs/scheduler.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+namespace aether::jobs {
+namespace {
+
+/// What a queue of weight 1 pays for each run that it begins (stride scheduling: Waldspurger,
+/// Weihl, 1995). Divisible by all weights.
+constexpr std::uint64_t kStride = 16;
+/// Of its time a lease is renewed when this share is left.
+constexpr int kRenewalShare = 2;
+
+}  // namespace
+
+std::uint64_t queue_weight(std::string_view queue) {
+  if (queue == "realtime") return 16;
+  if (queue == "background") return 2;
+  if (queue == "heavy") return 1;
+  return 4;
+}
+
+bool Scheduler::Place::operator<(Place const& other) const {
+  return std::tie(other.priority, since, run) < std::tie(priority, other.since, other.run);
+}
+
+Scheduler::Place Scheduler::place_of(ReadyRun const& run) {
+  return {.priority = run.priority, .since = run.since, .run = run.run.text};
+}
+
+void Scheduler::offer(ReadyRun run) {
+  if (leases_.contains(run.run.text) || waiting_.contains(run.run.text)) return;
+  enqueue(run);
+  std::string name = run.run.text;
+  waiting_.emplace(std::move(name), std::move(run));
+}
+
+void Scheduler::enqueue(ReadyRun const& run) {
+  Queue& queue = queues_[run.queue];
+  // Who had nothing to do for a while has not saved up turns by that.
+  if (queue.spaces.empty()) queue.pass = std::max(queue.pass, pass_);
+  auto const [space, is_new] = queue.spaces.try_emplace(run.space);
+  if (is_new) space->second.pass = queue.space_pass;
+  space->second.lane.insert(place_of(run));
+}
+
+void Scheduler::dequeue(ReadyRun const& run) {
+  auto const queue = queues_.find(run.queue);
+  if (queue == queues_.end()) return;
+  auto const space = queue->second.spaces.find(run.space);
+  if (space == queue->second.spaces.end()) return;
+  space->second.lane.erase(place_of(run));
+  if (space->second.lane.empty()) queue->second.spaces.erase(space);
+}
+
+void Scheduler::forget(RunId const& run) {
+  if (auto const timer = times_.find(run.text); timer != times_.end()) {
+    timers_.erase({timer->second, run.text});
+    times_.erase(timer);
+  }
+  auto const found = waiting_.find(run.text);
+  if (found == waiting_.end()) return;
+  dequeue(found->second);
+  if (auto const key = keys_.find(found->second.concurrency_key); key != keys_.end()) {
+    key->second.waiting.erase(place_of(found->second));
+    if (key->second.running == 0 && key->second.waiting.empty()) keys_.erase(key);
+  }
+  waiting_.erase(found);
+}
+
+void Scheduler::wake_at(RunId const& run, WallTime at) {
+  auto const [timer, is_new] = times_.try_emplace(run.text, at);
+  if (!is_new) timers_.erase({timer->second, run.text});
+  timer->second = at;
+  timers_.emplace(at, run.text);
+}
+
+bool Scheduler::leased(RunId const& run, std::uint64_t fence) {
+  auto const lease = leases_.find(run.text);
+  if (lease == leases_.end() || fence <= lease->second.fence) return false;
+  lease->second.fence = fence;
+  return true;
+}
+
+bool Scheduler::renew(RunId const& run, std::uint64_t fence, WallTime until) {
+  auto const lease = leases_.find(run.text);
+  if (lease == leases_.end() || lease->second.fence != fence) return false;
+  lease_times_.erase({lease->second.until, run.text});
+  lease->second.until = until;
+  lease->second.renewal_asked = false;
+  lease_times_.emplace(until, run.text);
+  return true;
+}
+
+void Scheduler::release(RunId const& run) {
+  auto const lease = leases_.find(run.text);
+  if (lease == leases_.end()) return;
+  lease_times_.erase({lease->second.until, run.text});
+  std::string const key = std::move(lease->second.concurrency_key);
+  leases_.erase(lease);
+  if (!key.empty()) free_key(key);
+}
+
+void Scheduler::free_key(std::string const& key) {
+  auto const found = keys_.find(key);
+  --found->second.running;
+  if (!found->second.waiting.empty()) {
+    auto const first = found->second.waiting.begin();
+    enqueue(waiting_.at(first->run));
+    found->second.waiting.erase(first);
+  }
+  if (found->second.running == 0 && found->second.waiting.empty()) keys_.erase(found);
+}
+
+bool Scheduler::take_key(ReadyRun const& run) {
+  if (run.concurrency_key.empty()) return true;
+  Key& key = keys_[run.concurrency_key];
+  if (key.running < std::max(run.concurrency_limit, 1)) {
+    ++key.running;
+    return true;
+  }
+  key.waiting.insert(place_of(run));
+  return false;
+}
+
+std::optional<ReadyRun> Scheduler::pick() {
+  while (true) {
+    auto best = queues_.end();
+    for (auto at = queues_.begin(); at != queues_.end(); ++at) {
+      if (at->second.spaces.empty()) continue;
+      if (best == queues_.end() || at->second.pass < best->second.pass) best = at;
+    }
+    if (best == queues_.end()) return std::nullopt;
+    auto& spaces = best->second.spaces;
+    auto const space = std::ranges::min_element(
+        spaces, {}, [](auto const& each) { return each.second.pass; });
+    ReadyRun const run = waiting_.at(space->second.lane.begin()->run);
+    pass_ = best->second.pass;
+    best->second.space_pass = space->second.pass;
+    bool const begins = take_key(run);
+    if (begins) {
+      best->second.pass += kStride / queue_weight(best->first);
+      ++space->second.pass;
+    }
+    dequeue(run);
+    if (begins) return run;
+  }
+}
+
+void Scheduler::begin_runs(WallTime now, std::vector<ScheduleAction>& actions) {
+  while (!held_ && leases_.size() < static_cast<std::size_t>(std::max(limits_.concurrency, 1))) {
+    std::optional<ReadyRun> run = pick();
+    if (!run) return;
+    waiting_.erase(run->run.text);
+    WallTime const until = now + limits_.lease;
+    leases_.emplace(run->run.text, Lease{.until = until, .concurrency_key = run->concurrency_key});
+    lease_times_.emplace(until, run->run.text);
+    actions.emplace_back(BeginRun{.run = std::move(*run), .lease_until = until});
+  }
+}
+
+void Scheduler::watch_leases(WallTime now, std::vector<ScheduleAction>& actions) {
+  std::vector<std::string> ended;
+  for (auto const& [until, run] : lease_times_) {
+    if (until > now + limits_.lease / kRenewalShare) break;
+    Lease& lease = leases_.at(run);
+    if (until <= now) {
+      actions.emplace_back(ReclaimRun{.run = RunId{run}, .fence = lease.fence});
+      ended.push_back(run);
+    } else if (!std::exchange(lease.renewal_asked, true)) {
+      actions.emplace_back(RenewLease{.run = RunId{run}, .until = now + limits_.lease});
+    }
+  }
+  for (std::string const& run : ended) release(RunId{run});
+}
+
+std::vector<ScheduleAction> Scheduler::poll(WallTime now) {
+  std::vector<ScheduleAction> actions;
+  while (!timers_.empty() && timers_.begin()->first <= now) {
+    auto const [at, run] = *timers_.begin();
+    timers_.erase(timers_.begin());
+    times_.erase(run);
+    actions.emplace_back(WakeRun{.run = RunId{run}, .at = at});
+  }
+  watch_leases(now, actions);
+  begin_runs(now, actions);
+  return actions;
+}
+
+std::optional<WallTime> Scheduler::next() const {
+  std::optional<WallTime> earliest;
+  if (!timers_.empty()) earliest = timers_.begin()->first;
+  for (auto const& [until, run] : lease_times_) {
+    Lease const& lease = leases_.at(run);
+    WallTime const at = lease.renewal_asked ? until : until - limits_.lease / kRenewalShare;
+    earliest = earliest ? std::min(*earliest, at) : at;
+    if (!lease.renewal_asked) break;
+  }
+  return earliest;
+}
+
+}  // namespace aether::jobs
