@@ -175,6 +175,15 @@ AETHER_IN_CHILD void drop_capabilities(ChildPlan& plan) {
   if (result < 0) give_up(plan, SpawnStep::Sandbox, result);
 }
 
+/// A child whose parent is killed before it executes would do so afterwards, with the parent's
+/// listeners, and nobody would know of it. From execve() on it may live as long as it likes.
+AETHER_IN_CHILD void die_with_parent(ChildPlan& plan, bool yes) {
+  raw_syscall(SYS_prctl, PR_SET_PDEATHSIG, yes ? SIGKILL : 0);
+  // In a PID namespace of its own it has no parent that it could see.
+  long const parent = yes ? raw_syscall(SYS_getppid) : 0;
+  if (parent != 0 && parent != plan.parent) give_up(plan, SpawnStep::Session, -ESRCH);
+}
+
 /// Last: nothing that comes before needs to be allowed by it.
 AETHER_IN_CHILD void filter_calls(ChildPlan& plan) {
   struct {
@@ -189,6 +198,7 @@ AETHER_IN_CHILD void filter_calls(ChildPlan& plan) {
 
 AETHER_IN_CHILD void run_child(void* argument) {
   ChildPlan& plan = *static_cast<ChildPlan*>(argument);
+  die_with_parent(plan, true);
   reset_signals();
   if (plan.new_session) {
     long result = raw_syscall(SYS_setsid);
@@ -209,6 +219,7 @@ AETHER_IN_CHILD void run_child(void* argument) {
     long result = raw_syscall(SYS_chdir, address(plan.workdir));
     if (result < 0) give_up(plan, SpawnStep::Workdir, result);
   }
+  die_with_parent(plan, false);
   empty_signal_mask();
   if (plan.confined) filter_calls(plan);
   long result =

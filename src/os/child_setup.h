@@ -45,6 +45,7 @@ struct ChildPlan {
   ResourceLimit const* limits = nullptr;
   std::size_t limit_count = 0;
 
+  long parent = 0;                ///< Who the child is not to outlive before it executes.
   char const* workdir = nullptr;  ///< nullptr: stay
   int cgroup = -1;                ///< -1: it is in the right one already
   bool new_session = false;

@@ -180,6 +180,7 @@ Status make_plan(SpawnSpec const& spec, int null_device, Launch& launch) {
   plan.descriptor_end = descriptor_end();
   plan.limits = spec.limits.data();
   plan.limit_count = spec.limits.size();
+  plan.parent = ::getpid();
   plan.workdir = launch.workdir.empty() ? nullptr : launch.workdir.c_str();
   plan.new_session = spec.new_session;
   plan.change_user = must_change_user(spec.user);
