@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "base/result.h"
+#include "jobs/driver.h"
 #include "jobs/run_state.h"
-#include "jobs/views.h"
 #include "journal/journal.h"
 #include "tools/tool.h"
 
@@ -44,18 +44,30 @@ struct Submitted {
   RunStatus status = RunStatus::Pending;
   bool existed = false;  ///< The Idempotency-Key had it already, with the same body.
 };
+/// One line of a list: the row of the index (run_rows.h).
+struct RunSummary {
+  RunId run;
+  std::string name, space, queue;
+  RunStatus status = RunStatus::Pending;
+  WallTime opened;
+  WallTime updated;    ///< When the status last became another.
+  std::string detail;  ///< What it waits for, or why it failed.
+};
 struct ListQuery {
   std::string space;  ///< Empty: all.
   std::optional<RunStatus> status;
   std::string after;  ///< Run id: older ones than this. Newest first.
   std::size_t count = 100;
 };
+/// Makes the driver of a run; make_driver, but for tests.
+using DriverFactory = std::function<Result<std::unique_ptr<Driver>>(RunOpened const& opening)>;
 enum class Resolution : std::uint8_t { Happened, NotHappened, Abandon };
 
 class Engine {
  public:
   /// Neither is owned; both must outlive the engine. Call start() to begin.
-  Engine(journal::Journal& journal, tools::ToolSet& tools, Clock const& clock, EngineLimits limits);
+  Engine(journal::Journal& journal, tools::ToolSet& tools, Clock const& clock, EngineLimits limits,
+         DriverFactory factory = &make_driver);
   ~Engine();  ///< stop(), then ends the thread.
   Engine(Engine const&) = delete;
   Engine& operator=(Engine const&) = delete;
@@ -91,6 +103,8 @@ class Engine {
   [[nodiscard]] Result<std::vector<journal::Event>> events(RunId const& run, std::uint64_t after,
                                                            std::size_t count) const;
 
+  /// Looks at the clock now: for those who turned it.
+  void look_at_clock();
   /// Called on the engine's loop after events of a run became durable: for streams to clients.
   /// `sequence` is the last one.
   void on_progress(std::function<void(RunId const&, std::uint64_t sequence)> listener);
