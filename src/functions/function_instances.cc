@@ -22,84 +22,73 @@ namespace {
 /// How often is looked whether a handler listens.
 constexpr Duration kListenPollFirst = std::chrono::microseconds(500);
 constexpr Duration kListenPollLast = std::chrono::milliseconds(20);
-/// Beyond our own limit, which says more: Instance's own for readiness never
-/// strikes first.
+/// Beyond our own limit, which says more: Instance's own for readiness never strikes first.
 constexpr Duration kReadySlack = std::chrono::minutes(5);
 constexpr std::uint64_t kMegabyte = 1024 * 1024;
 
-bool is_on_port(os::ListeningSocket const &socket, std::uint16_t port) {
-  return !socket.address.starts_with("unix:") &&
-         socket.address.ends_with(fmt::format(":{}", port));
+bool is_on_port(os::ListeningSocket const& socket, std::uint16_t port) {
+  return !socket.address.starts_with("unix:") && socket.address.ends_with(fmt::format(":{}", port));
 }
 
-std::vector<os::ListeningSocket>
-sockets_of(supervise::Instance const &instance) {
+std::vector<os::ListeningSocket> sockets_of(supervise::Instance const& instance) {
   std::vector<pid_t> const tree = instance.tree();
   auto sockets = os::listening_sockets(tree);
   return sockets ? std::move(*sockets) : std::vector<os::ListeningSocket>{};
 }
 
-bool listens(supervise::Instance const &instance, std::uint16_t port) {
-  return std::ranges::any_of(sockets_of(instance), [&](auto const &socket) {
-    return is_on_port(socket, port);
-  });
+bool listens(supervise::Instance const& instance, std::uint16_t port) {
+  return std::ranges::any_of(sockets_of(instance),
+                             [&](auto const& socket) { return is_on_port(socket, port); });
 }
 
 os::SandboxLevel sandbox_level(config::Sandbox sandbox) {
   switch (sandbox) {
-  case config::Sandbox::None:
-    return os::SandboxLevel::None;
-  case config::Sandbox::Basic:
-    return os::SandboxLevel::Basic;
-  case config::Sandbox::Strict:
-    return os::SandboxLevel::Strict;
+    case config::Sandbox::None:
+      return os::SandboxLevel::None;
+    case config::Sandbox::Basic:
+      return os::SandboxLevel::Basic;
+    case config::Sandbox::Strict:
+      return os::SandboxLevel::Strict;
   }
   return os::SandboxLevel::Basic;
 }
 
-std::string with_last_lines(std::string text,
-                            std::vector<std::string> const &lines) {
-  for (std::string const &line : lines)
+std::string with_last_lines(std::string text, std::vector<std::string> const& lines) {
+  for (std::string const& line : lines)
     text += fmt::format("{}{}", supervise::kQuoted, supervise::excerpt(line));
   return text;
 }
 
-} // namespace
+}  // namespace
 
-Function::Impl::Live *Function::Impl::find(InstanceId instance) {
+Function::Impl::Live* Function::Impl::find(InstanceId instance) {
   auto const found = lives_.find(instance);
   return found == lives_.end() ? nullptr : found->second.get();
 }
 
-supervise::LaunchSpec Function::Impl::launch_spec(Revision const &revision,
-                                                  InstanceId instance,
+supervise::LaunchSpec Function::Impl::launch_spec(Revision const& revision, InstanceId instance,
                                                   std::uint16_t port) const {
-  config::Function const &function = revision.spec.function;
+  config::Function const& function = revision.spec.function;
   std::size_t const slash = function.handler_path.rfind('/');
   supervise::LaunchSpec spec{
       .service = id_,
       .revision = revision.id,
       .instance = instance,
       .command = revision.command,
-      .env = handler_environment({.function = id_,
-                                  .socket = socket_path_,
-                                  .port = port,
-                                  .sdk = deps_.sdk_folder},
-                                 function.environment),
+      .env = handler_environment(
+          {.function = id_, .socket = socket_path_, .port = port, .sdk = deps_.sdk_folder},
+          function.environment),
       .workdir = slash == std::string::npos || slash == 0
                      ? std::nullopt
                      : std::optional(function.handler_path.substr(0, slash)),
-      .limits = {.memory =
-                     static_cast<std::uint64_t>(function.memory_limit_mb) *
-                     kMegabyte,
+      .limits = {.memory = static_cast<std::uint64_t>(function.memory_limit_mb) * kMegabyte,
                  .cpu = function.cpu,
                  .processes = function.processes},
       .ready = config::ReadyNotify{},
       .ready_timeout = kStartLimit + kReadySlack,
       .stop_timeout = kStopTimeout,
       .runtime_dir = deps_.runtime_dir};
-  spec.new_pid_namespace =
-      revision.own_numbers && instance == revision.original;
+  spec.new_pid_namespace = revision.own_numbers && instance == revision.original;
   spec.sandbox = {.level = sandbox_level(function.sandbox),
                   .read_only = {deps_.sdk_folder},
                   .copies_have_pid_namespaces = spec.new_pid_namespace};
@@ -118,8 +107,7 @@ supervise::InstanceWorld Function::Impl::world() {
           .own_environment = deps_.own_environment};
 }
 
-Result<Function::Impl::Live *> Function::Impl::spawn(RevisionPtr revision,
-                                                     InstanceId instance) {
+Result<Function::Impl::Live*> Function::Impl::spawn(RevisionPtr revision, InstanceId instance) {
   std::uint16_t port = revision->port;
   if (instance != revision->original) {
     TRY_ASSIGN(port, free_inner_port());
@@ -128,13 +116,11 @@ Result<Function::Impl::Live *> Function::Impl::spawn(RevisionPtr revision,
   if (!scratch_ && revision->spec.function.sandbox == config::Sandbox::Strict) {
     TRY_ASSIGN(scratch_, os::TempDir::create(fmt::format("aether-{}", id_)));
   }
-  auto const events = [this](InstanceId id,
-                             supervise::InstanceEvent const &event) {
+  auto const events = [this](InstanceId id, supervise::InstanceEvent const& event) {
     on_event(id, event);
   };
   TRY_ASSIGN(auto launched,
-             supervise::Instance::launch(launch_spec(*revision, instance, port),
-                                         world(), events));
+             supervise::Instance::launch(launch_spec(*revision, instance, port), world(), events));
   auto live = std::make_unique<Live>();
   live->revision = std::move(revision);
   live->instance = std::move(launched);
@@ -144,38 +130,31 @@ Result<Function::Impl::Live *> Function::Impl::spawn(RevisionPtr revision,
   return lives_.emplace(instance, std::move(live)).first->second.get();
 }
 
-async::Task<Status> Function::Impl::until_serving(InstanceId instance,
-                                                  Duration limit) {
+async::Task<Status> Function::Impl::until_serving(InstanceId instance, Duration limit) {
   Instant const deadline = deps_.clock.now() + limit;
   Duration poll = kListenPollFirst;
   while (true) {
-    Live *const live = find(instance);
-    if (live == nullptr)
-      co_return fail(ErrorCode::ExitedEarly, fmt::format("{} is gone", id_));
+    Live* const live = find(instance);
+    if (live == nullptr) co_return fail(ErrorCode::ExitedEarly, fmt::format("{} is gone", id_));
     if (live->exited) {
-      std::string const told = fmt::format(
-          "handler {} {} before it was ready{}",
-          live->revision->spec.function.handler_path,
-          live->exited->status.describe(),
-          live->instance->memory_kills() > 0
-              ? fmt::format(": memory limit of {} MB exceeded",
-                            live->revision->spec.function.memory_limit_mb)
-              : "");
-      co_return fail(ErrorCode::ExitedEarly,
-                     with_last_lines(told, live->exited->last_lines));
+      std::string const told =
+          fmt::format("handler {} {} before it was ready{}",
+                      live->revision->spec.function.handler_path, live->exited->status.describe(),
+                      live->instance->memory_kills() > 0
+                          ? fmt::format(": memory limit of {} MB exceeded",
+                                        live->revision->spec.function.memory_limit_mb)
+                          : "");
+      co_return fail(ErrorCode::ExitedEarly, with_last_lines(told, live->exited->last_lines));
     }
     if (live->ending || stopping_)
-      co_return fail(ErrorCode::NotReady,
-                     fmt::format("{}: it was ended before it was ready", id_));
-    if (live->ready_said && listens(*live->instance, live->port))
-      co_return Status{};
+      co_return fail(ErrorCode::NotReady, fmt::format("{}: it was ended before it was ready", id_));
+    if (live->ready_said && listens(*live->instance, live->port)) co_return Status{};
     if (deps_.clock.now() >= deadline)
       co_return fail(ErrorCode::NotReady,
-                     with_last_lines(
-                         fmt::format("handler {} was not ready within {}: {}",
-                                     live->revision->spec.function.handler_path,
-                                     humanize(limit), late_hint(*live)),
-                         logs_.last_texts(instance, supervise::kLastLines)));
+                     with_last_lines(fmt::format("handler {} was not ready within {}: {}",
+                                                 live->revision->spec.function.handler_path,
+                                                 humanize(limit), late_hint(*live)),
+                                     logs_.last_texts(instance, supervise::kLastLines)));
     Instant const next = std::min(deadline, deps_.clock.now() + poll);
     async::Task<bool> moving = live->moved.wait_until(next);
     co_await std::move(moving);
@@ -183,37 +162,33 @@ async::Task<Status> Function::Impl::until_serving(InstanceId instance,
   }
 }
 
-std::string Function::Impl::late_hint(Live const &live) const {
+std::string Function::Impl::late_hint(Live const& live) const {
   auto const sockets = sockets_of(*live.instance);
-  auto const tcp =
-      std::ranges::find_if(sockets, [](os::ListeningSocket const &socket) {
-        return !socket.address.starts_with("unix:");
-      });
+  auto const tcp = std::ranges::find_if(sockets, [](os::ListeningSocket const& socket) {
+    return !socket.address.starts_with("unix:");
+  });
   if (!live.ready_said)
     return tcp == sockets.end()
-               ? "it neither said READY on AETHER_SOCKET nor READY=1 on "
-                 "NOTIFY_SOCKET"
-               : fmt::format("it listens on {}, but said READY neither on "
-                             "AETHER_SOCKET nor on "
-                             "NOTIFY_SOCKET",
-                             tcp->address);
-  if (tcp == sockets.end())
-    return "it said READY, but listens nowhere";
-  return fmt::format("it listens on {}, and not on the port that "
-                     "AETHER_TRIGGER_PORT and PORT name, "
-                     "{}",
-                     tcp->address, live.port);
+               ? "it neither said READY on AETHER_SOCKET nor READY=1 on NOTIFY_SOCKET"
+               : fmt::format(
+                     "it listens on {}, but said READY neither on AETHER_SOCKET nor on "
+                     "NOTIFY_SOCKET",
+                     tcp->address);
+  if (tcp == sockets.end()) return "it said READY, but listens nowhere";
+  return fmt::format(
+      "it listens on {}, and not on the port that AETHER_TRIGGER_PORT and PORT name, "
+      "{}",
+      tcp->address, live.port);
 }
 
-async::Task<Result<Function::Impl::Live *>>
-Function::Impl::copy(RevisionPtr revision, InstanceId instance,
-                     Duration limit) {
+async::Task<Result<Function::Impl::Live*>> Function::Impl::copy(RevisionPtr revision,
+                                                                InstanceId instance,
+                                                                Duration limit) {
   supervise::LaunchSpec spec = launch_spec(*revision, instance, revision->port);
-  async::Task<Result<FreshCopy>> copying = revision->worker->copy(
-      revision->port, supervise::group_name(spec), limit);
+  async::Task<Result<FreshCopy>> copying =
+      revision->worker->copy(revision->port, supervise::group_name(spec), limit);
   auto copied = co_await std::move(copying);
-  if (!copied)
-    co_return fail(std::move(copied).error());
+  if (!copied) co_return fail(std::move(copied).error());
   pid_t const pid = copied->child.pid();
   auto live = std::make_unique<Live>();
   live->revision = revision;
@@ -227,107 +202,93 @@ Function::Impl::copy(RevisionPtr revision, InstanceId instance,
        .cgroup = std::move(copied->cgroup),
        .stdout_pipe = std::move(copied->stdout_pipe),
        .stderr_pipe = std::move(copied->stderr_pipe)},
-      world(), [this](InstanceId id, supervise::InstanceEvent const &event) {
-        on_event(id, event);
-      });
+      world(),
+      [this](InstanceId id, supervise::InstanceEvent const& event) { on_event(id, event); });
   ready_->tell(pid, restored_line(instance));
   live->instance->signal_main(kHookSignal);
-  Live *const added =
-      lives_.emplace(instance, std::move(live)).first->second.get();
+  Live* const added = lives_.emplace(instance, std::move(live)).first->second.get();
   co_return added;
 }
 
 void Function::Impl::on_ready_word(pid_t pid) {
-  auto const said_by = std::ranges::find_if(lives_, [&](auto const &one) {
-    return one.second->instance->pid() == pid;
-  });
+  auto const said_by = std::ranges::find_if(
+      lives_, [&](auto const& one) { return one.second->instance->pid() == pid; });
   // A handler behind a shell is another process of the tree.
-  auto const found = said_by != lives_.end()
-                         ? said_by
-                         : std::ranges::find_if(lives_, [&](auto const &one) {
-                             return one.second->instance->owns(pid);
-                           });
+  auto const found =
+      said_by != lives_.end() ? said_by : std::ranges::find_if(lives_, [&](auto const& one) {
+        return one.second->instance->owns(pid);
+      });
   if (found == lives_.end())
-    log::warn("{}: process {}, which is none of its handlers, said READY", id_,
-              pid);
+    log::warn("{}: process {}, which is none of its handlers, said READY", id_, pid);
   else
     found->second->instance->mark_ready_by_sdk();
 }
 
-void Function::Impl::on_event(InstanceId instance,
-                              supervise::InstanceEvent const &event) {
-  Live *const live = find(instance);
-  if (live == nullptr)
-    return;
+void Function::Impl::on_event(InstanceId instance, supervise::InstanceEvent const& event) {
+  Live* const live = find(instance);
+  if (live == nullptr) return;
   if (std::holds_alternative<supervise::event::BecameReady>(event)) {
     live->ready_said = true;
     live->moved.set();
     live->moved.reset();
   }
-  if (auto const *exited = std::get_if<supervise::event::Exited>(&event))
+  if (auto const* exited = std::get_if<supervise::event::Exited>(&event))
     on_exited(instance, *live, *exited);
   if (std::holds_alternative<supervise::event::TreeEnded>(event) && !stopped_)
     tasks_.spawn("bury", bury(instance));
 }
 
-void Function::Impl::on_exited(InstanceId instance, Live &live,
-                               supervise::event::Exited const &exited) {
+void Function::Impl::on_exited(InstanceId instance, Live& live,
+                               supervise::event::Exited const& exited) {
   live.exited = exited;
   live.moved.set();
   live.moved.reset();
   std::string why = fmt::format("handler {}", exited.status.describe());
-  bool const is_original =
-      live.revision->worker && live.revision->original == instance;
-  bool const of_memory =
-      exited.status.signal == SIGKILL && live.instance->memory_kills() > 0;
+  bool const is_original = live.revision->worker && live.revision->original == instance;
+  bool const of_memory = exited.status.signal == SIGKILL && live.instance->memory_kills() > 0;
   if (of_memory)
     why = fmt::format("handler was killed: memory limit of {} MB exceeded",
                       live.revision->spec.function.memory_limit_mb);
   if (!live.ending) {
     ++(of_memory ? out_of_memory_ : crashes_);
     problem_ = why;
-    log::warn("{}: instance {} (process {}): {}", id_, instance,
-              live.instance->pid(), with_last_lines(why, exited.last_lines));
+    log::warn("{}: instance {} (process {}): {}", id_, instance, live.instance->pid(),
+              with_last_lines(why, exited.last_lines));
   }
-  if (is_original)
-    return watch_original_end(live.revision, why);
-  if (live.ending && !live.reason.empty())
-    why = live.reason;
+  if (is_original) return watch_original_end(live.revision, why);
+  if (live.ending && !live.reason.empty()) why = live.reason;
   auto const kind = of_memory     ? BackendEnd::Kind::OutOfMemory
                     : live.ending ? BackendEnd::Kind::Retired
                                   : BackendEnd::Kind::Died;
   bool const is_told = !live.ending || !live.reason.empty() || of_memory;
-  deps_.gateway.remove(id_, instance,
-                       {.kind = is_told && kind == BackendEnd::Kind::Retired
-                                    ? BackendEnd::Kind::Died
-                                    : kind,
-                        .message = why});
+  deps_.gateway.remove(
+      id_, instance,
+      {.kind = is_told && kind == BackendEnd::Kind::Retired ? BackendEnd::Kind::Died : kind,
+       .message = why});
 }
 
 async::Task<void> Function::Impl::bury(InstanceId instance) {
-  Live *const live = find(instance);
-  if (live == nullptr)
-    co_return;
+  Live* const live = find(instance);
+  if (live == nullptr) co_return;
   async::Task<void> closing = live->instance->close();
   co_await std::move(closing);
-  std::string const why = live->ending || !live->exited
-                              ? std::string()
-                              : live->exited->status.describe();
+  std::string const why =
+      live->ending || !live->exited ? std::string() : live->exited->status.describe();
   lives_.erase(instance);
   happen(pool::Gone{.instance = instance, .why = why});
 }
 
-void Function::Impl::end(Live &live) {
+void Function::Impl::end(Live& live) {
   live.ending = true;
   // Frozen ones must run to see a signal.
   (void)live.instance->thaw();
   // The first process of a pid namespace sees only what it has a handler for.
-  bool const heeds = os::read_disposition(live.instance->pid(), SIGTERM) ==
-                     os::Disposition::Handled;
+  bool const heeds =
+      os::read_disposition(live.instance->pid(), SIGTERM) == os::Disposition::Handled;
   if (heeds)
     live.instance->begin_stop();
   else
     live.instance->kill_tree();
 }
 
-} // namespace aether::functions
+}  // namespace aether::functions
