@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/time.h"
+#include "config/jobs_config.h"
 
 namespace aether::config {
 
@@ -320,6 +321,8 @@ struct Token {
   std::string sha256;  ///< Of the token, 64 lowercase hexadecimal digits.
   std::string file;    ///< The token is the content of this file.
   std::string env;     ///< The token is the value of this variable of Aether's own environment.
+  /// Of jobs; empty: all of them, and services and functions too.
+  std::vector<std::string> namespaces;
   bool operator==(Token const&) const = default;
 };
 
@@ -329,22 +332,6 @@ struct Api {
   std::optional<std::uint16_t> port;  ///< Absent: nowhere else.
   std::vector<Token> tokens;
   bool operator==(Api const&) const = default;
-};
-
-enum class StoreType : std::uint8_t { Sqlite, Postgres, Memory };
-
-/// Parsed and validated; jobs are not in this release.
-struct Store {
-  StoreType type = StoreType::Sqlite;
-  std::string path;  ///< A file, or a postgres:// URL. Empty: the default place.
-  bool operator==(Store const&) const = default;
-};
-
-/// Parsed and validated; jobs are not in this release.
-struct Jobs {
-  int concurrency = 64;
-  Duration lease = std::chrono::seconds(30);
-  bool operator==(Jobs const&) const = default;
 };
 
 /// Something that is no mistake but that the user should know: a key without effect, for instance.
@@ -365,6 +352,9 @@ struct Config {
   Api api;
   Store store;
   Jobs jobs;
+  std::vector<Agent> agents;        ///< In the file's order, as are these two.
+  std::vector<Tool> tools;
+  std::vector<Schedule> schedules;
   std::vector<Warning> warnings;  ///< In the file's order.
 };
 

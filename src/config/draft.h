@@ -77,6 +77,11 @@ void read_listen(Reader& reader, Node const& node, ServiceDraft& service);
 void read_ready(Reader& reader, Node const& node, ServiceDraft& service);
 void read_functions(Reader& reader, Node const& node, RootDraft& root);
 void read_orchestrator(Reader& reader, Node const& node, RootDraft& root);
+void read_store(Reader& reader, Node const& node, RootDraft& root);
+void read_jobs(Reader& reader, Node const& node, RootDraft& root);
+void read_agents(Reader& reader, Node const& node, RootDraft& root);
+void read_tools(Reader& reader, Node const& node, RootDraft& root);
+void read_schedules(Reader& reader, Node const& node, RootDraft& root);
 void read_root(Reader& reader, Node const& node, RootDraft& root);
 
 // The tables, for the reference.
@@ -85,6 +90,7 @@ void read_root(Reader& reader, Node const& node, RootDraft& root);
 [[nodiscard]] std::vector<Section> listen_sections();
 [[nodiscard]] std::vector<Section> orchestration_sections();
 [[nodiscard]] std::vector<Section> function_sections();
+[[nodiscard]] std::vector<Section> jobs_sections();
 [[nodiscard]] std::vector<Section> root_sections();
 
 }  // namespace aether::config

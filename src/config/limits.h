@@ -33,6 +33,8 @@ inline constexpr std::size_t kAfterMax = 64;
 inline constexpr std::size_t kHooksMax = 32;
 /// Each is compared with each request's: a constant and small time.
 inline constexpr std::size_t kTokensMax = 64;
+/// Agents, tools or schedules.
+inline constexpr std::size_t kNamedMax = 256;
 inline constexpr std::size_t kArgumentsMax = 1024;
 inline constexpr std::size_t kVariablesMax = 1024;
 

@@ -279,6 +279,21 @@ void resolve_functions(Reader& reader, RootDraft& root, Config& config) {
   }
 }
 
+/// Agents may name the tools of the file, and those that are there anyway.
+void resolve_jobs(Reader& reader, RootDraft const& root, Config const& config) {
+  std::vector<std::string_view> known{"http", "llm", "function"};
+  for (Tool const& tool : config.tools) known.push_back(tool.name);
+  Place const place = find_place(root.places, "agents").value_or(Place{});
+  for (Agent const& agent : config.agents) {
+    for (std::string const& tool : agent.tools) {
+      if (std::ranges::find(known, tool) != known.end()) continue;
+      reader.mistake(place, fmt::format("agents: {} names the tool \"{}\", which is not in "
+                                        "tools:{}",
+                                        agent.name, tool, did_you_mean(tool, known)));
+    }
+  }
+}
+
 }  // namespace
 
 std::string default_service_name(Command const& command) {
@@ -323,9 +338,11 @@ Config resolve(Reader& reader, RootDraft root) {
   }
   // A misspelt section has been told already.
   bool const is_empty = root.services.empty() && root.functions.empty();
-  if (is_empty && !reader.has_mistakes()) {
+  if (is_empty && root.places.contains("api")) config.jobs.enabled = true;
+  if (is_empty && !config.jobs.enabled && !reader.has_mistakes()) {
     reader.mistake({}, "there is nothing to run; add a service: or functions:");
   }
+  resolve_jobs(reader, root, config);
   for (ServiceDraft& draft : root.services)
     config.services.push_back(resolve_service(reader, root, draft));
   if (!is_mixed) check_service_names(reader, root, config);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table of the whole file, and its small sections: observability, api, store, jobs.
+// The table of the whole file, and its small sections: observability, api.
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -85,8 +85,7 @@ constexpr std::array kTokenFields{
     Field<Token>{{"name", "text", "(required)", "For the log. Each name once."},
                  store<&Token::name, read_word>},
     Field<Token>{{"role", "`viewer`, `submitter`, `approver`, `operator`, `auditor`", "viewer",
-                  "What its bearer may do: `viewer` reads, `operator` changes. The others are for "
-                  "jobs, which are not in this release; they read."},
+                  "What its bearer may do; docs/operations.md has the table."},
                  store<&Token::role, read_choice<kRoles>>},
     Field<Token>{{"sha256", "64 hexadecimal digits", "",
                   "The token's SHA-256 digest, as `aether token` prints it."},
@@ -99,6 +98,10 @@ constexpr std::array kTokenFields{
                   "Instead: the variable of Aether's environment with the token. Services do not "
                   "get to see it."},
                  store<&Token::env, read_word>},
+    Field<Token>{{"namespaces", "list of names", "all",
+                  "Of jobs: the only ones that its role is for. Of services and functions such a "
+                  "token may only read how they stand."},
+                 store<&Token::namespaces, read_words>},
 };
 
 void read_tokens(Reader& reader, Node const& node, Api& api) {
@@ -133,53 +136,6 @@ constexpr std::array kApiFields{
         {"tokens", "list of maps", "", "Who may ask from other machines; see `api.tokens[]`."},
         read_tokens},
 };
-
-constexpr std::array kStoreTypes{
-    Choice{"sqlite", StoreType::Sqlite},
-    Choice{"postgres", StoreType::Postgres},
-    Choice{"memory", StoreType::Memory},
-};
-
-constexpr std::array kStoreFields{
-    Field<Store>{{"type", "`sqlite`, `postgres`, `memory`", "sqlite", ""},
-                 store<&Store::type, read_choice<kStoreTypes>>},
-    Field<Store>{{"path", "path or URL", "", "A file; for `postgres`, a `postgres://` URL."},
-                 store<&Store::path, read_word>},
-};
-
-void read_store(Reader& reader, Node const& node, RootDraft& root) {
-  Store& store = root.value.store;
-  std::size_t const before = reader.mistake_count();
-  read_map<Store>(reader, node, store, kStoreFields);
-  if (reader.mistake_count() != before) return;
-  bool const is_url =
-      store.path.starts_with("postgres://") || store.path.starts_with("postgresql://");
-  if (store.type == StoreType::Postgres && !is_url) {
-    reader.mistake(node.place, "type postgres needs a path that begins with postgres://");
-  } else if (store.type != StoreType::Postgres && is_url) {
-    reader.mistake(node.place, "a postgres:// path needs type: postgres");
-  } else if (store.type == StoreType::Memory && !store.path.empty()) {
-    reader.mistake(node.place, "type memory has no path");
-  }
-  reader.warn(node.place, "is read, but has no effect: jobs are not in this release");
-}
-
-constexpr std::array kJobsFields{
-    Field<Jobs>{{"concurrency", "number", "64", "Runs at once, 1 to 10000."},
-                store<&Jobs::concurrency, read_number<1, 10000>>},
-    Field<Jobs>{
-        {"lease", "duration", "30s", "A worker that is silent for this long has lost its run."},
-        store<&Jobs::lease, read_timeout>},
-};
-
-void read_jobs(Reader& reader, Node const& node, RootDraft& root) {
-  read_map<Jobs>(reader, node, root.value.jobs, kJobsFields);
-  reader.warn(node.place, "is read, but has no effect: jobs are not in this release");
-}
-
-void refuse_reserved(Reader& reader, Node const& node, RootDraft&) {
-  reader.mistake(node.place, "this section is reserved, and not in this release; remove it");
-}
 
 void read_version(Reader& reader, Node const& node, RootDraft& root) {
   auto const version = reader.word(node);
@@ -226,8 +182,9 @@ constexpr std::array kRootFields{
     RootField{{"functions", "list of maps", "", "See `functions[]`."}, read_functions},
     RootField{{"store", "map", "", "See `store`."}, read_store},
     RootField{{"jobs", "map", "", "See `jobs`."}, read_jobs},
-    RootField{{"agents", "", "", "Reserved; not in this release."}, refuse_reserved},
-    RootField{{"tools", "", "", "Reserved; not in this release."}, refuse_reserved},
+    RootField{{"agents", "list of maps", "", "See `agents[]`."}, read_agents},
+    RootField{{"tools", "map, or list of maps", "", "See `tools[]`."}, read_tools},
+    RootField{{"schedules", "list of maps", "", "See `schedules[]`."}, read_schedules},
 };
 
 }  // namespace
@@ -244,7 +201,7 @@ void read_root(Reader& reader, Node const& node, RootDraft& root) {
 
 std::vector<Section> root_sections() {
   return {describe<RootDraft>(
-      "", "The sections of a file. At least `service`, `services` or `functions`.", kRootFields)};
+      "", "The sections of a file. At least `service`, `services`, `functions`, or one about jobs.", kRootFields)};
 }
 
 std::vector<Section> all_sections() {
@@ -265,10 +222,7 @@ std::vector<Section> all_sections() {
            kApiFields),
        describe<Token>("api.tokens[]", "Exactly one of `sha256`, `file` and `env`.", kTokenFields)},
       function_sections(),
-      {describe<Store>("store",
-                       "Where jobs are kept. Read and checked; jobs are not in this release.",
-                       kStoreFields),
-       describe<Jobs>("jobs", "Read and checked; jobs are not in this release.", kJobsFields)},
+      jobs_sections(),
   };
   for (auto const& room : rooms) sections.insert(sections.end(), room.begin(), room.end());
   return sections;

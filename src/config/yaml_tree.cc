@@ -166,6 +166,7 @@ class TreeBuilder final : public YAML::EventHandler {
     }
     Node& node = make(mark, Node::Kind::Scalar);
     node.text = value;
+    node.quoted = tag == "!" || tag.ends_with(":str");
     attach(node, anchor);
   }
   void OnSequenceStart(YAML::Mark const& mark, std::string const& tag, YAML::anchor_t anchor,

@@ -35,6 +35,7 @@ struct Node {
   Kind kind = Kind::Null;
   Place place;
   std::string text;                ///< Of a scalar, before variables are expanded.
+  bool quoted = false;             ///< Of a scalar: text, whatever it looks like.
   std::vector<Node const*> items;  ///< Of a list.
   std::vector<Entry> entries;      ///< Of a map, each key once.
 
