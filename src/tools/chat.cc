@@ -99,11 +99,18 @@ Status ChatAssembler::count(std::size_t bytes) {
 
 Result<std::string> ChatAssembler::feed(std::string_view bytes) {
   std::string added;
+  std::string begun;
   if (form_ == Form::Unknown) {
     // A server that does not stream answers with one object, whatever it was asked for.
-    std::size_t const first = bytes.find_first_not_of(" \t\r\n");
-    if (first == std::string_view::npos) return added;
-    form_ = bytes[first] == '{' ? Form::Whole : Form::Stream;
+    TRY(count(bytes.size()));
+    whole_ += bytes;
+    std::size_t const first = whole_.find_first_not_of(" \t\r\n");
+    if (first == std::string::npos) return added;
+    form_ = whole_[first] == '{' ? Form::Whole : Form::Stream;
+    if (form_ == Form::Whole) return added;
+    begun = std::exchange(whole_, {});
+    bytes = begun;
+    bytes_ = 0;
   }
   if (form_ == Form::Whole) {
     TRY(count(bytes.size()));
