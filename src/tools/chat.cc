@@ -192,7 +192,8 @@ json::value chat_value(ChatAnswer const& answer) {
   value["content"] = text(answer.content);
   json::array calls;
   for (ChatToolCall const& call : answer.tool_calls) {
-    std::string_view const arguments = call.arguments.empty() ? "{}" : call.arguments;
+    std::string_view const given = call.arguments;
+    std::string_view const arguments = given.empty() ? std::string_view("{}") : given;
     calls.push_back({{"id", text(call.id)},
                      {"name", text(call.name)},
                      {"arguments", value_of_bytes(arguments, true)}});
