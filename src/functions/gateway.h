@@ -59,7 +59,8 @@ class Demand {
   /// What a backend does has changed: at most every kBusyInterval. An instance that shall be frozen
   /// is withdrawn first (remove as Retired, drained), so that nothing is given to it meanwhile.
   virtual void busy(std::string_view function, InstanceId instance, std::uint32_t in_flight) = 0;
-  /// Over the request's time: its handler hangs, and holds a place. The owner may kill it.
+  /// Over the request's time: its handler hangs, and holds a place. It gets no more requests; the
+  /// owner removes it.
   virtual void timed_out(std::string_view function, InstanceId instance) = 0;
   /// Could not be connected to, although it is said to listen. It gets no more requests; those that
   /// it was to get wait for another one. The owner removes it.

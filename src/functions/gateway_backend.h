@@ -47,7 +47,7 @@ class GatewayBackend {
   void keep(std::unique_ptr<Upstream> upstream);
   void drop(Upstream& upstream);
   void drop_kept() { kept_.clear(); }
-  [[nodiscard]] bool takes_requests() const { return !retiring && !unreachable; }
+  [[nodiscard]] bool takes_requests() const { return !retiring && !unreachable && !hangs; }
 
   InstanceId const instance;
   std::uint16_t const port;
@@ -58,6 +58,7 @@ class GatewayBackend {
   bool fresh = true;     ///< Has answered no request yet.
   bool retiring = false;
   bool unreachable = false;
+  bool hangs = false;  ///< A request took too long in it.
 
  private:
   Poller& poller_;

@@ -166,6 +166,22 @@ TEST(GatewayDemand, AnswersFiveHundredFourWhenTheHandlerTakesTooLongAndTellsWho)
   slow.release.count_down();
 }
 
+TEST(GatewayDemand, IsKeptFromAnInstanceThatTookTooLong) {
+  Slow slow;
+  Site site({.timeout = 50ms, .queue_timeout = 60s});
+  site.add(7, slow.talk());
+  EXPECT_EQ(status_of(site.ask(get("/"))), 504);
+  // The owner has not removed it yet.
+  Wire& client = site.client();
+  client.send(get("/"));
+  site.eventually([&] { return site.told.last_waiting == 1; });
+  EXPECT_EQ(slow.asked, 1);
+  site.gateway.remove("f", {7}, {.kind = BackendEnd::Kind::Died, .message = "it hung"});
+  site.add(8, answering(kHello));
+  EXPECT_EQ(body_of(client.read_message()), "hello");
+  slow.release.count_down();
+}
+
 TEST(GatewayDemand, AnswersFiveHundredTwoWithTheLimitWhenTheHandlerRanOutOfMemory) {
   Site site;
   site.add(1, [](Wire& wire) { wire.read_head(); });  // and closes without a word

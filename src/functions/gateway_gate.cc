@@ -233,7 +233,9 @@ void Gate::unreachable(GatewayBackend& backend, std::string why) {
   shared_.mail.unreachable(route_.function, backend.instance, std::move(why));
 }
 
-void Gate::timed_out(GatewayBackend const& backend) {
+void Gate::timed_out(GatewayBackend& backend) {
+  backend.hangs = true;
+  backend.drop_kept();
   shared_.mail.timed_out(route_.function, backend.instance);
 }
 

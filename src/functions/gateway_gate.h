@@ -75,7 +75,8 @@ class Gate final : public Watcher {
   void unreachable(GatewayBackend& backend, std::string why);
   /// Its instance got nothing of the request: it waits again, before all others.
   void wait_again(GatewayClient& client);
-  void timed_out(GatewayBackend const& backend);
+  /// Its handler hangs: it gets nothing until the owner has replaced it.
+  void timed_out(GatewayBackend& backend);
   void began_rest(GatewayClient& client);
   void ended_rest(GatewayClient& client);
   void gone(GatewayClient& client);
