@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jobs/driver.h"
+
+#include <utility>
+
+#include "jobs/agent_driver.h"
+#include "jobs/graph_driver.h"
+#include "jobs/planner.h"
+
+namespace aether::jobs {
+
+Result<std::unique_ptr<Driver>> make_driver(RunOpened const& opening) {
+  RunSpec const& spec = opening.spec;
+  if (!spec.graph.is_null()) {
+    if (!spec.agent.is_null() || !spec.goal.empty())
+      return fail(ErrorCode::RequestInvalid,
+                  "a job has one of graph, agent and goal, and not more");
+    TRY_ASSIGN(Graph graph, parse_graph(spec.graph));
+    return std::make_unique<GraphDriver>(std::move(graph));
+  }
+  std::optional<Agent> agent;
+  if (!spec.agent.is_null()) {
+    TRY_ASSIGN(agent, parse_agent(spec.agent));
+  }
+  if (!spec.goal.empty()) return std::make_unique<PlanDriver>(spec.goal, std::move(agent));
+  if (agent) return std::make_unique<AgentDriver>(std::move(*agent));
+  return fail(ErrorCode::RequestInvalid,
+              "a job needs something to do: a graph, an agent, or a goal in words");
+}
+
+}  // namespace aether::jobs
