@@ -20,7 +20,8 @@ Result<TlsContext> TlsContext::create(std::string const& ca_file) {
   int const loaded = ca_file.empty() ? SSL_CTX_set_default_verify_paths(context.get())
                                      : SSL_CTX_load_verify_file(context.get(), ca_file.c_str());
   if (loaded == 1) return context;
-  std::string_view const whose = ca_file.empty() ? "the system's store" : ca_file;
+  std::string_view const whose =
+      ca_file.empty() ? std::string_view("the system's store") : std::string_view(ca_file);
   char const* const reason = ERR_reason_error_string(ERR_get_error());
   return fail(ErrorCode::ConfigInvalid,
               fmt::format("reading the certificates of authorities in {}: {}", whose,
