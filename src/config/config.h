@@ -276,6 +276,19 @@ enum class Sandbox : std::uint8_t { None, Basic, Strict };
 enum class Ipc : std::uint8_t { Http, Ring };
 /// What becomes of a request whose copy was not made in time.
 enum class RestoreFailure : std::uint8_t { Fail, Cold };
+/// What shows, besides that it listens, that a handler is ready. ReadyNotify: READY on
+/// AETHER_SOCKET, or READY=1 on NOTIFY_SOCKET. ReadyListening: nothing besides. ReadyHttp: a path,
+/// asked of the handler's own port until the answer is a 2xx.
+using FunctionReady = std::variant<ReadyNotify, ReadyListening, ReadyHttp>;
+/// What becomes of starts that fail one after another, in the words of Restart.
+struct FunctionRestart {
+  Duration backoff_min = std::chrono::milliseconds(100);
+  Duration backoff_max = std::chrono::seconds(30);  ///< Never below backoff_min.
+  /// This many failed starts in a row within the window are the last ones; 0: they go on.
+  int crash_loop_count = 0;
+  Duration crash_loop_window = std::chrono::seconds(60);
+  bool operator==(FunctionRestart const&) const = default;
+};
 
 struct Function {
   std::string id;                  ///< 1-64 of A-Za-z0-9-_ ; unique in the file.
@@ -297,7 +310,10 @@ struct Function {
   Sandbox sandbox = Sandbox::Basic;
   bool pid_namespace = false;  ///< Copies are the first processes of namespaces of their own.
   Ipc ipc = Ipc::Http;
-  RestoreFailure on_restore_failure = RestoreFailure::Fail;
+  FunctionReady ready;
+  Duration ready_timeout = std::chrono::seconds(60);
+  FunctionRestart restart;
+  RestoreFailure on_restore_failure = RestoreFailure::Cold;
   bool operator==(Function const&) const = default;
 };
 

@@ -61,7 +61,7 @@ service:
   orchestration: {canary: {weight: 10}, state_handoff: {connections: true}}
   handoff: {mechanism: vault}
 functions: [{id: f, memory_limit_mb: 1, trigger_port: 81, handler_path: /h, launch: image,
-             route: direct, ipc: ring}]
+             ipc: ring}]
 orchestrator: {ebpf: {enabled: true}}
 )");
   std::vector<std::string> const expected{"service \"web\": handoff.mechanism: vault",
@@ -69,7 +69,6 @@ orchestrator: {ebpf: {enabled: true}}
                                           "service \"web\": canary.weight: 10",
                                           "service \"web\": steer: bpf on :80",
                                           "function \"f\": launch: image",
-                                          "function \"f\": route: direct",
                                           "function \"f\": ipc: ring",
                                           "orchestrator.ebpf"};
   EXPECT_EQ(not_in_this_release(config), expected);

@@ -46,6 +46,7 @@ struct ServiceDraft {
 
 struct FunctionDraft {
   Function value;
+  int ready_ways = 0;  ///< Keys of `ready` that say how; one is allowed.
   std::map<std::string, Place, std::less<>> places;  ///< Every key that is there.
   Place place;
 };

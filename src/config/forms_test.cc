@@ -311,7 +311,6 @@ functions:
     handler_path: handlers/a.py
     timeout_ms: 900000
     environment: [A=b]
-    route: direct
     concurrency: 80
     min_instances: 1
     max_instances: 2
@@ -331,7 +330,7 @@ orchestrator:
   EXPECT_EQ(function.cpu, 0.5);
   EXPECT_EQ(function.processes, 64U);
   EXPECT_EQ(function.environment, (Variables{{"A", "b"}}));
-  EXPECT_EQ(function.route, Route::Direct);
+  EXPECT_EQ(function.route, Route::Gateway);
   EXPECT_EQ(function.concurrency, 80);
   EXPECT_EQ(function.parked, 0);
   EXPECT_EQ(function.idle_timeout, 5min);

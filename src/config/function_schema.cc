@@ -106,6 +106,97 @@ std::optional<std::vector<std::string>> read_warmup(Reader& reader, Node const& 
   return paths;
 }
 
+// ---- functions[].ready
+
+enum class ReadyWord : std::uint8_t { Notify, Port };
+constexpr std::array kReadyWords{Choice{"notify", ReadyWord::Notify},
+                                 Choice{"port", ReadyWord::Port},
+                                 Choice{"listening", ReadyWord::Port}};
+
+void read_handler_ready_word(Reader& reader, Node const& node, FunctionDraft& draft) {
+  ++draft.ready_ways;
+  auto const word = read_choice<kReadyWords>(reader, node);
+  if (!word) return;
+  if (*word == ReadyWord::Port)
+    draft.value.ready = ReadyListening{};
+  else
+    draft.value.ready = ReadyNotify{};
+}
+
+void read_ready_path(Reader& reader, Node const& node, FunctionDraft& draft) {
+  ++draft.ready_ways;
+  auto const path = reader.word(node);
+  if (!path) return;
+  if (path->starts_with('/'))
+    draft.value.ready = ReadyHttp{*path};
+  else
+    reader.mistake(node.place,
+                   fmt::format("\"{}\" is not a path; it begins with /, and is asked of the "
+                               "handler's own port",
+                               *path));
+}
+
+constexpr std::array kHandlerReadyFields{
+    Field<FunctionDraft>{
+        {"when", "`notify`, `port`", "notify",
+         "`notify`: the five bytes `READY` on `AETHER_SOCKET`, or `READY=1` on `NOTIFY_SOCKET`. "
+         "`port` (also `listening`): that it listens is enough."},
+        read_handler_ready_word},
+    Field<FunctionDraft>{{"http", "path", "",
+                          "Asked of the handler until it answers with 200 to 299, e.g. `/ready`."},
+                         read_ready_path},
+    Field<FunctionDraft>{
+        {"timeout", "duration", "60s", "Not ready by then: the start, or the deploy, has failed."},
+        [](Reader& reader, Node const& node, FunctionDraft& draft) {
+          if (auto timeout = read_timeout(reader, node)) draft.value.ready_timeout = *timeout;
+        }},
+};
+
+void read_handler_ready(Reader& reader, Node const& node, FunctionDraft& draft) {
+  if (node.kind == Node::Kind::Scalar) return read_handler_ready_word(reader, node, draft);
+  read_map<FunctionDraft>(reader, node, draft, kHandlerReadyFields);
+  if (draft.ready_ways > 1)
+    reader.mistake(node.place, "says several ways; choose one of when and http");
+}
+
+// ---- functions[].restart
+
+constexpr std::array kStartBackoffFields{
+    Field<FunctionRestart>{{"min", "duration", "100ms", "After a start that failed."},
+                           store<&FunctionRestart::backoff_min, read_timeout>},
+    Field<FunctionRestart>{{"max", "duration", "30s", "It doubles up to this. Not below `min`."},
+                           store<&FunctionRestart::backoff_max, read_timeout>},
+};
+
+constexpr std::array kStartLimitFields{
+    Field<FunctionRestart>{
+        {"count", "number", "none", "This many failed starts in a row, 1 to 1000 ..."},
+        store<&FunctionRestart::crash_loop_count, read_number<1, 1000>>},
+    Field<FunctionRestart>{
+        {"window", "duration", "60s", "... within this time are the last, until a deploy."},
+        store<&FunctionRestart::crash_loop_window, read_timeout>},
+};
+
+constexpr std::array kStartRulesFields{
+    Field<FunctionRestart>{{"backoff", "map", "", "The pause before the next start: `min`, `max`."},
+                           [](Reader& reader, Node const& node, FunctionRestart& restart) {
+                             read_map<FunctionRestart>(reader, node, restart, kStartBackoffFields);
+                             if (restart.backoff_max >= restart.backoff_min) return;
+                             reader.mistake(node.place, "min is longer than max");
+                           }},
+    Field<FunctionRestart>{{"crash_loop", "map", "",
+                            "When Aether stops trying: `count`, `window`. Without it, it goes on."},
+                           [](Reader& reader, Node const& node, FunctionRestart& restart) {
+                             read_map<FunctionRestart>(reader, node, restart, kStartLimitFields);
+                             if (restart.crash_loop_count > 0) return;
+                             reader.mistake(node.place, "has no count; a number of failed starts");
+                           }},
+};
+
+void read_start_rules(Reader& reader, Node const& node, FunctionDraft& draft) {
+  read_map<FunctionRestart>(reader, node, draft.value.restart, kStartRulesFields);
+}
+
 template <auto Member, auto Read>
 void store_function(Reader& reader, Node const& node, FunctionDraft& draft) {
   store<Member, Read>(reader, node, draft.value);
@@ -132,7 +223,7 @@ constexpr std::array kFunctionFields{
     FunctionField{{"environment", "map, or list of `K=V`", "", "Variables for the handler."},
                   store_function<&Function::environment, read_variables>},
     FunctionField{{"route", "`gateway`, `direct`", "gateway",
-                   "Through Aether, or straight to the handler's listener."},
+                   "Through Aether, or straight to the handler, which inherits the listener."},
                   store_function<&Function::route, read_choice<kRoutes>>},
     FunctionField{{"concurrency", "number", "1", "Requests at once in one instance, 1 to 1000."},
                   store_function<&Function::concurrency, read_number<1, 1000>>},
@@ -161,10 +252,12 @@ constexpr std::array kFunctionFields{
                   store_function<&Function::pid_namespace, read_bool>},
     FunctionField{{"ipc", "`http`, `ring`", "http", "How requests reach the handler."},
                   store_function<&Function::ipc, read_choice<kIpcs>>},
-    FunctionField{{"on_restore_failure", "`fail`, `cold`", "fail",
-                   "When a copy was not made within `restore_timeout_ms`: the request gets a 503, "
-                   "or waits for "
-                   "an instance that is spawned."},
+    FunctionField{{"ready", "`notify`, `port`, or map", "notify", "See `functions[].ready`."},
+                  read_handler_ready},
+    FunctionField{{"restart", "map", "", "See `functions[].restart`."}, read_start_rules},
+    FunctionField{{"on_restore_failure", "`cold`, `fail`", "cold",
+                   "When a copy was not made within `restore_timeout_ms`: the request waits for an "
+                   "instance that is spawned, or gets a 503."},
                   store_function<&Function::on_restore_failure, read_choice<kRestoreFailures>>},
 };
 
@@ -194,9 +287,19 @@ std::vector<Section> function_sections() {
       describe<Ebpf>("orchestrator.ebpf", "", kEbpfFields),
       describe<FunctionDraft>(
           "functions[]",
-          "Programs that run only while they are asked for (docs/functions.md). `launch: image`, "
-          "`route: direct` and `ipc: ring` are not in this release: `aether up` refuses them.",
+          "Programs that run only while they are asked for (docs/functions.md). `launch: image` "
+          "and `ipc: ring` are not in this release: `aether up` refuses them.",
           kFunctionFields),
+      describe<FunctionDraft>(
+          "functions[].ready",
+          "A word alone, `ready: port`, or a map with one way and a timeout. In "
+          "each way the handler must listen, too.",
+          kHandlerReadyFields),
+      describe<FunctionRestart>("functions[].restart",
+                                "What becomes of starts that fail one after another.",
+                                kStartRulesFields),
+      describe<FunctionRestart>("functions[].restart.backoff", "", kStartBackoffFields),
+      describe<FunctionRestart>("functions[].restart.crash_loop", "", kStartLimitFields),
   };
 }
 

@@ -261,6 +261,21 @@ void check_service_names(Reader& reader, RootDraft const& root, Config const& co
   }
 }
 
+/// Aether does not see the requests of a direct route, and cannot count or time them.
+void check_direct(Reader& reader, FunctionDraft const& draft) {
+  if (draft.value.route != Route::Direct) return;
+  for (auto const& [key, instead] :
+       {std::pair("timeout_ms", "set one in the handler"),
+        std::pair("concurrency", "an instance takes as many as it accepts"),
+        std::pair("max_instances", "one instance runs, or min_instances of them")}) {
+    auto const place = find_place(draft.places, key);
+    if (!place) continue;
+    reader.mistake(*place, fmt::format("functions: {} has no meaning with route: direct, where "
+                                       "Aether does not see requests; {}, or use route: gateway",
+                                       key, instead));
+  }
+}
+
 void resolve_functions(Reader& reader, RootDraft& root, Config& config) {
   std::set<std::string> ids;
   for (FunctionDraft& draft : root.functions) {
@@ -269,6 +284,9 @@ void resolve_functions(Reader& reader, RootDraft& root, Config& config) {
       reader.mistake(find_place(draft.places, "id").value_or(draft.place),
                      fmt::format("functions: another function has the id \"{}\"", function.id));
     }
+    check_direct(reader, draft);
+    if (function.route == Route::Direct)
+      function.max_instances = std::max(1, function.min_instances);
     if (function.min_instances > function.max_instances) {
       auto const place = find_place(draft.places, "min_instances");
       reader.mistake(place.value_or(draft.place),

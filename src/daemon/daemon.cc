@@ -77,6 +77,7 @@ Status Daemon::prepare() {
   TRY(make_private_folder(names_.folder));
   TRY(lock_runtime_folder());
   if (auto ended = end_debris(names_.folder); !ended) return fail(std::move(ended).error());
+  remove_old_groups(names_.folder);
   TRY_ASSIGN(os::SignalFd signals, os::SignalFd::open({SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGUSR1,
                                                        SIGUSR2, SIGWINCH, SIGCHLD, SIGTSTP}));
   signals_ = std::make_unique<os::SignalFd>(std::move(signals));

@@ -63,7 +63,7 @@ Status Function::Impl::open() {
   TRY(check(spec_.function));
   TRY_ASSIGN(ready_, ReadySocket::open(deps_.executor, socket_path_,
                                        [this](pid_t pid) { on_ready_word(pid); }));
-  TRY(deps_.gateway.open(route()));
+  TRY(open_way());
   opened_ = true;
   tasks_.spawn("pool clock", tick());
   tasks_.spawn("autoscaler", scale());
@@ -75,11 +75,7 @@ async::Task<Result<Deployed>> Function::Impl::deploy(FunctionSpec spec) {
   if (deploying_)
     co_return fail(ErrorCode::SwapRunning,
                    fmt::format("{}: another revision is being made ready", id_));
-  if (spec.function.trigger_port != spec_.function.trigger_port)
-    co_return fail(ErrorCode::Unsupported,
-                   fmt::format("{}: its trigger_port cannot change from {} to {} while it runs; "
-                               "remove it first, or restart Aether",
-                               id_, spec_.function.trigger_port, spec.function.trigger_port));
+  if (Status const same = check_way(spec.function); !same) co_return fail(same.error());
   Instant const began = deps_.clock.now();
   RevisionId const from = pool_.serving();
   async::Task<Result<RevisionPtr>> preparing = prepare_alone(spec);
@@ -87,14 +83,15 @@ async::Task<Result<Deployed>> Function::Impl::deploy(FunctionSpec spec) {
   if (!prepared) {
     problem_ = prepared.error().describe();
     retry_at_ = deps_.clock.now() + kRetryAfter;
-    if (from == RevisionId{}) deps_.gateway.fail_waiting(id_, *problem_);
+    if (from == RevisionId{}) refuse_waiting(*problem_);
     co_return fail(std::move(prepared).error());
   }
   Revision const& revision = **prepared;
+  if (Status const steered = steer_way(revision.id); !steered) co_return fail(steered.error());
   problem_.reset();
   spec_ = revision.spec;
   autoscaler_.change(scaling());
-  deps_.gateway.change(route());
+  if (!is_direct()) deps_.gateway.change(route());
   bool const is_spare = revision.making == Making::Spawn;
   happen(pool::Deployed{.revision = revision.id,
                         .policy = policy_of(revision),
@@ -132,9 +129,10 @@ Result<Deployed> Function::Impl::rollback() {
   if (!previous || stopping_)
     return fail(ErrorCode::NotFound,
                 fmt::format("{} has no revision before {} that could serve again", id_, from));
+  TRY(steer_way(previous->id));
   spec_ = previous->spec;
   autoscaler_.change(scaling());
-  deps_.gateway.change(route());
+  if (!is_direct()) deps_.gateway.change(route());
   happen(pool::Deployed{.revision = previous->id, .policy = policy_of(*previous)});
   log::info("{}: back from revision {} to {}", id_, from, previous->id);
   return Deployed{.from = from, .revision = previous->id};
@@ -145,8 +143,7 @@ async::Task<void> Function::Impl::stop(Duration limit) {
   stopping_ = true;
   while (deploying_) co_await moved_.wait();
   if (opened_) {
-    async::Task<void> closing = deps_.gateway.close(id_, limit);
-    tasks_.spawn("close the way in", std::move(closing));
+    tasks_.spawn("close the way in", close_way(limit));
     happen(pool::StopAsked{});
     async::Task<void> emptying = until_empty(deadline);
     co_await std::move(emptying);
@@ -173,6 +170,10 @@ async::Task<void> Function::Impl::stop(Duration limit) {
     co_await std::move(closing);
   }
   lives_.clear();
+  if (direct_) {
+    async::Task<void> ending = direct_->stop();
+    co_await std::move(ending);
+  }
   if (ready_) {
     async::Task<void> closing = ready_->close();
     co_await std::move(closing);
@@ -196,7 +197,7 @@ void Function::Impl::wanted(std::uint32_t waiting) {
   if (deps_.clock.now() >= retry_at_)
     tasks_.spawn("start again", remake(spec_));
   else
-    deps_.gateway.fail_waiting(id_, problem_.value_or("it has not been started"));
+    refuse_waiting(problem_.value_or("it has not been started"));
 }
 
 void Function::Impl::hurry() {

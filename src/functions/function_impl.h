@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inside of Function, one file for each subject: function.cc (open, deploy, rollback, stop),
 // function_revision.cc (how a revision is made ready), function_instances.cc (how instances come
-// and go), function_pool.cc (asks the pool machine and performs what it decides),
-// function_describe.cc (status). Private to functions.
+// and go), function_ready.cc (when they serve), function_pool.cc (asks the pool machine and
+// performs what it decides), function_way.cc (how requests reach them), function_describe.cc
+// (status). Private to functions.
 #pragma once
 #include <array>
 #include <deque>
@@ -15,6 +16,7 @@
 #include "async/event.h"
 #include "async/task_group.h"
 #include "functions/autoscaler.h"
+#include "functions/direct_route.h"
 #include "functions/function.h"
 #include "functions/gateway.h"
 #include "functions/pool_machine.h"
@@ -26,10 +28,11 @@
 
 namespace aether::functions {
 
-/// For a handler to be ready, from its exec on.
-inline constexpr Duration kStartLimit = std::chrono::seconds(60);
 /// For an instance that was asked to end.
 inline constexpr Duration kStopTimeout = std::chrono::seconds(5);
+
+/// A message, and below it what the handler wrote last.
+[[nodiscard]] std::string with_last_lines(std::string text, std::vector<std::string> const& lines);
 
 class Function::Impl {
  public:
@@ -78,8 +81,11 @@ class Function::Impl {
     WallTime since{};
     std::uint32_t in_flight = 0;
     bool ready_said = false;
-    bool ending = false;  ///< We asked for its end.
-    std::string reason;   ///< Why we did, if its requests are to be told.
+    bool offered = false;  ///< Takes requests, as far as we decide that.
+    bool watched = false;  ///< A task counts its connections.
+    std::string asked;     ///< What its `ready: {http: ...}` was answered last.
+    bool ending = false;   ///< We asked for its end.
+    std::string reason;    ///< Why we did, if its requests are to be told.
     std::optional<supervise::event::Exited> exited;
     async::Event moved;  ///< It said READY, or ended.
   };
@@ -95,6 +101,8 @@ class Function::Impl {
   async::Task<void> until_at_rest(pid_t pid);
   async::Task<Status> warm_up(RevisionPtr revision, std::uint16_t port);
   void watch_original_end(RevisionPtr const& revision, std::string why);
+  /// Until the template ends: its end shows late where it has several threads.
+  async::Task<void> watch_template(RevisionPtr revision);
   /// A copy was made, or could not be.
   void judge_template(RevisionPtr const& revision, std::optional<Error> const& fault);
   async::Task<void> remake(FunctionSpec spec);
@@ -108,8 +116,6 @@ class Function::Impl {
   [[nodiscard]] supervise::InstanceWorld world();
   /// A process that was executed; it may need long to be ready.
   [[nodiscard]] Result<Live*> spawn(RevisionPtr revision, InstanceId instance);
-  async::Task<Status> until_serving(InstanceId instance, Duration limit);
-  [[nodiscard]] std::string late_hint(Live const& live) const;
   async::Task<Result<Live*>> copy(RevisionPtr revision, InstanceId instance, Duration limit);
   void on_event(InstanceId instance, supervise::InstanceEvent const& event);
   void on_exited(InstanceId instance, Live& live, supervise::event::Exited const& exited);
@@ -117,6 +123,40 @@ class Function::Impl {
   void on_ready_word(pid_t pid);
   [[nodiscard]] Live* find(InstanceId instance);
   void end(Live& live);
+
+  // function_ready.cc
+  async::Task<Status> until_serving(InstanceId instance, Duration limit);
+  [[nodiscard]] bool takes_connections(Live const& live) const;
+  [[nodiscard]] std::string late_hint(Live const& live) const;
+  [[nodiscard]] Failure not_ready(InstanceId instance, Duration limit);
+  async::Task<bool> answers_ready(InstanceId instance, std::string path);
+  struct Answered {
+    int status = 0;   ///< 0: none.
+    std::string why;  ///< There is none.
+  };
+  /// GET `path` of that revision's process.
+  async::Task<Answered> ask(RevisionPtr revision, std::uint16_t port, std::string path,
+                            Duration limit);
+
+  // function_way.cc
+  [[nodiscard]] bool is_direct() const { return direct_ != nullptr; }
+  [[nodiscard]] Status open_way();
+  /// Where it is reached cannot change while it runs.
+  [[nodiscard]] Status check_way(config::Function const& next) const;
+  async::Task<void> close_way(Duration limit);
+  [[nodiscard]] Status steer_way(RevisionId revision);
+  void refuse_waiting(std::string const& why);
+  void offer_way(InstanceId instance, Live& live, StartTier tier);
+  void withdraw_way(InstanceId instance, BackendEnd why);
+  [[nodiscard]] RequestCounts request_counts() const;
+  /// Freezes it, and counts its connections when nothing of it runs any more. None: it is gone.
+  async::Task<std::optional<std::uint32_t>> hold(InstanceId instance);
+  async::Task<void> drain_direct(InstanceId instance);
+  async::Task<void> end_unused(InstanceId instance);
+  async::Task<void> watch_use(InstanceId instance);
+  async::Task<void> watch_first_use(InstanceId instance);
+  async::Task<std::optional<std::uint32_t>> count_use(InstanceId instance);
+  [[nodiscard]] static bool heeds_term(Live const& live);
 
   // function_pool.cc
   void happen(PoolInput input);
@@ -147,6 +187,7 @@ class Function::Impl {
   std::string socket_path_;
   std::optional<os::TempDir> scratch_;  ///< What a strict handler may write to.
   std::unique_ptr<ReadySocket> ready_;
+  std::unique_ptr<DirectRoute> direct_;  ///< None: the gateway's.
   PoolMachine pool_;
   Autoscaler autoscaler_;
   std::deque<PoolInput> inputs_;

@@ -7,39 +7,18 @@
 
 #include <fmt/format.h>
 
-#include "async/timers.h"
 #include "base/log.h"
 #include "functions/function_impl.h"
 #include "functions/handler.h"
 #include "functions/handler_hooks.h"
-#include "os/accepting.h"
 #include "os/proc.h"
-#include "supervise/printable.h"
 
 namespace aether::functions {
 namespace {
 
-/// How often is looked whether a handler listens.
-constexpr Duration kListenPollFirst = std::chrono::microseconds(500);
-constexpr Duration kListenPollLast = std::chrono::milliseconds(20);
 /// Beyond our own limit, which says more: Instance's own for readiness never strikes first.
 constexpr Duration kReadySlack = std::chrono::minutes(5);
 constexpr std::uint64_t kMegabyte = 1024 * 1024;
-
-bool is_on_port(os::ListeningSocket const& socket, std::uint16_t port) {
-  return !socket.address.starts_with("unix:") && socket.address.ends_with(fmt::format(":{}", port));
-}
-
-std::vector<os::ListeningSocket> sockets_of(supervise::Instance const& instance) {
-  std::vector<pid_t> const tree = instance.tree();
-  auto sockets = os::listening_sockets(tree);
-  return sockets ? std::move(*sockets) : std::vector<os::ListeningSocket>{};
-}
-
-bool listens(supervise::Instance const& instance, std::uint16_t port) {
-  return std::ranges::any_of(sockets_of(instance),
-                             [&](auto const& socket) { return is_on_port(socket, port); });
-}
 
 os::SandboxLevel sandbox_level(config::Sandbox sandbox) {
   switch (sandbox) {
@@ -53,10 +32,8 @@ os::SandboxLevel sandbox_level(config::Sandbox sandbox) {
   return os::SandboxLevel::Basic;
 }
 
-std::string with_last_lines(std::string text, std::vector<std::string> const& lines) {
-  for (std::string const& line : lines)
-    text += fmt::format("{}{}", supervise::kQuoted, supervise::excerpt(line));
-  return text;
+bool says_ready(config::Function const& function) {
+  return std::holds_alternative<config::ReadyNotify>(function.ready);
 }
 
 }  // namespace
@@ -84,8 +61,10 @@ supervise::LaunchSpec Function::Impl::launch_spec(Revision const& revision, Inst
       .limits = {.memory = static_cast<std::uint64_t>(function.memory_limit_mb) * kMegabyte,
                  .cpu = function.cpu,
                  .processes = function.processes},
-      .ready = config::ReadyNotify{},
-      .ready_timeout = kStartLimit + kReadySlack,
+      // Whoever need not say that it is ready, is so as soon as it runs: the rest is ours.
+      .ready = says_ready(function) ? config::Ready(config::ReadyNotify{})
+                                    : config::Ready(config::ReadyDelay{Duration::zero()}),
+      .ready_timeout = function.ready_timeout + kReadySlack,
       .stop_timeout = kStopTimeout,
       .runtime_dir = deps_.runtime_dir};
   spec.new_pid_namespace = revision.own_numbers && instance == revision.original;
@@ -109,7 +88,10 @@ supervise::InstanceWorld Function::Impl::world() {
 
 Result<Function::Impl::Live*> Function::Impl::spawn(RevisionPtr revision, InstanceId instance) {
   std::uint16_t port = revision->port;
-  if (instance != revision->original) {
+  std::optional<supervise::PassedListener> lane;
+  if (is_direct()) {
+    TRY_ASSIGN(lane, direct_->lane(revision->id));
+  } else if (instance != revision->original) {
     TRY_ASSIGN(port, free_inner_port());
   }
   // The strict sandbox lets it write nowhere else.
@@ -119,8 +101,9 @@ Result<Function::Impl::Live*> Function::Impl::spawn(RevisionPtr revision, Instan
   auto const events = [this](InstanceId id, supervise::InstanceEvent const& event) {
     on_event(id, event);
   };
-  TRY_ASSIGN(auto launched,
-             supervise::Instance::launch(launch_spec(*revision, instance, port), world(), events));
+  supervise::LaunchSpec spec = launch_spec(*revision, instance, port);
+  if (lane) spec.listeners = {std::move(*lane)};
+  TRY_ASSIGN(auto launched, supervise::Instance::launch(std::move(spec), world(), events));
   auto live = std::make_unique<Live>();
   live->revision = std::move(revision);
   live->instance = std::move(launched);
@@ -130,69 +113,19 @@ Result<Function::Impl::Live*> Function::Impl::spawn(RevisionPtr revision, Instan
   return lives_.emplace(instance, std::move(live)).first->second.get();
 }
 
-async::Task<Status> Function::Impl::until_serving(InstanceId instance, Duration limit) {
-  Instant const deadline = deps_.clock.now() + limit;
-  Duration poll = kListenPollFirst;
-  while (true) {
-    Live* const live = find(instance);
-    if (live == nullptr) co_return fail(ErrorCode::ExitedEarly, fmt::format("{} is gone", id_));
-    if (live->exited) {
-      std::string const told =
-          fmt::format("handler {} {} before it was ready{}",
-                      live->revision->spec.function.handler_path, live->exited->status.describe(),
-                      live->instance->memory_kills() > 0
-                          ? fmt::format(": memory limit of {} MB exceeded",
-                                        live->revision->spec.function.memory_limit_mb)
-                          : "");
-      co_return fail(ErrorCode::ExitedEarly, with_last_lines(told, live->exited->last_lines));
-    }
-    if (live->ending || stopping_)
-      co_return fail(ErrorCode::NotReady, fmt::format("{}: it was ended before it was ready", id_));
-    if (live->ready_said && listens(*live->instance, live->port)) co_return Status{};
-    if (deps_.clock.now() >= deadline)
-      co_return fail(ErrorCode::NotReady,
-                     with_last_lines(fmt::format("handler {} was not ready within {}: {}",
-                                                 live->revision->spec.function.handler_path,
-                                                 humanize(limit), late_hint(*live)),
-                                     logs_.last_texts(instance, supervise::kLastLines)));
-    Instant const next = std::min(deadline, deps_.clock.now() + poll);
-    async::Task<bool> moving = live->moved.wait_until(next);
-    co_await std::move(moving);
-    poll = std::min(poll * 5 / 4, kListenPollLast);
-  }
-}
-
-std::string Function::Impl::late_hint(Live const& live) const {
-  auto const sockets = sockets_of(*live.instance);
-  auto const tcp = std::ranges::find_if(sockets, [](os::ListeningSocket const& socket) {
-    return !socket.address.starts_with("unix:");
-  });
-  if (!live.ready_said)
-    return tcp == sockets.end()
-               ? "it neither said READY on AETHER_SOCKET nor READY=1 on NOTIFY_SOCKET"
-               : fmt::format(
-                     "it listens on {}, but said READY neither on AETHER_SOCKET nor on "
-                     "NOTIFY_SOCKET",
-                     tcp->address);
-  if (tcp == sockets.end()) return "it said READY, but listens nowhere";
-  return fmt::format(
-      "it listens on {}, and not on the port that AETHER_TRIGGER_PORT and PORT name, "
-      "{}",
-      tcp->address, live.port);
-}
-
 async::Task<Result<Function::Impl::Live*>> Function::Impl::copy(RevisionPtr revision,
                                                                 InstanceId instance,
                                                                 Duration limit) {
   supervise::LaunchSpec spec = launch_spec(*revision, instance, revision->port);
   async::Task<Result<FreshCopy>> copying =
-      revision->worker->copy(revision->port, supervise::group_name(spec), limit);
+      revision->worker->copy(is_direct() ? std::nullopt : std::optional(revision->port),
+                             supervise::group_name(spec), limit);
   auto copied = co_await std::move(copying);
   if (!copied) co_return fail(std::move(copied).error());
   pid_t const pid = copied->child.pid();
   auto live = std::make_unique<Live>();
   live->revision = revision;
-  live->port = copied->port;
+  live->port = is_direct() ? revision->port : copied->port;
   live->made = StartTier::Clone;
   live->since = deps_.clock.wall();
   live->ready_said = true;
@@ -261,8 +194,8 @@ void Function::Impl::on_exited(InstanceId instance, Live& live,
                     : live.ending ? BackendEnd::Kind::Retired
                                   : BackendEnd::Kind::Died;
   bool const is_told = !live.ending || !live.reason.empty() || of_memory;
-  deps_.gateway.remove(
-      id_, instance,
+  withdraw_way(
+      instance,
       {.kind = is_told && kind == BackendEnd::Kind::Retired ? BackendEnd::Kind::Died : kind,
        .message = why});
 }
@@ -280,15 +213,10 @@ async::Task<void> Function::Impl::bury(InstanceId instance) {
 
 void Function::Impl::end(Live& live) {
   live.ending = true;
-  // Frozen ones must run to see a signal.
+  if (!heeds_term(live)) return live.instance->kill_tree();
+  live.instance->begin_stop();
+  // A frozen one must run to see a signal, and then sees it before it does anything else.
   (void)live.instance->thaw();
-  // The first process of a pid namespace sees only what it has a handler for.
-  bool const heeds =
-      os::read_disposition(live.instance->pid(), SIGTERM) == os::Disposition::Handled;
-  if (heeds)
-    live.instance->begin_stop();
-  else
-    live.instance->kill_tree();
 }
 
 }  // namespace aether::functions

@@ -145,10 +145,21 @@ async::Task<void> Function::Impl::park(InstanceId instance) {
   Live* const live = find(instance);
   if (live == nullptr || live->exited || live->ending) co_return;
   Status const frozen = live->instance->freeze();
-  if (frozen)
-    happen(pool::Frozen{instance});
-  else
+  if (!frozen) {
     happen(pool::Broken{.instance = instance, .why = frozen.error().describe()});
+    co_return;
+  }
+  if (is_direct()) {
+    // Clients may have found it before it was frozen.
+    async::Task<std::optional<std::uint32_t>> holding = hold(instance);
+    auto const held = co_await std::move(holding);
+    if (!held) co_return;
+    if (*held > 0) {
+      happen(pool::Occupied{.instance = instance, .in_flight = *held});
+      co_return;
+    }
+  }
+  happen(pool::Frozen{instance});
 }
 
 void Function::Impl::perform(pool::Thaw thaw) {
@@ -169,11 +180,15 @@ void Function::Impl::perform(pool::Offer offer) {
     ++counts.count;
     counts.took.add(offer.took);
   }
-  deps_.gateway.add(id_, {.instance = offer.instance, .port = live->port, .tier = offer.tier});
+  offer_way(offer.instance, *live, offer.tier);
 }
 
 void Function::Impl::perform(pool::Withdraw withdraw) {
-  deps_.gateway.remove(id_, withdraw.instance, {.message = "it is not needed any more"});
+  if (is_direct()) {
+    tasks_.spawn("drain", drain_direct(withdraw.instance));
+    return;
+  }
+  withdraw_way(withdraw.instance, {.message = "it is not needed any more"});
   tasks_.spawn("drain", drain(withdraw.instance));
 }
 
@@ -193,13 +208,17 @@ void Function::Impl::perform(pool::End const& end) {
   }
   live->reason = end.why;
   auto const kind = end.why.empty() ? BackendEnd::Kind::Retired : BackendEnd::Kind::Died;
-  deps_.gateway.remove(id_, end.instance, {.kind = kind, .message = end.why});
+  if (is_direct() && end.why.empty() && !stopping_) {
+    tasks_.spawn("end unused", end_unused(end.instance));
+    return;
+  }
+  withdraw_way(end.instance, {.kind = kind, .message = end.why});
   if (!end.why.empty()) log::warn("{}: instance {} is ended: {}", id_, end.instance, end.why);
   this->end(*live);
 }
 
 void Function::Impl::perform(pool::FailWaiting const& fail) {
-  deps_.gateway.fail_waiting(id_, fail.why);
+  refuse_waiting(fail.why);
 }
 
 void Function::Impl::perform(pool::DropRevision drop) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a revision is made ready: one process of it is started and must serve; where it can be
 // copied, that process becomes the template.
+#include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,12 +12,11 @@
 #include <fmt/ranges.h>
 
 #include "async/timers.h"
+#include "async/wait_fd.h"
 #include "base/log.h"
-#include "clone/template.h"
 #include "functions/function_impl.h"
 #include "functions/handler.h"
 #include "functions/handler_hooks.h"
-#include "http/client.h"
 
 namespace aether::functions {
 namespace {
@@ -33,6 +34,15 @@ constexpr int kFreezeTries = 4;
 /// So many copies in a row fail: the template is made anew.
 constexpr int kTemplateFaultsMax = 5;
 constexpr Duration kFreezeAgain = std::chrono::milliseconds(50);
+/// Where the kernel does not tell the end of a thread (before Linux 6.9), it is asked for.
+constexpr Duration kTemplateLook = std::chrono::seconds(1);
+/// man 2 pidfd_open; newer than Debian 12's headers.
+constexpr unsigned kPidfdThread = O_EXCL;
+
+/// Readable when the first thread of the process has ended, whatever becomes of the others.
+os::UniqueFd open_main_thread(pid_t pid) {
+  return os::UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, kPidfdThread)));
+}
 /// A spawned instance costs all of its memory and its whole start: fewer are made ahead.
 constexpr std::uint32_t kSpawnedAheadMax = 2;
 
@@ -56,7 +66,6 @@ Status Function::Impl::check(config::Function const& function) const {
   };
   if (function.launch == config::Launch::Image) return refuse("launch: image");
   if (function.ipc == config::Ipc::Ring) return refuse("ipc: ring");
-  if (function.route == config::Route::Direct) return refuse("route: direct");
   return {};
 }
 
@@ -65,7 +74,8 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
   if (!possible) co_return fail(possible.error());
   auto command = handler_command(spec.function.handler_path);
   if (!command) co_return fail(std::move(command).error());
-  auto const port = free_inner_port();
+  auto const port =
+      is_direct() ? Result<std::uint16_t>(spec.function.trigger_port) : free_inner_port();
   if (!port) co_return fail(port.error());
   auto const revision = std::make_shared<Revision>(Revision{.id = {++last_revision_},
                                                             .spec = std::move(spec),
@@ -88,7 +98,8 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
     spawned = spawn(revision, revision->original);
   }
   if (!spawned) co_return fail(spawned.error());
-  async::Task<Status> starting = until_serving(revision->original, kStartLimit);
+  async::Task<Status> starting =
+      until_serving(revision->original, revision->spec.function.ready_timeout);
   Status ready = co_await std::move(starting);
   if (ready) {
     async::Task<Status> warming = warm_up(revision, revision->port);
@@ -108,7 +119,7 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
     ready = fail(ErrorCode::ExitedEarly, fmt::format("{}: its first process has ended", id_));
   if (!ready) {
     if (live != nullptr) end(*live);
-    if (revision->worker) tasks_.spawn("drop template", end_original(revision));
+    tasks_.spawn("drop template", end_original(revision));
     co_return fail(std::move(ready).error());
   }
   revisions_[revision->id] = revision;
@@ -117,21 +128,13 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
 
 async::Task<Status> Function::Impl::warm_up(RevisionPtr revision, std::uint16_t port) {
   for (std::string const& path : revision->spec.function.warmup) {
-    http::Request request{.method = "GET", .target = path};
-    async::Task<http::Response> asking =
-        http::fetch(http::Endpoint::tcp("127.0.0.1", port), std::move(request), kWarmupLimit);
-    std::optional<Error> fault;
-    int status = 0;
-    try {
-      http::Response const answer = co_await std::move(asking);
-      status = answer.status;
-    } catch (Error const& error) {
-      fault = error;
-    }
-    if (fault)
+    async::Task<Answered> asking = ask(revision, port, path, kWarmupLimit);
+    Answered const answered = co_await std::move(asking);
+    if (answered.status == 0)
       co_return fail(ErrorCode::NotReady, fmt::format("{}: its warm-up request GET {} failed: {}",
-                                                      id_, path, fault->message()));
-    if (status >= 400) log::warn("{}: its warm-up request GET {} got {}", id_, path, status);
+                                                      id_, path, answered.why));
+    if (answered.status >= 400)
+      log::warn("{}: its warm-up request GET {} got {}", id_, path, answered.status);
   }
   co_return Status{};
 }
@@ -140,7 +143,7 @@ async::Task<void> Function::Impl::until_at_rest(pid_t pid) {
   Instant const deadline = deps_.clock.now() + kRestLimit;
   int looks = 0;
   while (looks < kRestLooks && deps_.clock.now() < deadline) {
-    looks = clone::is_at_rest(pid) ? looks + 1 : 0;
+    looks = TemplateWorker::is_at_rest(pid) ? looks + 1 : 0;
     co_await async::sleep_for(kRestPoll);
   }
 }
@@ -182,7 +185,10 @@ async::Task<Status> Function::Impl::freeze(RevisionPtr revision, InstanceId inst
     co_await std::move(resting);
     async::Task<Status> freezing = revision->worker->freeze(pid, socket_path_);
     frozen = co_await std::move(freezing);
-    bool const may_pass = !frozen && !revision->spec.function.warmup.empty();
+    config::Function const& function = revision->spec.function;
+    bool const was_asked =
+        !function.warmup.empty() || std::holds_alternative<config::ReadyHttp>(function.ready);
+    bool const may_pass = !frozen && was_asked;
     if (!may_pass) break;
     co_await async::sleep_for(kFreezeAgain);
   }
@@ -194,10 +200,12 @@ async::Task<Status> Function::Impl::freeze(RevisionPtr revision, InstanceId inst
     revision->notes.emplace_back(
         "pid_namespace: copies share the keys and tokens that OpenSSL makes, unless a hook renews "
         "them (docs/handlers.md)");
-  if (frozen)
+  if (frozen) {
     revision->making = Making::Copy;
-  else
+    tasks_.spawn("watch template", watch_template(revision));
+  } else {
     revision->worker.reset();
+  }
   co_return frozen;
 }
 
@@ -214,9 +222,13 @@ PoolPolicy Function::Impl::policy_of(Revision const& revision) const {
           .parked = std::min({ahead, most, is_copied ? most : kSpawnedAheadMax}),
           .idle_timeout = function.idle_timeout,
           .making = revision.making,
-          .start_limit = is_copied ? restore : kStartLimit,
-          .spawn_limit = kStartLimit,
-          .cold_when_copy_fails = function.on_restore_failure == config::RestoreFailure::Cold};
+          .start_limit = is_copied ? restore : function.ready_timeout,
+          .spawn_limit = function.ready_timeout,
+          .cold_when_copy_fails = function.on_restore_failure == config::RestoreFailure::Cold,
+          .retry_first = function.restart.backoff_min,
+          .retry_most = function.restart.backoff_max,
+          .crash_loop = static_cast<std::uint32_t>(function.restart.crash_loop_count),
+          .crash_loop_window = function.restart.crash_loop_window};
 }
 
 void Function::Impl::judge_template(RevisionPtr const& revision,
@@ -252,11 +264,31 @@ void Function::Impl::drop_revision(RevisionId id) {
 }
 
 async::Task<void> Function::Impl::end_original(RevisionPtr revision) {
+  if (is_direct()) direct_->retire(revision->id);
   if (!revision->worker) co_return;
   if (Live* const live = find(revision->original)) live->ending = true;
   async::Task<void> dropping = revision->worker->drop();
   co_await std::move(dropping);
   if (Live* const live = find(revision->original)) live->instance->kill_tree();
+}
+
+/// Its pidfd tells nothing of a process with several threads before who traces them has taken their
+/// ends, which nobody asks the tracing thread to do until a copy is wanted.
+async::Task<void> Function::Impl::watch_template(RevisionPtr revision) {
+  Live const* const live = find(revision->original);
+  if (live == nullptr) co_return;
+  os::UniqueFd const thread = open_main_thread(live->instance->pid());
+  int const fd = thread.get();
+  while (revision->making == Making::Copy && !stopping_) {
+    if (thread)
+      co_await async::readable(fd);
+    else
+      co_await async::sleep_for(kTemplateLook);
+    async::Task<bool> looking = revision->worker->lives();
+    bool const lives = co_await std::move(looking);
+    if (!lives) co_return;
+    co_await async::sleep_for(kTemplateLook);
+  }
 }
 
 }  // namespace aether::functions

@@ -49,6 +49,10 @@ struct Meanings<pool::Drained> {
   static constexpr Row row{x, L, L, L, L, M, L};
 };
 template <>
+struct Meanings<pool::Occupied> {
+  static constexpr Row row{x, M, x, x, L, M, L};
+};
+template <>
 struct Meanings<pool::Broken> {
   static constexpr Row row{M, M, M, M, M, M, L};
 };

@@ -14,7 +14,8 @@
 // What the shell owes:
 // - Each Start is answered by Started or StartFailed, each Freeze by Frozen, each Thaw by Thawed,
 //   each Withdraw by Drained, and each End by Gone, also when nothing of the instance lives (any
-//   more). A member that ends by itself is told by Gone alone. Silence is met with deadlines
+//   more). Where clients connect to instances themselves, a Freeze or a Withdraw may be answered by
+//   Occupied. A member that ends by itself is told by Gone alone. Silence is met with deadlines
 //   (Tick).
 // - Inputs about members that are not known (any more) may come, and change nothing.
 // - step() is called with Tick at next_due().
@@ -54,6 +55,9 @@ struct PoolPolicy {
   Duration drain_limit = std::chrono::seconds(30);
   Duration retry_first = std::chrono::milliseconds(100);  ///< After a failure; then twice as long.
   Duration retry_most = std::chrono::seconds(30);
+  /// So many failed starts in a row within the window are the last, until a deploy. 0: they go on.
+  std::uint32_t crash_loop = 0;
+  Duration crash_loop_window = std::chrono::seconds(60);
   bool operator==(PoolPolicy const&) const = default;
 };
 
@@ -119,6 +123,12 @@ struct Broken {
   std::string why;
   bool unreachable = false;  ///< It said that it listens, and does not: it did not start well.
 };
+/// It was to be drained or frozen, and has requests that the gateway did not give to it: it goes on
+/// taking them.
+struct Occupied {
+  InstanceId instance;
+  std::uint32_t in_flight = 1;
+};
 /// Its processes have ended.
 struct Gone {
   InstanceId instance;
@@ -178,9 +188,10 @@ struct DropRevision {
 };
 }  // namespace pool
 
-using PoolInput = std::variant<pool::Wanted, pool::Started, pool::StartFailed, pool::Frozen,
-                               pool::Thawed, pool::Busy, pool::Drained, pool::Broken, pool::Gone,
-                               pool::Deployed, pool::Scale, pool::Tick, pool::StopAsked>;
+using PoolInput =
+    std::variant<pool::Wanted, pool::Started, pool::StartFailed, pool::Frozen, pool::Thawed,
+                 pool::Busy, pool::Drained, pool::Occupied, pool::Broken, pool::Gone,
+                 pool::Deployed, pool::Scale, pool::Tick, pool::StopAsked>;
 using PoolAction = std::variant<pool::Start, pool::Freeze, pool::Thaw, pool::Offer, pool::Withdraw,
                                 pool::End, pool::FailWaiting, pool::DropRevision>;
 using PoolActions = std::vector<PoolAction>;
@@ -198,8 +209,9 @@ using NextInstance = std::function<InstanceId()>;
 /// Failures one after another, and until when nothing is tried because of them.
 struct Streak {
   std::uint32_t count = 0;
+  Instant first{};
   Instant last{};
-  Instant until{};
+  Instant until{};  ///< The end of time: they were the last ones.
   std::string why;  ///< The last one.
   bool operator==(Streak const&) const = default;
 };

@@ -285,5 +285,88 @@ TEST(PoolMachine, GrantsTheAutoscalerNoMoreThanMaxInstances) {
   EXPECT_EQ(rig.tell(pool::Scale{100}), Texts{"copy 2 of r1"});
 }
 
+// ---- Where clients connect to instances themselves
+
+TEST(PoolMachine, KeepsAnIdleInstanceThatAClientHasFoundBeforeItWasFrozen) {
+  PoolRig rig;
+  PoolPolicy policy = with_park(1, 1);
+  policy.idle_timeout = seconds(5);
+  rig.fill(policy);
+  (void)rig.want(1);
+  (void)rig.thawed(1);
+  EXPECT_EQ(rig.wait(seconds(5)), Texts{"withdraw 1"});
+  EXPECT_EQ(rig.tell(pool::Occupied{InstanceId{1}}), Texts{"offer 1 warm"});
+  EXPECT_EQ(rig.state(1), MemberState::Warm);
+  EXPECT_EQ(rig.wait(seconds(60)), Texts{}) << "it is in use";
+  (void)rig.idle(1);
+  EXPECT_EQ(rig.wait(seconds(5)), Texts{"withdraw 1"});
+  EXPECT_EQ(rig.drained(1), Texts{"freeze 1"});
+}
+
+TEST(PoolMachine, OffersOneMadeAheadThatAClientHasFoundBeforeItWasFrozen) {
+  PoolRig rig;
+  (void)rig.deploy(with_park(1, 2));
+  EXPECT_EQ(rig.started(1), Texts{"freeze 1"});
+  EXPECT_EQ(rig.tell(pool::Occupied{InstanceId{1}}), (Texts{"offer 1 warm", "copy 2 of r1"}));
+}
+
+TEST(PoolMachine, WithdrawsAnOccupiedInstanceOfAnOldRevisionAgain) {
+  PoolRig rig;
+  (void)rig.deploy(with_park(1, 2));
+  (void)rig.started(1);
+  (void)rig.deploy(with_park(1, 2), PoolRig::kSecond);
+  EXPECT_EQ(rig.tell(pool::Occupied{InstanceId{1}}), Texts{}) << "it is ending already";
+}
+
+// ---- Starts that fail for good
+
+TEST(PoolMachine, StartsNothingAfterACrashLoopBeforeADeploy) {
+  PoolRig rig;
+  PoolPolicy policy = without_park();
+  policy.crash_loop = 3;
+  policy.crash_loop_window = seconds(60);
+  (void)rig.deploy(policy);
+  for (std::uint64_t id = 1; id <= 2; ++id) {
+    EXPECT_EQ(rig.want(1).size(), 1U);
+    (void)rig.failed(id);
+  }
+  (void)rig.wait(seconds(1));
+  (void)rig.want(1);
+  (void)rig.failed(3);
+  Texts const refused = rig.want(1);
+  ASSERT_EQ(refused.size(), 1U);
+  EXPECT_NE(refused.front().find("3 starts failed in a row (restart.crash_loop)"),
+            std::string::npos);
+  EXPECT_EQ(rig.wait(std::chrono::hours(10)), Texts{});
+  EXPECT_EQ(rig.want(1).size(), 1U);
+  (void)rig.deploy(policy, PoolRig::kSecond);
+  EXPECT_EQ(rig.want(1), Texts{"copy 4 of r2"});
+}
+
+TEST(PoolMachine, GoesOnTryingWhereFailuresAreFurtherApartThanTheWindow) {
+  PoolRig rig;
+  PoolPolicy policy = without_park();
+  policy.crash_loop = 2;
+  policy.crash_loop_window = seconds(1);
+  (void)rig.deploy(policy);
+  (void)rig.want(1);
+  (void)rig.failed(1);
+  (void)rig.wait(seconds(2));
+  EXPECT_EQ(rig.want(1), Texts{"copy 2 of r1"});
+  (void)rig.failed(2);
+  (void)rig.wait(seconds(2));
+  EXPECT_EQ(rig.want(1), Texts{"copy 3 of r1"});
+}
+
+TEST(PoolMachine, GivesEachOfSeveralCopiesItsTimeAfterThoseBeforeIt) {
+  PoolRig rig;
+  PoolPolicy policy = without_park();
+  policy.start_limit = milliseconds(15);
+  (void)rig.deploy(policy);
+  EXPECT_EQ(rig.want(3).size(), 3U);
+  EXPECT_EQ(rig.machine.next_due(), rig.now + milliseconds(15));
+  EXPECT_EQ(rig.machine.members().at(InstanceId{3}).due, rig.now + milliseconds(45));
+}
+
 }  // namespace
 }  // namespace aether::functions

@@ -122,6 +122,7 @@ bool PoolMachine::Step::promote() {
 }
 
 bool PoolMachine::Step::may_start(bool for_waiting, Census const& now) const {
+  if (gave_up()) return false;
   bool const failing = m_.failures_.count > 0;
   // One at a time finds out whether it works again.
   bool const finding_out = std::ranges::any_of(m_.members_, [&](auto const& entry) {
@@ -141,10 +142,15 @@ bool PoolMachine::Step::may_start(bool for_waiting, Census const& now) const {
 void PoolMachine::Step::refuse_hopeless() {
   Census const now = m_.census();
   if (m_.waiting_ == 0 || m_.warm_of_any() > 0 || now.coming + now.draining > 0) return;
-  bool const must_wait = m_.failures_.count > kFreeFailures && now_ < m_.failures_.until;
+  bool const must_wait =
+      gave_up() || (m_.failures_.count > kFreeFailures && now_ < m_.failures_.until);
   if (!failed_ && !must_wait) return;
   std::string why = m_.failures_.why;
-  if (m_.failures_.count > 1) {
+  if (gave_up()) {
+    why += fmt::format(
+        "; {} starts failed in a row (restart.crash_loop): none is tried before a deploy",
+        m_.failures_.count);
+  } else if (m_.failures_.count > 1) {
     why += fmt::format("; {} starts failed in a row, the next is tried in {}", m_.failures_.count,
                        humanize(std::max(m_.failures_.until - now_, Duration::zero())));
   }

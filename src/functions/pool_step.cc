@@ -14,6 +14,7 @@ constexpr Duration kForgotten = std::chrono::seconds(60);
 
 void add(Streak& streak, std::string const& why, Instant begun, Instant now,
          PoolPolicy const& policy) {
+  if (streak.until == Instant::max()) return;
   bool const old = streak.count > 0 && now >= streak.until + kForgotten;
   if (old) streak = {};
   streak.why = why;
@@ -21,6 +22,7 @@ void add(Streak& streak, std::string const& why, Instant begun, Instant now,
   if (streak.count > 0 && begun < streak.last) return;
   Duration wait = policy.retry_first;
   for (std::uint32_t i = 0; i < streak.count && wait < policy.retry_most; ++i) wait *= 2;
+  if (streak.count == 0) streak.first = now;
   ++streak.count;
   streak.last = now;
   streak.until = now + std::min(wait, policy.retry_most);
@@ -83,6 +85,16 @@ void PoolMachine::Step::note(pool::Drained const& input) {
     decide(input.instance, *member, StartTier::Warm);
   else
     end(input.instance, *member, {});
+}
+
+void PoolMachine::Step::note(pool::Occupied const& input) {
+  Member* const member = moved(input);
+  if (member == nullptr) return;
+  offer(input.instance, *member, StartTier::Warm);
+  member->in_flight = input.in_flight;
+  member->served = true;
+  member->fresh = false;
+  proven_by(*member);
 }
 
 void PoolMachine::Step::note(pool::Broken const& input) {
@@ -179,8 +191,15 @@ void PoolMachine::Step::start(Making making, bool for_demand) {
   member.for_demand = for_demand;
   member.begun = member.asked = now_;
   enter(member, MemberState::Starting);
-  member.due = now_ + limit;
+  member.due = now_ + limit * (copy && for_demand ? 1 + copies_before() : 1);
   actions_.emplace_back(pool::Start{instance, m_.serving_, making, limit});
+}
+
+std::uint32_t PoolMachine::Step::copies_before() const {
+  return static_cast<std::uint32_t>(std::ranges::count_if(m_.members_, [](auto const& entry) {
+    Member const& member = entry.second;
+    return member.state == MemberState::Starting && member.tier == StartTier::Clone && member.due;
+  }));
 }
 
 void PoolMachine::Step::offer(InstanceId instance, Member& member, StartTier tier) {
@@ -236,8 +255,12 @@ void PoolMachine::Step::blame(Member const& member, std::string const& why) {
                      member.state == MemberState::Parking || member.state == MemberState::Thawing ||
                      member.state == MemberState::Warm;
   if (!young || member.served) return add(m_.deaths_, why, member.begun, now_, policy());
-  add(m_.failures_, why, member.begun, now_, policy());
+  Streak& streak = m_.failures_;
+  add(streak, why, member.begun, now_, policy());
   failed_ = true;
+  bool const loops = policy().crash_loop > 0 && streak.count >= policy().crash_loop;
+  if (loops && streak.last - streak.first <= policy().crash_loop_window)
+    streak.until = Instant::max();
 }
 
 void PoolMachine::Step::start_failed(InstanceId instance, Member& member, std::string const& why) {

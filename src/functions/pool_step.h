@@ -22,6 +22,7 @@ class PoolMachine::Step {
   void note(pool::Thawed const& input);
   void note(pool::Busy const& input);
   void note(pool::Drained const& input);
+  void note(pool::Occupied const& input);
   void note(pool::Broken const& input);
   void note(pool::Gone const& input);
   void note(pool::Deployed const& input);
@@ -35,6 +36,10 @@ class PoolMachine::Step {
  private:
   [[nodiscard]] bool serving(Member const& member) const { return member.revision == m_.serving_; }
   [[nodiscard]] PoolPolicy const& policy() const { return m_.policy_; }
+  /// So many starts failed so fast that nothing is started before a deploy.
+  [[nodiscard]] bool gave_up() const { return m_.failures_.until == Instant::max(); }
+  /// Copies are made one after another: each has its time when those before it had theirs.
+  [[nodiscard]] std::uint32_t copies_before() const;
 
   /// Nothing if it is unknown, or the input means nothing to it now.
   template <class Input>

@@ -35,7 +35,8 @@ Result<std::uint16_t> port_of(std::vector<clone::CopiedListener> const& listener
 
 Result<FreshCopy> make_copy(clone::Template& original,
                             std::vector<clone::Reconnection> const& reconnections,
-                            std::uint16_t port, std::string const& group, Duration patience) {
+                            std::optional<std::uint16_t> port, std::string const& group,
+                            Duration patience) {
   std::optional<os::Cgroup> cgroup;
   if (auto created = os::Cgroup::create(group)) cgroup = std::move(*created);
   TRY_ASSIGN(supervise::OutputPipe out, supervise::OutputPipe::open());
@@ -44,11 +45,11 @@ Result<FreshCopy> make_copy(clone::Template& original,
   wishes.files.replacements = {{.number = STDOUT_FILENO, .source = out.write_end.get()},
                                {.number = STDERR_FILENO, .source = err.write_end.get()}};
   wishes.files.reconnections = reconnections;
-  wishes.files.listeners = clone::TcpListeners::Own;
+  wishes.files.listeners = port ? clone::TcpListeners::Own : clone::TcpListeners::Shared;
   wishes.cgroup = cgroup ? cgroup->fd() : -1;
   wishes.patience = patience;
   TRY_ASSIGN(clone::Copied copied, original.copy(wishes));
-  auto const listens = port_of(copied.listeners, port);
+  auto const listens = port ? port_of(copied.listeners, *port) : Result<std::uint16_t>(0);
   if (!listens) {
     (void)copied.child.signal(SIGKILL);
     return fail(listens.error());
@@ -78,14 +79,24 @@ async::Task<Status> TemplateWorker::freeze(pid_t pid, std::string ready_socket) 
   co_return co_await std::move(freezing);
 }
 
-async::Task<Result<FreshCopy>> TemplateWorker::copy(std::uint16_t port, std::string group,
-                                                    Duration patience) {
+async::Task<Result<FreshCopy>> TemplateWorker::copy(std::optional<std::uint16_t> port,
+                                                    std::string group, Duration patience) {
   auto copying =
       async::offload(thread_, [state = state_, port, group, patience]() -> Result<FreshCopy> {
         if (!state->original) return fail(ErrorCode::NotRunning, "the template is gone");
         return make_copy(*state->original, state->reconnections, port, group, patience);
       });
   co_return co_await std::move(copying);
+}
+
+async::Task<bool> TemplateWorker::lives() {
+  auto looking = async::offload(
+      thread_, [state = state_] { return state->original && state->original->lives(); });
+  co_return co_await std::move(looking);
+}
+
+bool TemplateWorker::is_at_rest(pid_t pid) {
+  return clone::is_at_rest(pid);
 }
 
 async::Task<void> TemplateWorker::drop() {

@@ -25,7 +25,7 @@ struct FreshCopy {
   std::optional<os::Cgroup> cgroup;  ///< Made for it; it lives in it if the kernel let it.
   os::UniqueFd stdout_pipe;          ///< Our ends.
   os::UniqueFd stderr_pipe;
-  std::uint16_t port = 0;  ///< Of 127.0.0.1.
+  std::uint16_t port = 0;  ///< Of 127.0.0.1; 0: it has the original's listeners.
 };
 
 class TemplateWorker {
@@ -39,11 +39,17 @@ class TemplateWorker {
   /// Freezes our child, which is at rest. Copies connect to `ready_socket` anew if it is connected.
   /// Errors as clone::Template::freeze; Unsupported says why it cannot be copied.
   [[nodiscard]] async::Task<Status> freeze(pid_t pid, std::string ready_socket);
-  /// A copy that listens on a port of its own in place of `port`. Timeout over the patience.
-  [[nodiscard]] async::Task<Result<FreshCopy>> copy(std::uint16_t port, std::string group,
-                                                    Duration patience);
+  /// A copy that listens on a port of its own in place of `port`; none: its listeners are the
+  /// original's. Timeout over the patience.
+  [[nodiscard]] async::Task<Result<FreshCopy>> copy(std::optional<std::uint16_t> port,
+                                                    std::string group, Duration patience);
+  /// False: the original was killed. After this its end is told to whoever waits for it.
+  [[nodiscard]] async::Task<bool> lives();
   /// The original dies. Nothing may be asked of it any more.
   [[nodiscard]] async::Task<void> drop();
+
+  /// Whether every thread of a process waits for something at this moment: the time to freeze it.
+  [[nodiscard]] static bool is_at_rest(pid_t pid);
 
  private:
   struct State;

@@ -217,11 +217,19 @@ bool Cgroup::contains(pid_t pid) const {
 }
 
 bool Cgroup::populated() const {
+  return has_event("populated 1");
+}
+
+bool Cgroup::is_frozen() const {
+  return has_event("frozen 1");
+}
+
+bool Cgroup::has_event(std::string_view line) const {
   char text[256];
   ssize_t const count = ::pread(events_.get(), text, sizeof(text), 0);
   if (count <= 0) return false;  // removed
   std::string_view const events(text, static_cast<std::size_t>(count));
-  return events.find("populated 1") != std::string_view::npos;
+  return events.find(line) != std::string_view::npos;
 }
 
 Status Cgroup::kill() const {

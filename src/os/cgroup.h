@@ -44,6 +44,8 @@ class Cgroup {
   /// No: all go on. cgroup.freeze, Linux 5.2: SystemCall (ENOENT) before that.
   enum class Frozen : std::uint8_t { No, Yes };
   Status freeze(Frozen frozen) const;
+  /// Each of them has left the kernel, and nothing of it runs.
+  [[nodiscard]] bool is_frozen() const;
   /// Readable with POLLPRI when `populated` changes (cgroup.events). Borrowed; read it again from
   /// offset 0 to rearm.
   [[nodiscard]] int events_fd() const { return events_.get(); }
@@ -55,6 +57,7 @@ class Cgroup {
  private:
   Cgroup(std::string path, std::string name, UniqueFd fd);
   Status kill_one_by_one() const;
+  [[nodiscard]] bool has_event(std::string_view line) const;
 
   std::string path_;
   std::string name_;  ///< as /proc/PID/cgroup has it

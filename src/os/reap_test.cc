@@ -59,6 +59,22 @@ TEST(Reaping, TakesEveryOrphanAndNoStatusThatSomebodyWaitsFor) {
   }));
 }
 
+TEST(Reaping, TakesOrphansWhileAThreadOfOursHoldsAChildOfOurs) {
+  EXPECT_TRUE(in_own_process([] {
+    ASSERT_TRUE(become_subreaper());
+    auto held = spawn({.argv = {"/bin/sleep", "1000"}});
+    ASSERT_TRUE(held);
+    // What waitid shows of it, again and again, is that it stands still.
+    ASSERT_EQ(::ptrace(PTRACE_SEIZE, held->pid(), nullptr, nullptr), 0);
+    ASSERT_EQ(::ptrace(PTRACE_INTERRUPT, held->pid(), nullptr, nullptr), 0);
+    Program maker(testing::python(orphans(100)));
+    auto const is_known = [&](pid_t pid) { return pid == held->pid() || pid == maker.pid(); };
+    EXPECT_TRUE(reaps_exactly(100, is_known));
+    EXPECT_TRUE(maker.wait().success());
+    EXPECT_TRUE(held->signal(SIGKILL));
+  }));
+}
+
 TEST(Reaping, WithoutChildrenFindsNothing) {
   EXPECT_TRUE(in_own_process(
       [] { EXPECT_TRUE(reap_orphans([](pid_t) { return false; }).value().empty()); }));

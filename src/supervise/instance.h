@@ -167,6 +167,8 @@ class Instance {
   /// Stops the whole tree where it stands, by its control group, else by SIGSTOP.
   [[nodiscard]] Status freeze();
   [[nodiscard]] Status thaw();
+  /// Frozen, and by now nothing of it runs any more: what it holds stays as it is.
+  [[nodiscard]] bool is_still() const;
   /// How often the kernel ended a process of it for its memory limit.
   [[nodiscard]] std::uint64_t memory_kills() const;
   /// SIGKILL to the whole tree, now.

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <filesystem>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -16,6 +17,8 @@
 #include "async/timers.h"
 #include "async/wait_fd.h"
 #include "base/log.h"
+#include "os/file.h"
+#include "os/proc.h"
 #include "supervise/instance_body.h"
 
 namespace aether::supervise {
@@ -28,6 +31,19 @@ constexpr Duration kPriorityPoll = std::chrono::milliseconds(100);
 constexpr int kWalksMax = 4;
 /// Datagrams taken in one turn of the loop; the kernel's own queue holds a few dozen at most.
 constexpr std::size_t kNotifyPerTurn = 256;
+constexpr std::size_t kThreadStatMax = 1024;
+
+/// Every thread of it has stopped (by SIGSTOP), or it has ended.
+bool has_stopped(pid_t pid) {
+  std::error_code ec;
+  for (std::filesystem::directory_iterator task(fmt::format("/proc/{}/task", pid), ec), end;
+       !ec && task != end; task.increment(ec)) {
+    auto const line = os::read_file(task->path().string() + "/stat", kThreadStatMax);
+    auto const thread = line ? os::parse_stat(*line) : std::nullopt;
+    if (thread && thread->state != 'T' && thread->state != 't' && !thread->ended()) return false;
+  }
+  return true;
+}
 
 /// The number in a pid file. The program wrote it: it may be anything, a FIFO that blocks its
 /// readers included.
@@ -185,6 +201,12 @@ async::Task<void> Instance::Body::watch_pid_file() {
     co_await async::sleep_for(poll);
     poll = longer(poll);
   }
+}
+
+bool Instance::is_still() const {
+  Tree const& tree = body_->parts_.tree;
+  if (tree.cgroup() != nullptr && tree.cgroup()->is_frozen()) return true;
+  return std::ranges::all_of(tree.members(), has_stopped);
 }
 
 }  // namespace aether::supervise
