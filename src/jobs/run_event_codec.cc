@@ -170,7 +170,7 @@ Status append_event(journal::Batch& batch, EventTarget target, RunEvent const& e
   out.kind = kind_of(event.body);
   out.mark = mark_of(event.body);
   out.span = span_of(event.body);
-  out.at = event.at;
+  out.at = to_milliseconds(event.at);
   out.actor = event.actor;
   out.blobs = writer.blobs();
   std::string key = target.takes_keys ? key_of(event.body, target.stream, space) : std::string();
