@@ -235,6 +235,8 @@ TEST(Copies, AreBornInTheCgroupTheyAreGiven) {
     auto const other = make_copy(*frozen, wishes);
     ASSERT_TRUE(copy && other);
     EXPECT_THAT(group->members(), ::testing::UnorderedElementsAre(copy->pid(), other->pid()));
+    // To be moved there is to wait for a grace period of the kernel's, 10 ms and more.
+    EXPECT_TRUE(copy->born_in_cgroup() && other->born_in_cgroup());
     // No more than that: what the original was about to close, they close.
     EXPECT_THAT(os::list_fds(copy->pid()), ::testing::IsSubsetOf(files));
     EXPECT_EQ(ask(other->port()), std::to_string(other->pid()));

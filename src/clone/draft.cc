@@ -97,7 +97,9 @@ Result<Copied> Draft::finish(CopyWishes const& wishes, Rebuild& rebuild, int inh
   if (cgroup >= 0) TRY(join_cgroup(leader_.tid(), cgroup));
   TRY(set_free());
   done_ = true;
-  return Copied{.child = std::move(child), .listeners = std::move(listeners)};
+  return Copied{.child = std::move(child),
+                .listeners = std::move(listeners),
+                .born_in_cgroup = inherited >= 0};
 }
 
 Callee Draft::leader() {

@@ -62,6 +62,24 @@ class Faults : public ::testing::Test {
   void TearDown() override { EXPECT_TRUE(fault::configure("")); }
 };
 
+/// A copy with a fault at this place, which must be told.
+void expect_a_failed_copy(Template& frozen, CopyWishes const& wishes, std::string const& fault) {
+  ASSERT_TRUE(fault::configure(fault));
+  auto const copied = frozen.copy(wishes);
+  ASSERT_TRUE(fault::configure(""));
+  ASSERT_FALSE(copied) << fault;
+  EXPECT_EQ(copied.error().code(), ErrorCode::SystemCall) << copied.error().describe();
+}
+
+/// How many waits a copy takes.
+std::uint64_t count_waits(Template& frozen, CopyWishes const& wishes) {
+  EXPECT_TRUE(fault::configure("clone.thaw:1:eio"));  // Any fault: they are counted then.
+  EXPECT_TRUE(make_copy(frozen, wishes));
+  auto const waits = fault::hits(fault::Point::CloneWait);
+  EXPECT_TRUE(fault::configure(""));
+  return waits;
+}
+
 /// Everything that a copy can be asked for.
 CopyWishes all_wishes(int output) {
   return {
@@ -106,6 +124,78 @@ TEST_F(Faults, AtEachStepOfACopyInANamespaceLeaveNothing) {
   if (geteuid() != 0) GTEST_SKIP() << "only root can make a pid namespace";
   Server server(in_own_namespace(node(kNodeServer)));
   expect_each_step_of_a_copy_may_fail(server);
+}
+
+/// Whoever was to be waited for runs still when the fault is told, as if the time had been over.
+void expect_each_wait_of_a_copy_may_be_in_vain(Server& server) {
+  auto frozen = freeze(server.program.pid());
+  ASSERT_TRUE(frozen) << frozen.error().describe();
+  os::UniqueFd const output(open("/dev/null", O_WRONLY | O_CLOEXEC));
+  auto const wishes = all_wishes(output.get());
+  ASSERT_TRUE(make_copy(*frozen, wishes));
+  auto const before = look_at(server.program.pid());
+  auto const waits = count_waits(*frozen, wishes);
+  ASSERT_GE(waits, 4U);
+  for (std::uint64_t n = 1; n <= waits; ++n) {
+    auto const fault = fmt::format("clone.wait:{}:eio", n);
+    expect_a_failed_copy(*frozen, wishes, fault);
+    // What it speaks through went with the failed one, and has to be made again now.
+    expect_a_failed_copy(*frozen, wishes, fault);
+    auto const next = make_copy(*frozen, wishes);
+    ASSERT_TRUE(next) << fault;
+    EXPECT_NE(ask(next->port()), "") << fault;
+  }
+  EXPECT_TRUE(look_at(server.program.pid()) == before);
+  EXPECT_TRUE(frozen->lives());
+}
+
+TEST_F(Faults, InAnyWaitOfACopyLeaveTheOriginalAsItWas) {
+  Server server(python(kPythonServer));
+  expect_each_wait_of_a_copy_may_be_in_vain(server);
+}
+
+TEST_F(Faults, InAnyWaitOfACopyWithThreadsLeaveTheOriginalAsItWas) {
+  Server server(node(kNodeServer));
+  expect_each_wait_of_a_copy_may_be_in_vain(server);
+}
+
+TEST_F(Faults, InAnyWaitOfACopyInANamespaceLeaveTheOriginalAsItWas) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can make a pid namespace";
+  Server server(in_own_namespace(python(kPythonServer)));
+  expect_each_wait_of_a_copy_may_be_in_vain(server);
+}
+
+TEST_F(Faults, ThatCannotBeUndoneEndTheOriginalAtOnce) {
+  Server server(node(kNodeServer));
+  auto frozen = freeze(server.program.pid());
+  ASSERT_TRUE(frozen) << frozen.error().describe();
+  ASSERT_TRUE(fault::configure("clone.rebuild:1:eio,clone.undo:1:eio"));
+  auto const copied = frozen->copy();
+  ASSERT_TRUE(fault::configure(""));
+  ASSERT_FALSE(copied);
+  EXPECT_EQ(copied.error().code(), ErrorCode::NotRunning) << copied.error().describe();
+  EXPECT_THAT(copied.error().message(), ::testing::HasSubstr("clone.rebuild"));
+  EXPECT_FALSE(frozen->lives());
+  EXPECT_EQ(server.program.wait(), (os::ExitStatus{.signal = SIGKILL}));
+}
+
+TEST_F(Faults, InAnyWaitOfAFreezeLetTheProgramRunOn) {
+  Server server(node(kNodeServer));
+  auto const answer = ask(server.port);
+  bool was_frozen = false;
+  for (std::uint64_t n = 1; !was_frozen;) {
+    wait_until([&] { return is_at_rest(server.program.pid()); });
+    ASSERT_TRUE(fault::configure(fmt::format("clone.wait:{}:eio", n)));
+    auto frozen = Template::freeze(server.program.pid());
+    bool const was_hit = fault::hits(fault::Point::CloneWait) >= n;
+    ASSERT_TRUE(fault::configure(""));
+    ASSERT_FALSE(frozen && was_hit) << "wait " << n << " was in vain and nobody told";
+    was_frozen = frozen.has_value();
+    if (frozen) ASSERT_TRUE(frozen->thaw());
+    EXPECT_EQ(ask(server.port), answer) << n;
+    if (was_hit) ++n;
+  }
+  EXPECT_TRUE(look_at(server.program.pid()).traced.empty());
 }
 
 TEST_F(Faults, AtEachStepOfAFreezeLetTheProgramRunOn) {

@@ -235,20 +235,31 @@ Result<pid_t> FrozenProcess::fork_once(CallList& list, std::size_t place) {
 
 Result<pid_t> FrozenProcess::perform_fork(CallList& list, std::size_t place) {
   auto made = fork_once(list, place);
-  if (!made) end_newborn(list);
+  if (!made) end_newborn();
   return made;
 }
 
 // Rare and slow: something went wrong between a birth and the moment its number was known.
-void FrozenProcess::end_newborn(CallList const& list) const {
+void FrozenProcess::end_newborn() const {
   auto const all = os::list_pids();
   if (!all) return;
   for (auto const pid : *all) {
     auto const is_held = std::ranges::find(held_, pid, &TracedThread::tid) != held_.end();
-    if (is_held || read_tracer(pid) != gettid() || !is_newborn_of(pid, arena_, list)) continue;
+    if (is_held || read_tracer(pid) != gettid() || !is_newborn_of(pid, arena_)) continue;
     kill(pid, SIGKILL);  // It is held by us, so the number is its own.
     reap_threads({pid});
   }
+}
+
+Status FrozenProcess::settle() {
+  for (auto& thread : held_) TRY(thread.settle());
+  end_newborn();
+  return {};
+}
+
+void FrozenProcess::end() {
+  syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+  for (int round = 0; lives() && round < kDyingRoundsMax; ++round) usleep(kDyingPauseUs);
 }
 
 bool FrozenProcess::lives() {
@@ -292,6 +303,9 @@ Status FrozenProcess::remove_arena() {
 
 Status FrozenProcess::thaw() {
   auto first = fault::pass(fault::Point::CloneThaw);
+  for (auto& thread : held_) {
+    if (auto done = thread.settle(); !done && first) first = std::move(done);
+  }
   if (auto done = remove_arena(); !done && first) first = std::move(done);
   for (std::size_t place = 0; place < held_.size(); ++place) {
     auto& thread = held_[place];

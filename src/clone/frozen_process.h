@@ -67,6 +67,11 @@ class FrozenProcess {
   /// As perform(), of a list whose call at `place` makes a process; its number as seen from here.
   /// On a fault no new process is left.
   [[nodiscard]] Result<pid_t> perform_fork(CallList& list, std::size_t place);
+  /// After a fault: waits for each thread that still makes calls of ours, and ends a process that
+  /// was made meanwhile and that nobody knows.
+  Status settle();
+  /// Killed, for its owner to reap.
+  void end();
   /// Everything as it was; the program runs on.
   Status thaw();
   /// Whether it still exists. If it was killed, the ends of its threads are taken, without which
@@ -82,7 +87,7 @@ class FrozenProcess {
   Status ask_threads();
   Status change_for_copies();
   [[nodiscard]] Result<pid_t> fork_once(CallList& list, std::size_t place);
-  void end_newborn(CallList const& list) const;
+  void end_newborn() const;
   Status remove_arena();
   [[nodiscard]] Callee callee(std::size_t thread);
 

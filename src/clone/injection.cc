@@ -49,13 +49,12 @@ Registers at_loop(Registers like, Arena const& arena, CallList const& list) {
   return like;
 }
 
-bool is_newborn_of(pid_t pid, Arena const& arena, CallList const& list) {
+bool is_newborn_of(pid_t pid, Arena const& arena) {
   auto thread = TracedThread::born_traced(pid);
   if (!thread.wait_stopped()) return false;
   auto const registers = thread.registers();
   return registers && registers->rip == arena.loop() + kBehindLoopCall && registers->rax == 0 &&
-         registers->rbx >= list.entries_at() &&
-         registers->rbx < list.entries_at() + list.bytes_of_entries();
+         registers->rbx > arena.base && registers->rbx < arena.base + arena.size;
 }
 
 Registers continuing(Registers registers) {

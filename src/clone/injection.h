@@ -64,9 +64,9 @@ Status perform_calls(Callee callee, Arena const& arena, CallList& list);
 /// once more. A wait with a relative limit starts anew. Pure.
 [[nodiscard]] Registers continuing(Registers registers);
 
-/// Whether a process that this thread traces was just born of this list: it stands behind the call
-/// that made it, where nobody else ever does. Waits for its first stop.
-[[nodiscard]] bool is_newborn_of(pid_t pid, Arena const& arena, CallList const& list);
+/// Whether a process that this thread traces was just born of a list in this arena: it stands
+/// behind the call that made it, where nobody else ever does. Waits for its first stop.
+[[nodiscard]] bool is_newborn_of(pid_t pid, Arena const& arena);
 /// The registers with which a thread begins a list: nothing of the call that it was in is left.
 [[nodiscard]] Registers at_loop(Registers like, Arena const& arena, CallList const& list);
 

@@ -27,6 +27,8 @@ namespace {
 constexpr std::size_t kProcFileBytesMax = std::size_t{1024} * 1024;
 constexpr std::size_t kThreadStatBytesMax = 1024;
 constexpr Duration kThawPatience = std::chrono::seconds(5);
+/// A copy that failed may have taken all of its own time.
+constexpr Duration kUndoPatience = std::chrono::seconds(2);
 
 /// CLONE_PTRACE: the copy is ours to shape from its first instruction, without a stop of the
 /// original for each. CLONE_PARENT: it is our child, not the original's.
@@ -76,12 +78,13 @@ struct Template::State {
   bool may_choose_cgroup = true;
 
   Result<Copied> copy(CopyWishes const& wishes);
+  Status undo();
   Status drop_channel();
 
  private:
   struct Birth {
     pid_t pid;
-    int inherited;  ///< A descriptor that both have since; -1: none.
+    int inherited;  ///< A descriptor that the copy has from it; -1: none, it has no cgroup yet.
   };
   Status need_channel();
   Status hand_over(Rebuild const& rebuild) const;
@@ -90,7 +93,6 @@ struct Template::State {
   [[nodiscard]] Result<Birth> give_birth_in(int cgroup);
 };
 
-/// Anew in each copy, because a failed one may have left something in it.
 Status Template::State::need_channel() {
   if (channel) return {};
   auto const number = free_numbers(original.sight.descriptors, -1, 1).front();
@@ -104,6 +106,21 @@ Status Template::State::drop_channel() {
   auto const closed = channel->close(original.frozen);
   channel.reset();
   return closed;
+}
+
+/// After a copy that failed in the middle: the original makes no calls any more, and has open what
+/// it had when it was frozen.
+Status Template::State::undo() {
+  TRY(fault::pass(fault::Point::CloneUndo));
+  TRY(original.frozen.settle());
+  channel.reset();
+  auto const& table = original.sight.descriptors;
+  auto list = original.frozen.arena().process_list();
+  for (auto const number : os::list_fds(original.frozen.pid())) {
+    auto const is_its_own = std::ranges::find(table, number, &Descriptor::number) != table.end();
+    if (!is_its_own) list.call("close", SYS_close, {static_cast<std::uint64_t>(number)});
+  }
+  return original.frozen.perform(list);
 }
 
 Result<os::UniqueFd> Template::State::open_again(int number) const {
@@ -149,7 +166,7 @@ Result<Template::State::Birth> Template::State::give_birth_in(int cgroup) {
   TRY(need_channel());
   TRY(channel->hand({&cgroup, 1}));
   auto const number = free_numbers(original.sight.descriptors, channel->number(), 1).front();
-  auto const receipt = add_receipt(channel->number(), 1, list);
+  add_receipt(channel->number(), 1, list);
   // A sibling of its maker has that one's signal, and may not name another (EINVAL).
   bool const is_sibling = (flags & CLONE_PARENT) != 0;
   clone_args arguments{.flags = flags | CLONE_INTO_CGROUP,
@@ -158,17 +175,10 @@ Result<Template::State::Birth> Template::State::give_birth_in(int cgroup) {
   arguments.cgroup = static_cast<std::uint64_t>(number);
   auto const place =
       list.call("clone3", SYS_clone3, {list.place_value(arguments), sizeof arguments});
-  auto made = frozen.perform_fork(list, place);
-  if (received(list, receipt) == std::vector<int>{number}) {
-    auto closing = frozen.arena().process_list();
-    closing.call("close", SYS_close, {static_cast<std::uint64_t>(number)});
-    if (auto closed = frozen.perform(closing); !closed && made) {
-      Draft const given_up(original, *made);
-      return fail(std::move(closed).error());
-    }
-  }
-  if (!made) return fail(std::move(made).error());
-  return Birth{.pid = *made, .inherited = number};
+  // The copy stands behind the call that made it; this is the original's alone.
+  list.call("close", SYS_close, {static_cast<std::uint64_t>(number)});
+  TRY_ASSIGN(auto const pid, frozen.perform_fork(list, place));
+  return Birth{.pid = pid, .inherited = number};
 }
 
 Result<Template::State::Birth> Template::State::give_birth(int cgroup) {
@@ -178,7 +188,12 @@ Result<Template::State::Birth> Template::State::give_birth(int cgroup) {
     if (born || born.error().code() != ErrorCode::SystemCall || !original.frozen.lives()) {
       return born;
     }
-    may_choose_cgroup = false;
+    bool const had_channel = channel.has_value();
+    if (!undo()) return born;
+    if (had_channel) TRY(need_channel());
+    auto plain = give_birth_in(-1);
+    if (plain) may_choose_cgroup = false;
+    return plain;
   }
   return give_birth_in(-1);
 }
@@ -235,15 +250,25 @@ std::size_t Template::threads() const {
 }
 
 Result<Copied> Template::copy(CopyWishes const& wishes) {
-  TRY_ASSIGN(auto const limit, Patience::begin(wishes.patience));
-  auto copied = state_->copy(wishes);
+  auto const within = [&]() -> Result<Copied> {
+    TRY_ASSIGN(auto const limit, Patience::begin(wishes.patience));
+    return state_->copy(wishes);
+  };
+  auto copied = within();
   if (copied) return copied;
-  if (!state_->original.frozen.lives()) {
+  TRY_ASSIGN(auto const limit, Patience::begin(kUndoPatience));
+  auto const undone = state_->undo();
+  bool const lives = state_->original.frozen.lives();
+  if (undone && lives) return copied;
+  if (!lives) {
     return fail(ErrorCode::NotRunning,
                 fmt::format("process {}, of which copies are made, has ended", pid()));
   }
-  (void)state_->drop_channel();  // What was handed over and not taken goes with it.
-  return copied;
+  state_->original.frozen.end();
+  return fail(ErrorCode::NotRunning,
+              fmt::format("process {}, of which copies are made, was ended, because a copy failed "
+                          "({}) and what it had done could not be undone ({})",
+                          pid(), copied.error().message(), undone.error().message()));
 }
 
 bool Template::lives() {

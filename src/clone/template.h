@@ -42,6 +42,8 @@ struct Copied {
   os::Child child;
   /// Each TCP listener of the original, and where the copy's stands.
   std::vector<CopiedListener> listeners;
+  /// Whether it was in its cgroup from birth. To be moved there takes the kernel 10 ms and more.
+  bool born_in_cgroup = false;
 };
 
 class Template {
@@ -60,8 +62,9 @@ class Template {
   /// Whether it is the first process of a pid namespace (SpawnSpec::new_pid_namespace). Its copies
   /// are so too, with the numbers that the program knows, and all of them die with it.
   [[nodiscard]] bool has_own_numbers() const;
-  /// A running copy. The fault names the step; nothing is left of a copy that failed, and the next
-  /// one may succeed, unless it is NotRunning: the original is gone.
+  /// A running copy. The fault names the step; nothing is left of a copy that failed, nor of what
+  /// the original did for it, and the next one may succeed, unless it is NotRunning: the original
+  /// is gone. It is ended when it cannot be brought back to how it was.
   [[nodiscard]] Result<Copied> copy(CopyWishes const& wishes = {});
   /// False: it was killed. To be asked from time to time: the end of an original with several
   /// threads is not seen by its pidfd before this, or a copy, was asked for.

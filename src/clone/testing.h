@@ -84,6 +84,7 @@ class Copy {
   [[nodiscard]] os::Child& child() { return copied_->child; }
   [[nodiscard]] pid_t pid() const { return copied_->child.pid(); }
   [[nodiscard]] std::vector<CopiedListener> const& listeners() const { return copied_->listeners; }
+  [[nodiscard]] bool born_in_cgroup() const { return copied_->born_in_cgroup; }
   [[nodiscard]] std::uint16_t port() const { return copied_->listeners.at(0).port; }
 
  private:

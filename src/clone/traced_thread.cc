@@ -13,11 +13,14 @@
 
 #include <fmt/format.h>
 
+#include "base/fault.h"
+
 namespace aether::clone {
 namespace {
 
 /// Of a stop: the signal. Above it is ptrace's event.
 constexpr int kSignalBits = 0xff;
+constexpr int kForked = SIGTRAP | PTRACE_EVENT_FORK << 8;
 
 // glibc's enum lacks the newer requests, and its functions take that enum.
 long ptrace_call(long request, pid_t tid, void* address, void* data) {
@@ -96,8 +99,11 @@ Result<TracedThread> TracedThread::seize(pid_t tid) {
 }
 
 Status TracedThread::interrupt() {
-  if (ptrace_call(PTRACE_INTERRUPT, tid_, nullptr, nullptr) == 0) return {};
-  return ptrace_failed("interrupt", tid_);
+  if (ptrace_call(PTRACE_INTERRUPT, tid_, nullptr, nullptr) != 0) {
+    return ptrace_failed("interrupt", tid_);
+  }
+  runs_ = true;
+  return {};
 }
 
 Status TracedThread::wait_stopped() {
@@ -112,7 +118,19 @@ Status TracedThread::wait_trapped() {
               fmt::format("thread {} met signal {} in an injected call", tid_, stop & kSignalBits));
 }
 
+Status TracedThread::settle() {
+  while (runs_) {
+    TRY_ASSIGN(auto const stop, wait_for_stop());
+    if (stop != kForked) continue;
+    // It made a process, and is not at the end of its list yet.
+    TRY(set_options(options_));
+    TRY(resume());
+  }
+  return {};
+}
+
 Result<int> TracedThread::wait_for_stop() {
+  TRY(fault::pass(fault::Point::CloneWait));
   // WNOWAIT: an end is left for who owns the process. A stop is forgotten when it runs again.
   constexpr int kWhat = WEXITED | WSTOPPED | WNOWAIT | __WALL;
   siginfo_t info{};
@@ -121,13 +139,15 @@ Result<int> TracedThread::wait_for_stop() {
     if (std::chrono::steady_clock::now() < end_of_patience) continue;
     return fail(ErrorCode::Timeout, fmt::format("thread {} did not stop in time", tid_));
   }
+  runs_ = false;
   if (info.si_code == CLD_TRAPPED || info.si_code == CLD_STOPPED) return info.si_status;
   return fail(ErrorCode::ExitedEarly, fmt::format("thread {} ended while it was held", tid_));
 }
 
 Status TracedThread::resume() {
-  if (ptrace_call(PTRACE_CONT, tid_, nullptr, nullptr) == 0) return {};
-  return ptrace_failed("resume", tid_);
+  if (ptrace_call(PTRACE_CONT, tid_, nullptr, nullptr) != 0) return ptrace_failed("resume", tid_);
+  runs_ = true;
+  return {};
 }
 
 Status TracedThread::set_options(std::uint64_t options) {
@@ -141,7 +161,6 @@ Result<pid_t> TracedThread::resume_until_fork() {
   TRY(resume());
   TRY_ASSIGN(auto const stop, wait_for_stop());
   TRY(set_options(options_));
-  constexpr int kForked = SIGTRAP | PTRACE_EVENT_FORK << 8;
   if (stop != kForked) return 0;
   unsigned long message = 0;
   if (ptrace_call(PTRACE_GETEVENTMSG, tid_, nullptr, &message) != 0) {
@@ -154,6 +173,7 @@ Status TracedThread::step() {
   if (ptrace_call(PTRACE_SINGLESTEP, tid_, nullptr, nullptr) != 0) {
     return ptrace_failed("step", tid_);
   }
+  runs_ = true;
   return wait_trapped();
 }
 

@@ -51,7 +51,11 @@ class TracedThread {
   /// Takes hold of a running thread; it is still once wait_stopped() has returned.
   [[nodiscard]] static Result<TracedThread> seize(pid_t tid);
   /// A thread or process made by a traced one with CLONE_PTRACE: it is traced from birth.
-  [[nodiscard]] static TracedThread born_traced(pid_t tid) { return TracedThread(tid, 0); }
+  [[nodiscard]] static TracedThread born_traced(pid_t tid) {
+    TracedThread thread(tid, 0);
+    thread.runs_ = true;  // It stops by itself, soon.
+    return thread;
+  }
 
   [[nodiscard]] pid_t tid() const { return tid_; }
 
@@ -60,6 +64,8 @@ class TracedThread {
   /// Until it stands still. ExitedEarly if it ended instead. Other signals' stops are kept out of
   /// its sight only when it is ours to run (run_to_trap).
   Status wait_stopped();
+  /// After a fault: until it stands still, if it was let run and its stop has not been seen.
+  Status settle();
   /// Goes on until the next breakpoint instruction. Signals that arrive meanwhile wait: the caller
   /// has blocked all but SIGTRAP (set_signal_mask).
   Status resume();
@@ -89,6 +95,7 @@ class TracedThread {
   Status set_options(std::uint64_t options);
   pid_t tid_;
   std::uint64_t options_;  ///< Of ptrace, as seized with.
+  bool runs_ = false;      ///< Or may do so: nobody has seen it stop since.
 };
 
 /// Every signal blocked but SIGTRAP, with which injected calls report that they are done. A blocked
