@@ -24,7 +24,8 @@ struct CallTool {
   std::string business_key;
   std::optional<Duration> timeout;
 };
-/// A run below this one, waited for at `path` (a wait of kind child is opened with it).
+/// A run below this one, waited for at `path` (a wait of kind child is opened with it). The wait is
+/// answered with {"outcome", "output", "error"} of that run; ending the wait cancels it.
 struct StartChild {
   std::string path;
   RunSpec spec;

@@ -252,7 +252,7 @@ class GraphTurn {
     if (!done.empty() && left.empty()) outcome = RunOutcome::Compensated;
     if (state_.cancel_requested) outcome = RunOutcome::Cancelled;
     std::string error = state_.cancel_reason;
-    if (auto const failed = look_.failed())
+    if (auto const failed = look_.failed(); failed && !state_.cancel_requested)
       error = fmt::format("{}: {}", graph_.nodes[*failed].id, look_.step(*failed)->error);
     if (error.empty()) error = "the run was cancelled";
     decisions_.emplace_back(EndRun{outcome, {}, error + left});

@@ -67,9 +67,9 @@ std::optional<std::int64_t> MemberReader::integer(std::string_view name, std::in
                                                   std::int64_t max) {
   json::value const* value = find(name);
   if (value == nullptr) return std::nullopt;
-  bool const whole = value->is_int64() || value->is_uint64();
-  if (whole && value->is_int64() && value->get_int64() >= min && value->get_int64() <= max)
-    return value->get_int64();
+  boost::json::error_code error;
+  auto const number = value->to_number<std::int64_t>(error);
+  if (!error && !value->is_double() && number >= min && number <= max) return number;
   mistake(name, fmt::format("{} must be a whole number from {} to {}", name, min, max));
   return std::nullopt;
 }
