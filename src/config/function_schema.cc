@@ -108,16 +108,16 @@ std::optional<std::vector<std::string>> read_warmup(Reader& reader, Node const& 
 
 // ---- functions[].ready
 
-enum class ReadyWord : std::uint8_t { Notify, Port };
-constexpr std::array kReadyWords{Choice{"notify", ReadyWord::Notify},
-                                 Choice{"port", ReadyWord::Port},
-                                 Choice{"listening", ReadyWord::Port}};
+enum class HandlerReady : std::uint8_t { Notify, Port };
+constexpr std::array kHandlerReady{Choice{"notify", HandlerReady::Notify},
+                                   Choice{"port", HandlerReady::Port},
+                                   Choice{"listening", HandlerReady::Port}};
 
 void read_handler_ready_word(Reader& reader, Node const& node, FunctionDraft& draft) {
   ++draft.ready_ways;
-  auto const word = read_choice<kReadyWords>(reader, node);
+  auto const word = read_choice<kHandlerReady>(reader, node);
   if (!word) return;
-  if (*word == ReadyWord::Port)
+  if (*word == HandlerReady::Port)
     draft.value.ready = ReadyListening{};
   else
     draft.value.ready = ReadyNotify{};

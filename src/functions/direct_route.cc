@@ -25,7 +25,7 @@ constexpr RevisionId kWaitingRoom{std::numeric_limits<std::uint64_t>::max()};
 /// A demand that was not answered is told again.
 constexpr Duration kAskAgain = std::chrono::seconds(1);
 constexpr Duration kQueueLook = std::chrono::milliseconds(2);
-constexpr Duration kTasksEnd = std::chrono::seconds(2);
+constexpr Duration kRouteTasksEnd = std::chrono::seconds(2);
 /// Refused in one go; more come at the next demand.
 constexpr int kRefusedMax = 4096;
 
@@ -238,7 +238,7 @@ async::Task<void> DirectRoute::close(Duration limit) {
     co_await async::sleep_for(kQueueLook);
   }
   // A lane may be on its way out: its task uses the group.
-  async::Task<std::vector<std::string>> ending = tasks_.stop(kTasksEnd);
+  async::Task<std::vector<std::string>> ending = tasks_.stop(kRouteTasksEnd);
   co_await std::move(ending);
   group_.reset();
   watched_.reset();
@@ -247,7 +247,7 @@ async::Task<void> DirectRoute::close(Duration limit) {
 async::Task<void> DirectRoute::stop() {
   async::Task<void> closing = close(Duration::zero());
   co_await std::move(closing);
-  async::Task<void> ending = rescue_.stop(kTasksEnd);
+  async::Task<void> ending = rescue_.stop(kRouteTasksEnd);
   co_await std::move(ending);
 }
 
