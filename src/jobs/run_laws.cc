@@ -95,6 +95,16 @@ void RunLaws::take_run(journal::Event const& event, Seen& seen, std::vector<RunF
     ++turns_;
     if (intent->turn == 1) ++effects_;
   }
+  auto const* const control = std::get_if<RunControlled>(&decoded->body);
+  if (control != nullptr && control->control == Control::Lease && !control->holder.empty()) {
+    bool const another = !seen.lease_holder.empty() && seen.lease_holder != control->holder;
+    if (another && event.fence <= seen.lease_fence) {
+      return tell(fmt::format("the lease of {} after that of {} breaks a law: {}", control->holder,
+                              seen.lease_holder, kLeaseLaw));
+    }
+    seen.lease_fence = event.fence;
+    seen.lease_holder = control->holder;
+  }
   Status const folded = fold(seen.state, *decoded);
   if (!folded) return tell(folded.error().message());
   if (seen.state.closing) forget_what_ended(seen.state);

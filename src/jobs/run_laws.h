@@ -13,6 +13,10 @@
 
 namespace aether::jobs {
 
+/// A lease of another worker has a higher fence than the one before.
+inline constexpr std::string_view kLeaseLaw =
+    "a lease of another worker has a higher fence than the lease before";
+
 /// What a history breaks, at one event.
 struct RunFinding {
   journal::Position position;
@@ -47,6 +51,8 @@ class RunLaws {
  private:
   struct Seen {
     RunState state;
+    journal::Fence lease_fence;  ///< Of the last lease.
+    std::string lease_holder;
     bool broken = false;
   };
   void take_run(journal::Event const& event, Seen& seen, std::vector<RunFinding>& findings);

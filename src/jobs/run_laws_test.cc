@@ -97,6 +97,23 @@ TEST(RunLaws, StillKnowsTheCallsOfARunThatHasEnded) {
   EXPECT_EQ(findings_of(history(bodies)).size(), 1U);
 }
 
+TEST(RunLaws, GivesALeaseToAnotherWorkerOnlyWithAHigherFence) {
+  std::vector<journal::Event> lines = recorded(batch_of_history(
+      history({opened(), control(Control::Lease, "one"), control(Control::Lease, "two")})));
+  auto const findings_with = [&lines](std::uint64_t second) {
+    lines[1].fence = journal::Fence{1};
+    lines[2].fence = journal::Fence{second};
+    RunLaws laws;
+    std::vector<RunFinding> findings;
+    for (journal::Event const& line : lines) laws.take(line, findings);
+    return findings;
+  };
+  EXPECT_TRUE(findings_with(2).empty());
+  std::vector<RunFinding> const findings = findings_with(1);
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_TRUE(findings[0].what.contains(kLeaseLaw)) << findings[0].what;
+}
+
 TEST(RunLaws, LooksAtRunsAndTheAuditOnly) {
   std::vector<journal::Event> lines =
       recorded(batch_of_history(history({AuditNoted{.action = "swap"}, step("a"), step("a")})));
