@@ -3,11 +3,28 @@
 
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "jobs/agent_driver.h"
 #include "jobs/graph_driver.h"
 #include "jobs/planner.h"
 
 namespace aether::jobs {
+
+namespace {
+
+/// Who submits a graph writes out the agents that it names (with_agents), if the names are known.
+Status check_agents_known(Graph const& graph) {
+  for (GraphNode const& node : graph.nodes) {
+    if (!node.agent || !node.agent->is_only_named) continue;
+    return fail(ErrorCode::RequestInvalid,
+                fmt::format("{}/agent: there is no agent \"{}\" in the configuration", node.pointer,
+                            node.agent->name));
+  }
+  return {};
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Driver>> make_driver(RunOpened const& opening) {
   RunSpec const& spec = opening.spec;
@@ -16,6 +33,7 @@ Result<std::unique_ptr<Driver>> make_driver(RunOpened const& opening) {
       return fail(ErrorCode::RequestInvalid,
                   "a job has one of graph, agent and goal, and not more");
     TRY_ASSIGN(Graph graph, parse_graph(spec.graph));
+    TRY(check_agents_known(graph));
     return std::make_unique<GraphDriver>(std::move(graph));
   }
   std::optional<Agent> agent;

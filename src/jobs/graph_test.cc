@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "jobs/condition.h"
+#include "jobs/driver.h"
 #include "jobs/expand.h"
 #include "jobs/graph_text.h"
 #include "jobs/json_form.h"
@@ -109,6 +110,21 @@ TEST(Graph, WritesOutAgentsThatAreNamed) {
                   [](std::string_view name) { return json::object{{"name", json::string(name)}}; });
   EXPECT_EQ(canonical_json(graph),
             R"({"nodes":[{"agent":{"name":"clerk"},"id":"a","type":"agent"}]})");
+}
+
+TEST(MakeDriver, RefusesAnAgentThatNobodyKnowsAndJobsWithoutOneThingToDo) {
+  RunOpened opening;
+  auto const message = [&] {
+    auto const driver = make_driver(opening);
+    return driver ? std::string() : driver.error().message();
+  };
+  EXPECT_NE(message().find("a job needs something to do"), std::string::npos);
+  opening.spec.graph = value_in(R"({"nodes": [{"id": "a", "type": "agent", "agent": "clerk"}]})");
+  EXPECT_EQ(message(), "/nodes/0/agent: there is no agent \"clerk\" in the configuration");
+  opening.spec.graph = value_in(R"({"nodes": [{"id": "a", "type": "value"}]})");
+  EXPECT_EQ(message(), "");
+  opening.spec.goal = "sleep";
+  EXPECT_NE(message().find("one of graph, agent and goal"), std::string::npos);
 }
 
 TEST(Graph, DelaysGrowUpToTheirMaximum) {
