@@ -8,6 +8,7 @@
 
 #include "config/draft.h"
 #include "config/limits.h"
+#include "config/timetable.h"
 #include "config/yaml_json.h"
 
 namespace aether::config {
@@ -273,7 +274,11 @@ constexpr std::array kScheduleFields{
                       schedule.every = read_timeout(reader, node);
                     }},
     Field<Schedule>{{"cron", "text", "", "Minute, hour, day, month, weekday; in UTC."},
-                    store<&Schedule::cron, read_word>},
+                    [](Reader& reader, Node const& node, Schedule& schedule) {
+                      auto const text = reader.word(node);
+                      if (text && reader.accept(node, Timetable::cron(*text)))
+                        schedule.cron = *text;
+                    }},
     Field<Schedule>{{"job", "map", "(required)", "What would be the body of `POST /v1/jobs`."},
                     store<&Schedule::job_json, read_json>},
 };
