@@ -368,7 +368,7 @@ struct Config {
   Api api;
   Store store;
   Jobs jobs;
-  std::vector<Agent> agents;        ///< In the file's order, as are these two.
+  std::vector<Agent> agents;  ///< In the file's order, as are these two.
   std::vector<Tool> tools;
   std::vector<Schedule> schedules;
   std::vector<Warning> warnings;  ///< In the file's order.

@@ -35,7 +35,8 @@ struct Jobs {
 struct Agent {
   std::string name;
   std::vector<std::string> tools;  ///< Those of Aether that it may use.
-  /// All of what the file says, as an object: {name, model, instructions, tools, ...}. Jobs read it.
+  /// All of what the file says, as an object: {name, model, instructions, tools, ...}. Jobs read
+  /// it.
   std::string declaration_json;
   bool operator==(Agent const&) const = default;
 };
@@ -57,13 +58,13 @@ struct Tool {
   std::optional<ToolPolicy> policy;  ///< Absent: the type's own.
   std::string description;           ///< For people and models.
   std::optional<Duration> timeout;
-  std::string defaults_json;        ///< Arguments that a call does not name; an object, or empty.
-  std::vector<std::string> hosts;   ///< http: the only ones it may reach; empty: any.
-  std::string base_url;             ///< http, llm.
-  std::string lookup_url;           ///< http, policy lookup: asked with {key} in it.
-  std::string api_key_env;          ///< http, llm: the variable with the bearer's key.
-  std::string model;                ///< llm.
-  Prices prices;                    ///< llm.
+  std::string defaults_json;         ///< Arguments that a call does not name; an object, or empty.
+  std::vector<std::string> hosts;    ///< http: the only ones it may reach; empty: any.
+  std::string base_url;              ///< http, llm.
+  std::string lookup_url;            ///< http, policy lookup: asked with {key} in it.
+  std::string api_key_env;           ///< http, llm: the variable with the bearer's key.
+  std::string model;                 ///< llm.
+  Prices prices;                     ///< llm.
   std::vector<std::string> command;  ///< process.
   std::vector<std::pair<std::string, std::string>> env;  ///< process.
   std::string workdir;                                   ///< process.

@@ -8,6 +8,7 @@
 
 #include "config/draft.h"
 #include "config/limits.h"
+#include "config/timetable.h"
 #include "config/yaml_json.h"
 
 namespace aether::config {
@@ -117,7 +118,8 @@ void read_named(Reader& reader, Node const& node, std::vector<T>& all, std::stri
 
 // ---- agents
 
-// What these keys hold is passed on as it is, variables too: a template of a tool has the same form.
+// What these keys hold is passed on as it is, variables too: a template of a tool has the same
+// form.
 void check_text(Reader& reader, Node const& node, Agent&) {
   if (node.kind == Node::Kind::Scalar) return;
   reader.mistake(node.place, fmt::format("must be text, and is {}", node.kind_text()));
@@ -162,10 +164,9 @@ constexpr std::array kAgentFields{
                    (void)read_integer(reader, node, 1, 1000);
                  }},
     Field<Agent>{{"policy", "`once`, `read`", "the tool's", "Of the model's calls."}, check_text},
-    Field<Agent>{{"timeout", "duration", "", "Of one call of the model."},
-                 [](Reader& reader, Node const& node, Agent&) {
-                   (void)read_timeout(reader, node);
-                 }},
+    Field<Agent>{
+        {"timeout", "duration", "", "Of one call of the model."},
+        [](Reader& reader, Node const& node, Agent&) { (void)read_timeout(reader, node); }},
     Field<Agent>{{"options", "map", "", "Passed to the model, e.g. `temperature`."}, check_map},
 };
 
@@ -182,8 +183,8 @@ void read_agent(Reader& reader, Node const& node, Agent& agent) {
 
 // ---- tools
 
-constexpr std::array kToolTypes{Choice{"http", ToolType::Http}, Choice{"process", ToolType::Process},
-                                Choice{"llm", ToolType::Llm},
+constexpr std::array kToolTypes{Choice{"http", ToolType::Http},
+                                Choice{"process", ToolType::Process}, Choice{"llm", ToolType::Llm},
                                 Choice{"function", ToolType::Function}};
 constexpr std::array kToolPolicies{
     Choice{"once", ToolPolicy::Once}, Choice{"read", ToolPolicy::Read},
@@ -238,8 +239,9 @@ constexpr std::array kToolFields{
                  "http, llm: the variable of Aether's environment with the key, sent as "
                  "`Authorization: Bearer`. It is in no record."},
                 store<&Tool::api_key_env, read_word>},
-    Field<Tool>{{"model", "text", "", "llm: the provider's name of it. `builtin` needs no provider."},
-                store<&Tool::model, read_word>},
+    Field<Tool>{
+        {"model", "text", "", "llm: the provider's name of it. `builtin` needs no provider."},
+        store<&Tool::model, read_word>},
     Field<Tool>{{"prices", "map", "", "llm: for budgets; see `tools.prices`."},
                 [](Reader& reader, Node const& node, Tool& tool) {
                   read_map<Prices>(reader, node, tool.prices, kPriceFields);
@@ -272,7 +274,11 @@ constexpr std::array kScheduleFields{
                       schedule.every = read_timeout(reader, node);
                     }},
     Field<Schedule>{{"cron", "text", "", "Minute, hour, day, month, weekday; in UTC."},
-                    store<&Schedule::cron, read_word>},
+                    [](Reader& reader, Node const& node, Schedule& schedule) {
+                      auto const text = reader.word(node);
+                      if (text && reader.accept(node, Timetable::cron(*text)))
+                        schedule.cron = *text;
+                    }},
     Field<Schedule>{{"job", "map", "(required)", "What would be the body of `POST /v1/jobs`."},
                     store<&Schedule::job_json, read_json>},
 };
@@ -319,10 +325,11 @@ std::vector<Section> jobs_sections() {
   return {
       describe<Store>("store", "Where the journal of jobs is kept (docs/journal.md).",
                       kStoreFields),
-      describe<Jobs>("jobs",
-                     "Work that survives (docs/jobs.md). Jobs run when the file has one of `store`, "
-                     "`jobs`, `agents`, `tools` and `schedules`, or `api` and nothing to run.",
-                     kJobsFields),
+      describe<Jobs>(
+          "jobs",
+          "Work that survives (docs/jobs.md). Jobs run when the file has one of `store`, "
+          "`jobs`, `agents`, `tools` and `schedules`, or `api` and nothing to run.",
+          kJobsFields),
       describe<Agent>("agents[]", "Agents without code: a model, its instructions and its tools.",
                       kAgentFields),
       describe<Tool>("tools[]",

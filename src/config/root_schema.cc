@@ -201,7 +201,8 @@ void read_root(Reader& reader, Node const& node, RootDraft& root) {
 
 std::vector<Section> root_sections() {
   return {describe<RootDraft>(
-      "", "The sections of a file. At least `service`, `services`, `functions`, or one about jobs.", kRootFields)};
+      "", "The sections of a file. At least `service`, `services`, `functions`, or one about jobs.",
+      kRootFields)};
 }
 
 std::vector<Section> all_sections() {

@@ -41,7 +41,8 @@ std::string number_of(std::string_view text) {
   if (!plain) return {};
   std::int64_t whole = 0;
   auto const [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), whole);
-  if (failed == std::errc{} && end == digits.data() + digits.size()) return fmt::format("{}", whole);
+  if (failed == std::errc{} && end == digits.data() + digits.size())
+    return fmt::format("{}", whole);
   double real = 0;
   auto const [stop, wrong] = std::from_chars(digits.data(), digits.data() + digits.size(), real);
   if (wrong != std::errc{} || stop != digits.data() + digits.size()) return {};

@@ -32,6 +32,7 @@ Result<config::Config> Daemon::read_config() {
   TRY(check_release(next));
   TRY_ASSIGN(std::vector<api::KnownToken> tokens, tokens_.load(next));
   routes_.set_tokens(std::move(tokens));
+  if (jobs_) jobs_->set_agents(next.agents);
   return next;
 }
 

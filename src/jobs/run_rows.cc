@@ -55,7 +55,8 @@ bool is_held_back(RunState const& state) {
 std::string detail_of(RunState const& state) {
   if (state.closing) return state.closing->error;
   if (!state.stuck.empty()) return state.stuck;
-  if (state.open_waits.empty()) return {};
+  // Rows of a run that runs are not looked at in each of its turns.
+  if (state.open_waits.empty() || state.status() == RunStatus::Running) return {};
   WaitState const& wait = state.waits.find(*state.open_waits.begin())->second;
   std::string const more =
       state.open_waits.size() > 1 ? fmt::format(" and {} more", state.open_waits.size() - 1) : "";
@@ -213,6 +214,10 @@ Result<ReadyRun> parse_ready(journal::Record const& row) {
 std::string due_key(WallTime at, RunId const& run) {
   return fmt::format("{:0{}}/{}", std::max<std::int64_t>(milliseconds_of(at), 0), kDueDigits,
                      run.text);
+}
+
+std::string wake_key(RunId const& parent, RunId const& child) {
+  return parent.text + "/" + child.text;
 }
 
 Result<DueRow> parse_due(std::string_view key) {

@@ -6,7 +6,7 @@
 //   run   mirrored id            the line of a list; mirrored, so that the newest comes first
 //   ready id                     what the scheduler needs; there while the run has work to do
 //   due   milliseconds "/" id    nothing; there while something of the run happens by time
-//   wake  id                     nothing; a child has ended (written by the child's last batch)
+//   wake  parent "/" child       nothing; the child has ended, and its parent was not told yet
 #pragma once
 #include <optional>
 #include <string>
@@ -49,6 +49,7 @@ void add_changes(RunId const& run, RunRows const* before, RunRows const& after,
 [[nodiscard]] Result<ReadyRun> parse_ready(journal::Record const& row);
 
 [[nodiscard]] std::string due_key(WallTime at, RunId const& run);
+[[nodiscard]] std::string wake_key(RunId const& parent, RunId const& child);
 struct DueRow {
   WallTime at;
   RunId run;
