@@ -28,13 +28,13 @@ enum class AskedBy : std::uint8_t {
 };
 
 enum class EffectMove : std::uint8_t {
-  Call,              ///< Intend turn n+1, make it durable, call.
-  Wait,              ///< Nothing: it is under way.
-  SettleUnknown,     ///< Settle the lost turn as unknown, then ask again.
-  LookUp,            ///< Ask the other side by key what happened.
-  AskPerson,         ///< Park on a wait for a person that names the effect.
-  GiveBack,          ///< The outcome stands in the state: the driver goes on from it.
-  RefuseToDriver,    ///< May not be called again: the step fails with the reason.
+  Call,            ///< Intend turn n+1, make it durable, call.
+  Wait,            ///< Nothing: it is under way.
+  SettleUnknown,   ///< Settle the lost turn as unknown, then ask again.
+  LookUp,          ///< Ask the other side by key what happened.
+  AskPerson,       ///< Park on a wait for a person that names the effect.
+  GiveBack,        ///< The outcome stands in the state: the driver goes on from it.
+  RefuseToDriver,  ///< May not be called again: the step fails with the reason.
 };
 
 /// Whether a turn n+1 may be intended after turn n was settled like this. A driver that retries

@@ -11,8 +11,7 @@ namespace {
 
 using enum TurnKnown;
 constexpr Policy kPolicies[] = {Policy::Once, Policy::Read, Policy::Keyed, Policy::Lookup};
-constexpr TurnKnown kTurns[] = {None, InFlight, Lost,        Ok,
-                                Error, ErrorToPass, NotExecuted, Unknown};
+constexpr TurnKnown kTurns[] = {None, InFlight, Lost, Ok, Error, ErrorToPass, NotExecuted, Unknown};
 
 /// Written down by hand, one row for each turn: what a driver that asks for the call is answered.
 /// Order of policies: once, read, keyed, lookup with a query, lookup without or asked in vain.
@@ -22,10 +21,11 @@ constexpr EffectMove kNo = EffectMove::RefuseToDriver;
 constexpr EffectMove kPerson = EffectMove::AskPerson;
 std::map<TurnKnown, Row> const kForDriver = {
     {None, {kCall, kCall, kCall, kCall, kCall}},
-    {InFlight, {EffectMove::Wait, EffectMove::Wait, EffectMove::Wait, EffectMove::Wait,
-                EffectMove::Wait}},
-    {Lost, {EffectMove::SettleUnknown, EffectMove::SettleUnknown, EffectMove::SettleUnknown,
-            EffectMove::SettleUnknown, EffectMove::SettleUnknown}},
+    {InFlight,
+     {EffectMove::Wait, EffectMove::Wait, EffectMove::Wait, EffectMove::Wait, EffectMove::Wait}},
+    {Lost,
+     {EffectMove::SettleUnknown, EffectMove::SettleUnknown, EffectMove::SettleUnknown,
+      EffectMove::SettleUnknown, EffectMove::SettleUnknown}},
     {Ok, {kNo, kNo, kNo, kNo, kNo}},
     {Error, {kNo, kNo, kNo, kNo, kNo}},
     {ErrorToPass, {kNo, kCall, kCall, kNo, kNo}},

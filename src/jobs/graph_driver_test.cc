@@ -73,7 +73,8 @@ TEST(GraphDriver, TakesOneBranchOfACondition) {
   for (std::string_view const n : {"1", "5"}) {
     GraphWorld world(spec_of(R"({"nodes": [
       {"id": "big", "type": "condition", "if": "${input} > 3", "then": ["yes"], "else": ["no"]},
-      {"id": "yes", "type": "value", "with": "yes"}, {"id": "no", "type": "value", "with": "no"}]})",
+      {"id": "yes", "type": "value", "with": "yes"},
+      {"id": "no", "type": "value", "with": "no"}]})",
                              n));
     world.run();
     EXPECT_EQ(canonical_json(world.state.closing->output),

@@ -126,8 +126,7 @@ RunRows rows_of(RunState const& state) {
 void add_changes(RunId const& run, RunRows const* before, RunRows const& after,
                  std::vector<journal::RecordChange>& changes) {
   if (before == nullptr || before->line != after.line) {
-    changes.push_back(
-        {.view = std::string(kRunView), .key = list_key(run), .value = after.line});
+    changes.push_back({.view = std::string(kRunView), .key = list_key(run), .value = after.line});
   }
   bool const was_ready = before != nullptr && before->ready;
   if (was_ready != after.ready.has_value()) {
@@ -140,7 +139,8 @@ void add_changes(RunId const& run, RunRows const* before, RunRows const& after,
         {.view = std::string(kDueView), .key = due_key(*old_due, run), .value = std::nullopt});
   }
   if (after.due) {
-    changes.push_back({.view = std::string(kDueView), .key = due_key(*after.due, run), .value = ""});
+    changes.push_back(
+        {.view = std::string(kDueView), .key = due_key(*after.due, run), .value = ""});
   }
 }
 
@@ -222,8 +222,7 @@ std::string wake_key(RunId const& parent, RunId const& child) {
 
 Result<DueRow> parse_due(std::string_view key) {
   std::int64_t milliseconds = 0;
-  auto const [end, error] =
-      std::from_chars(key.data(), key.data() + key.size(), milliseconds);
+  auto const [end, error] = std::from_chars(key.data(), key.data() + key.size(), milliseconds);
   auto const digits = static_cast<std::size_t>(end - key.data());
   if (error != std::errc() || digits >= key.size() || key[digits] != '/')
     return damaged_row(kDueView, key);

@@ -143,8 +143,8 @@ std::optional<ReadyRun> Scheduler::pick() {
     }
     if (best == queues_.end()) return std::nullopt;
     auto& spaces = best->second.spaces;
-    auto const space = std::ranges::min_element(
-        spaces, {}, [](auto const& each) { return each.second.pass; });
+    auto const space =
+        std::ranges::min_element(spaces, {}, [](auto const& each) { return each.second.pass; });
     ReadyRun const run = waiting_.at(space->second.lane.begin()->run);
     pass_ = best->second.pass;
     best->second.space_pass = space->second.pass;
