@@ -110,9 +110,9 @@ void Engine::control(Asker asker, RunId run, Control control, std::string reason
 }
 
 void Engine::signal(Asker asker, RunId run, SignalReceived signal, Reply<RunStatus> reply) {
-  body_->deliver(std::move(run), {.actor = std::move(asker.name),
-                                  .fact = std::move(signal),
-                                  .reply = std::move(reply)});
+  body_->deliver(
+      std::move(run),
+      {.actor = std::move(asker.name), .fact = std::move(signal), .reply = std::move(reply)});
 }
 
 void Engine::answer(Asker asker, RunId run, std::string path, WaitEnd end,

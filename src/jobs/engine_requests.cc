@@ -26,13 +26,13 @@ void EngineCore::submit(Asker asker, RunOpened opening, Reply<Submitted> reply) 
   if (!driver) return reply(fail(driver.error()));
   if (Status const passed = fault::pass(fault::Point::JobsSubmit); !passed)
     return reply(fail(passed.error()));
-  RunEvent const event = as_recorded(
-      {.at = clock.wall(), .actor = std::move(asker.name), .body = opening});
+  RunEvent const event =
+      as_recorded({.at = clock.wall(), .actor = std::move(asker.name), .body = opening});
   RunState born;
   born.id = make_run();
   journal::Batch batch;
-  Status good = append_event(
-      batch, {.stream = born.id.text, .space = opening.spec.space}, event, salts);
+  Status good =
+      append_event(batch, {.stream = born.id.text, .space = opening.spec.space}, event, salts);
   if (good) good = fold(born, event);
   if (!good) return reply(fail(good.error()));
   RunRows rows = rows_of(born);
@@ -73,8 +73,7 @@ void EngineCore::submitted(Submitted done, ReadyRun ready, RunRows const& rows,
 }
 
 void EngineCore::submitted_before(RunOpened const& opening, Reply<Submitted> reply) {
-  std::string const key =
-      idempotency_journal_key(opening.spec.space, opening.idempotency_key);
+  std::string const key = idempotency_journal_key(opening.spec.space, opening.idempotency_key);
   Result<std::optional<journal::Position>> const position = journal.key_holder(key);
   if (!position) return reply(fail(position.error()));
   Result<std::vector<journal::Event>> const event =
@@ -104,8 +103,7 @@ void EngineCore::note(std::string actor, AuditNoted note) {
   journal.append(std::move(batch), [this, mail = mail](Result<journal::AppendOutcome> outcome) {
     mail->post([this, outcome = std::move(outcome)] {
       --appends_in_flight;
-      if (!outcome)
-        log::error("an audit entry was not recorded: {}", outcome.error().describe());
+      if (!outcome) log::error("an audit entry was not recorded: {}", outcome.error().describe());
     });
   });
 }

@@ -161,8 +161,7 @@ class Rig {
                            boost::json::value payload = {}) {
     return wait<RunStatus>([&](Reply<RunStatus> reply) {
       engine_->signal({"user:test"}, run,
-                      {.name = name, .idempotency_key = key, .payload = payload},
-                      std::move(reply));
+                      {.name = name, .idempotency_key = key, .payload = payload}, std::move(reply));
     });
   }
   Result<RunStatus> answer(RunId const& run, WaitEnd end, std::string path = {},
@@ -186,9 +185,8 @@ class Rig {
   /// Fails the test if the run does not come to that.
   [[nodiscard]] ::testing::AssertionResult becomes(RunId const& run, RunStatus wanted) {
     if (eventually([&] { return status(run) == wanted; })) return ::testing::AssertionSuccess();
-    return ::testing::AssertionFailure()
-           << "run is " << text_of(status(run)) << ", not " << text_of(wanted) << ": "
-           << show(run).stuck;
+    return ::testing::AssertionFailure() << "run is " << text_of(status(run)) << ", not "
+                                         << text_of(wanted) << ": " << show(run).stuck;
   }
 
   World world;

@@ -118,7 +118,8 @@ TEST(Engine, CancelsACallUnderWayAndSaysTruthfullyThatNobodyKnows) {
 
 TEST(Engine, BeginsNothingWhileARunIsPaused) {
   Rig rig;
-  RunId const run = rig.submit(R"([{"wait":"signal","path":"s","name":"go"},{"call":"count","path":"a","args":{"name":"a"}}])");
+  RunId const run = rig.submit(
+      R"([{"wait":"signal","path":"s","name":"go"},{"call":"count","path":"a","args":{"name":"a"}}])");
   ASSERT_TRUE(rig.becomes(run, RunStatus::Parked));
   ASSERT_TRUE(rig.control(run, Control::Pause));
   ASSERT_TRUE(rig.signal(run, "go"));

@@ -129,9 +129,9 @@ class LineDriver final : public Driver {
     bool const repeats = policy == Policy::Read || policy == Policy::Keyed;
     bool const unknown = settled.outcome == EffectOutcome::Unknown;
     if (unknown && !repeats) return false;
-    bool const again = (unknown && settled.by == SettledBy::Recovery) ||
-                       (settled.outcome == EffectOutcome::NotExecuted &&
-                        settled.by != SettledBy::Tool);
+    bool const again =
+        (unknown && settled.by == SettledBy::Recovery) ||
+        (settled.outcome == EffectOutcome::NotExecuted && settled.by != SettledBy::Tool);
     if (again) {
       call(node, decisions);
       return false;

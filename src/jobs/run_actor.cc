@@ -166,8 +166,7 @@ void RunActor::appended(Result<journal::AppendOutcome> outcome) {
   bool const is_cut = !fault::pass(fault::Point::JobsDurable);
   bool const has_new = durable_ != state_.sequence;
   durable_ = state_.sequence;
-  if (leased_ && !std::exchange(lease_recorded_, true))
-    core_.lease_taken(state_.id, state_.fence);
+  if (leased_ && !std::exchange(lease_recorded_, true)) core_.lease_taken(state_.id, state_.fence);
   if (rows_.due != rows_next_.due) core_.appoint(state_.id, rows_next_.due);
   rows_ = rows_next_;
   std::vector<Input> told = std::exchange(taken_, {});
@@ -294,8 +293,8 @@ async::Task<void> RunActor::perform(RunActor* self, tools::Tool* tool, PlannedCa
     result = unknown_end(error.message());
   } catch (std::exception const& exception) {
     bool const cancelled = async::is_cancelled(std::current_exception());
-    result = unknown_end(cancelled ? "the call was cancelled: it may have happened"
-                                   : exception.what());
+    result =
+        unknown_end(cancelled ? "the call was cancelled: it may have happened" : exception.what());
   }
   if (Status const passed = fault::pass(fault::Point::JobsReturned); !passed)
     result = unknown_end(passed.error().message());

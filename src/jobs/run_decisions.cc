@@ -86,8 +86,7 @@ Status RunTurn::perform(CallTool call) {
                      fmt::format("calling {}: there is no tool of that name", call.tool));
   }
   if (Status const good = tool->check(call.args); !good) {
-    return fail_step(call.path,
-                     fmt::format("calling {}: {}", call.tool, good.error().message()));
+    return fail_step(call.path, fmt::format("calling {}: {}", call.tool, good.error().message()));
   }
   std::string const effect = effect_id(state_.id, call.path, call.tool, call.occurrence);
   std::string hash = value_hash(call.args);
@@ -98,8 +97,8 @@ Status RunTurn::perform(CallTool call) {
         "the call of {} in step \"{}\" was recorded with the arguments {} and comes with {} now",
         call.tool, call.path, before->intent.args_hash, hash)});
   }
-  Policy const policy = before != nullptr ? before->intent.policy
-                                          : call.policy.value_or(tool->default_policy());
+  Policy const policy =
+      before != nullptr ? before->intent.policy : call.policy.value_or(tool->default_policy());
   bool const can_look_up = tool->can_look_up(call.args);
   EffectMove const move =
       next_move(policy, turn_known(before, memory_), AskedBy::Driver, can_look_up, false);
@@ -124,8 +123,8 @@ Status RunTurn::perform(CallTool call) {
   return intend(std::move(call), before, effect, std::move(hash));
 }
 
-Status RunTurn::intend(CallTool call, EffectState const* before,
-                       std::string const& effect, std::string hash) {
+Status RunTurn::intend(CallTool call, EffectState const* before, std::string const& effect,
+                       std::string hash) {
   TRY(fault::pass(fault::Point::JobsIntend));
   bool const has_key = *call.policy == Policy::Keyed || *call.policy == Policy::Lookup;
   EffectIntended intent{.effect = effect,
@@ -139,8 +138,7 @@ Status RunTurn::intend(CallTool call, EffectState const* before,
                         .business_key = std::move(call.business_key),
                         .token = world_.make_token()};
   if (intent.turn == 1 && !intent.business_key.empty()) {
-    std::string const key =
-        business_journal_key(state_.opening.spec.space, intent.business_key);
+    std::string const key = business_journal_key(state_.opening.spec.space, intent.business_key);
     TRY_ASSIGN(std::optional<KeyHolder> const holder, world_.key_holder(key));
     if (holder) return borrow(std::move(intent), *holder);
   }
@@ -177,8 +175,8 @@ Status RunTurn::borrow(EffectIntended intent, KeyHolder const& holder) {
   } else if (holder.settled && holder.settled->outcome != EffectOutcome::Unknown) {
     settled.outcome = EffectOutcome::Error;
     settled.error = fmt::format("the business key {} belongs to run {}, where it ended with {}: {}",
-                                name, holder.run.text,
-                                tools::text_of(holder.settled->outcome), holder.settled->error);
+                                name, holder.run.text, tools::text_of(holder.settled->outcome),
+                                holder.settled->error);
   } else {
     intent.policy = Policy::Once;
     intent.key.clear();
@@ -220,8 +218,7 @@ Status RunTurn::perform(StartChild child) {
   opening.code_version = code_version_of(opening.spec);
   RunState born;
   born.id = id;
-  RunEvent const event =
-      as_recorded({.at = world_.now, .actor = {}, .body = std::move(opening)});
+  RunEvent const event = as_recorded({.at = world_.now, .actor = {}, .body = std::move(opening)});
   TRY(fold(born, event));
   TRY(append_event(batch, {.stream = id.text, .space = born.opening.spec.space}, event,
                    world_.salts));
@@ -248,8 +245,7 @@ Status RunTurn::perform(EndWait wait) {
   // Nobody waits for it any more: it is to end as well.
   if (is_child && wait.end == WaitEnd::Cancelled)
     cancelled_children.push_back(RunId{found->second.opening.name});
-  return record(
-      WaitClosed{.path = std::move(wait.path), .end = wait.end, .by = {}, .payload = {}});
+  return record(WaitClosed{.path = std::move(wait.path), .end = wait.end, .by = {}, .payload = {}});
 }
 
 Status RunTurn::perform(EndRun end) {
@@ -264,9 +260,8 @@ Status RunTurn::perform(EndRun end) {
     batch.records.push_back(
         {.view = std::string(kWakeView), .key = wake_key(parent->run, state_.id), .value = ""});
   }
-  return record(RunClosed{.outcome = end.outcome,
-                          .output = std::move(end.output),
-                          .error = std::move(end.error)});
+  return record(RunClosed{
+      .outcome = end.outcome, .output = std::move(end.output), .error = std::move(end.error)});
 }
 
 Status RunTurn::perform(Diverged diverged) {

@@ -44,8 +44,7 @@ EffectSettled settlement_of(CallEnded ended) {
 
 }  // namespace
 
-RunTurn::RunTurn(RunState& state, TurnMemory& memory, Driver const* driver,
-                 TurnWorld const& world)
+RunTurn::RunTurn(RunState& state, TurnMemory& memory, Driver const* driver, TurnWorld const& world)
     : state_(state), memory_(memory), driver_(driver), world_(world) {}
 
 Status RunTurn::record(RunEventBody body, std::string actor) {
@@ -131,8 +130,8 @@ Status RunTurn::settle(std::string const& actor, CallEnded ended) {
   TRY(std::move(recorded));
   WaitState const* question = question_about(state_, name);
   if (question == nullptr || !settled.amends) return {};
-  return record(
-      WaitClosed{.path = question->opening.path, .end = WaitEnd::Answered, .by = "", .payload = {}});
+  return record(WaitClosed{
+      .path = question->opening.path, .end = WaitEnd::Answered, .by = "", .payload = {}});
 }
 
 Status RunTurn::take_signal(std::string const& actor, SignalReceived signal) {
@@ -144,9 +143,10 @@ Status RunTurn::take_signal(std::string const& actor, SignalReceived signal) {
     });
     if (known != state_.signals.end()) {
       if (known->received == signal) return {};
-      return fail(ErrorCode::Conflict,
-                  fmt::format("signal {} of run {}: its Idempotency-Key was used for another signal",
-                              signal.name, state_.id.text));
+      return fail(
+          ErrorCode::Conflict,
+          fmt::format("signal {} of run {}: its Idempotency-Key was used for another signal",
+                      signal.name, state_.id.text));
     }
   }
   return record(std::move(signal), actor);
@@ -159,18 +159,18 @@ Status RunTurn::take_answer(std::string const& actor, AnswerCame answer) {
       WaitOpened const& opening = state_.waits.find(path)->second.opening;
       if (opening.kind != WaitKind::Human || !opening.effect.empty()) continue;
       if (!answer.path.empty()) {
-        return fail(ErrorCode::RequestInvalid,
-                    fmt::format("run {} waits for more than one answer: name the step",
-                                state_.id.text));
+        return fail(
+            ErrorCode::RequestInvalid,
+            fmt::format("run {} waits for more than one answer: name the step", state_.id.text));
       }
       answer.path = path;
     }
   }
   auto const found = state_.waits.find(answer.path);
   if (found == state_.waits.end() || found->second.opening.kind != WaitKind::Human) {
-    return fail(ErrorCode::NotFound, fmt::format("run {} waits for no answer of a person{}{}",
-                                                 state_.id.text, answer.path.empty() ? "" : " at ",
-                                                 answer.path));
+    return fail(ErrorCode::NotFound,
+                fmt::format("run {} waits for no answer of a person{}{}", state_.id.text,
+                            answer.path.empty() ? "" : " at ", answer.path));
   }
   WaitState const& wait = found->second;
   if (!wait.opening.effect.empty()) {
@@ -272,10 +272,9 @@ Status RunTurn::check_time() {
   std::optional<WallTime> const end = end_time(state_);
   if (state_.closing || state_.cancel_requested || !end || *end > world_.now) return {};
   bool const is_deadline = state_.opening.spec.deadline == end;
-  return take_control({}, {.control = Control::Cancel,
-                           .reason = is_deadline
-                                         ? "its deadline has passed"
-                                         : "the time of its budget is spent"});
+  return take_control(
+      {}, {.control = Control::Cancel,
+           .reason = is_deadline ? "its deadline has passed" : "the time of its budget is spent"});
 }
 
 Status RunTurn::check_waits() {
@@ -357,13 +356,13 @@ Status RunTurn::ask_about(EffectState const& effect) {
   TRY(fault::pass(fault::Point::JobsPark));
   int number = 1;
   while (state_.waits.contains(fmt::format("{}/outcome.{}", intent.path, number))) ++number;
-  return record(WaitOpened{.path = fmt::format("{}/outcome.{}", intent.path, number),
-                           .kind = WaitKind::Human,
-                           .name = fmt::format("did {} happen? {}", intent.tool,
-                                               effect.settled.error),
-                           .effect = intent.effect,
-                           .deadline = {},
-                           .schema = {}});
+  return record(
+      WaitOpened{.path = fmt::format("{}/outcome.{}", intent.path, number),
+                 .kind = WaitKind::Human,
+                 .name = fmt::format("did {} happen? {}", intent.tool, effect.settled.error),
+                 .effect = intent.effect,
+                 .deadline = {},
+                 .schema = {}});
 }
 
 Status RunTurn::run_driver() {
@@ -377,8 +376,7 @@ Status RunTurn::run_driver() {
     std::uint64_t const before = state_.sequence;
     for (Decision& decision : decisions) {
       if (state_.closing || !state_.stuck.empty()) break;
-      Status done = std::visit(
-          [this](auto& each) { return perform(std::move(each)); }, decision);
+      Status done = std::visit([this](auto& each) { return perform(std::move(each)); }, decision);
       if (done) continue;
       if (done.error().code() == ErrorCode::SystemCall) return done;
       TRY(perform(Diverged{done.error().message()}));
@@ -395,16 +393,16 @@ Status RunTurn::run_driver() {
 /// The driver of a cancelled run has nothing more to do, and nothing is under way: what is open is
 /// closed as it is.
 Status RunTurn::end_cancelled() {
-  if (!state_.cancel_requested || state_.closing || !state_.open_effects.empty() ||
-      !calls.empty())
+  if (!state_.cancel_requested || state_.closing || !state_.open_effects.empty() || !calls.empty())
     return {};
   bool const waits_for_time = std::ranges::any_of(state_.open_waits, [this](auto const& path) {
     return state_.waits.find(path)->second.opening.deadline.has_value();
   });
   if (waits_for_time) return {};
-  return perform(EndRun{.outcome = RunOutcome::Cancelled,
-                        .output = {},
-                        .error = state_.cancel_reason.empty() ? "cancelled" : state_.cancel_reason});
+  return perform(
+      EndRun{.outcome = RunOutcome::Cancelled,
+             .output = {},
+             .error = state_.cancel_reason.empty() ? "cancelled" : state_.cancel_reason});
 }
 
 }  // namespace aether::jobs

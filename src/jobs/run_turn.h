@@ -45,7 +45,8 @@ struct ControlCame {
 };
 /// Its time has come, or a child has ended: the state and the clock say what follows.
 struct Woken {};
-using Fact = std::variant<CallEnded, SignalReceived, AnswerCame, ResolutionCame, ControlCame, Woken>;
+using Fact =
+    std::variant<CallEnded, SignalReceived, AnswerCame, ResolutionCame, ControlCame, Woken>;
 
 /// A call, or a question what became of one, to be made when the batch is durable.
 struct PlannedCall {
@@ -136,8 +137,8 @@ class RunTurn {
   Status perform(EndRun end);
   Status perform(Diverged diverged);
 
-  Status intend(CallTool call, EffectState const* before,
-                std::string const& effect, std::string hash);
+  Status intend(CallTool call, EffectState const* before, std::string const& effect,
+                std::string hash);
   Status borrow(EffectIntended intent, KeyHolder const& holder);
   Status fail_step(std::string const& path, std::string error);
   [[nodiscard]] std::optional<std::string> over_budget(std::string const& path) const;
