@@ -23,13 +23,14 @@ class FakeJobsPlane final : public JobsPlane {
     run.waits["review"].opening = {.path = "review", .kind = jobs::WaitKind::Human};
   }
 
-  async::Task<jobs::Submitted> submit(jobs::Asker asker, jobs::RunSpec spec,
-                                      std::string key) override {
+  async::Task<jobs::Submitted> submit(jobs::Asker asker, jobs::Submission submission) override {
+    std::string const key = submission.idempotency_key;
     asked.push_back("submit " + asker.name + " " + key);
     bool const existed = keys.contains(key);
-    if (existed && !(keys[key] == spec)) throw Error(ErrorCode::Conflict, "another body");
-    if (!key.empty()) keys[key] = spec;
-    submitted = std::move(spec);
+    if (existed && keys[key] != submission.request_hash)
+      throw Error(ErrorCode::Conflict, "another body");
+    if (!key.empty()) keys[key] = submission.request_hash;
+    submitted = std::move(submission.spec);
     co_return jobs::Submitted{run.id, jobs::RunStatus::Pending, existed};
   }
   async::Task<jobs::RunStatus> control(jobs::Asker asker, jobs::RunId, jobs::Control control,
@@ -105,7 +106,7 @@ class FakeJobsPlane final : public JobsPlane {
 
   jobs::RunState run;
   jobs::RunSpec submitted;
-  std::map<std::string, jobs::RunSpec> keys;
+  std::map<std::string, std::string> keys;  ///< Hash of the request.
   std::vector<std::string> asked;
   std::vector<std::pair<std::string, jobs::AuditNoted>> notes;
   std::vector<journal::Event> history;

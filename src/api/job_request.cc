@@ -176,8 +176,8 @@ std::optional<int> digits(std::string_view text, std::size_t at, std::size_t cou
 
 }  // namespace
 
-Result<jobs::RunSpec> read_submission(json::value const& body, FindAgent const& find_agent,
-                                      WallTime now) {
+Result<jobs::Submission> read_submission(json::value const& body, FindAgent const& find_agent,
+                                         WallTime now) {
   constexpr std::array<std::string_view, 14> kKnown{
       "agent",      "graph",  "goal",      "input", "queue",           "priority",
       "deadline",   "budget", "namespace", "name",  "concurrency_key", "concurrency_limit",
@@ -209,7 +209,7 @@ Result<jobs::RunSpec> read_submission(json::value const& body, FindAgent const& 
       spec.name = std::string_view(name->as_string()).substr(0, kNameBytesMax);
   }
   if (spec.name.empty()) spec.name = spec.goal.empty() ? "graph" : spec.goal.substr(0, 60);
-  return spec;
+  return jobs::Submission{.spec = std::move(spec), .request_hash = jobs::value_hash(body)};
 }
 
 Status check_key(std::string_view key) {

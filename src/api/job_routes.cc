@@ -125,12 +125,11 @@ json::object changed(jobs::RunId const& run, jobs::RunStatus status) {
 async::Task<http::Response> submit(Asked asked) {
   json::object const body = asked.body();
   FindAgent const find = [&asked](std::string_view name) { return asked.jobs->agent(name); };
-  jobs::RunSpec spec = or_throw(read_submission(body, find, asked.now));
-  asked.check_space(spec.space);
-  std::string key = key_of(asked.request);
+  jobs::Submission submission = or_throw(read_submission(body, find, asked.now));
+  asked.check_space(submission.spec.space);
+  submission.idempotency_key = key_of(asked.request);
   jobs::Asker const asker = asked.asker();
-  async::Task<jobs::Submitted> submitting =
-      asked.jobs->submit(asker, std::move(spec), std::move(key));
+  async::Task<jobs::Submitted> submitting = asked.jobs->submit(asker, std::move(submission));
   jobs::Submitted const submitted = co_await std::move(submitting);
   http::Response response =
       answer_with(changed(submitted.run, submitted.status), submitted.existed ? 200 : 201);

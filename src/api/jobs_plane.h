@@ -29,8 +29,8 @@ class JobsPlane {
   virtual ~JobsPlane() = default;
 
   // Answered when durable.
-  [[nodiscard]] virtual async::Task<jobs::Submitted> submit(jobs::Asker asker, jobs::RunSpec spec,
-                                                            std::string idempotency_key) = 0;
+  [[nodiscard]] virtual async::Task<jobs::Submitted> submit(jobs::Asker asker,
+                                                            jobs::Submission submission) = 0;
   [[nodiscard]] virtual async::Task<jobs::RunStatus> control(jobs::Asker asker, jobs::RunId run,
                                                              jobs::Control control,
                                                              std::string reason) = 0;

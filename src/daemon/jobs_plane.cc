@@ -136,12 +136,13 @@ async::Task<void> Jobs::submit_scheduled(config::Schedule const* schedule, WallT
     or_throw(fault::pass(fault::Point::JobsSchedule));
     json::value const body = or_throw(parse_json(schedule->job_json, schedule->name));
     api::FindAgent const find = [this](std::string_view name) { return agent(name); };
-    jobs::RunSpec spec = or_throw(api::read_submission(body, find, time));
+    jobs::Submission submission = or_throw(api::read_submission(body, find, time));
     // One job for each time, also when the clock is set back or another process has made it.
-    std::string key = fmt::format("schedule:{}:{}", schedule->name, format_rfc3339(time));
+    submission.idempotency_key =
+        fmt::format("schedule:{}:{}", schedule->name, format_rfc3339(time));
+    submission.schedule = schedule->name;
     jobs::Asker asker{"schedule:" + schedule->name};
-    async::Task<jobs::Submitted> submitting =
-        submit(std::move(asker), std::move(spec), std::move(key));
+    async::Task<jobs::Submitted> submitting = submit(std::move(asker), std::move(submission));
     co_await std::move(submitting);
   } catch (Error const& error) {
     log::error("the schedule {}: {}", schedule->name, error.describe());
@@ -199,12 +200,10 @@ async::Task<void> Jobs::sign() {
 
 // ---- What changes something ---------------------------------------------------------------------
 
-async::Task<jobs::Submitted> Jobs::submit(jobs::Asker asker, jobs::RunSpec spec,
-                                          std::string idempotency_key) {
+async::Task<jobs::Submitted> Jobs::submit(jobs::Asker asker, jobs::Submission submission) {
   return wait_for<jobs::Submitted>([engine = engine_.get(), asker = std::move(asker),
-                                    spec = std::move(spec),
-                                    key = std::move(idempotency_key)](auto reply) mutable {
-    engine->submit(std::move(asker), std::move(spec), std::move(key), std::move(reply));
+                                    submission = std::move(submission)](auto reply) mutable {
+    engine->submit(std::move(asker), std::move(submission), std::move(reply));
   });
 }
 

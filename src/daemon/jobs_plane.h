@@ -55,8 +55,8 @@ class Jobs final : public api::JobsPlane {
   void record_swap(std::string const& swap_json);
 
   // api::JobsPlane
-  [[nodiscard]] async::Task<jobs::Submitted> submit(jobs::Asker asker, jobs::RunSpec spec,
-                                                    std::string idempotency_key) override;
+  [[nodiscard]] async::Task<jobs::Submitted> submit(jobs::Asker asker,
+                                                    jobs::Submission submission) override;
   [[nodiscard]] async::Task<jobs::RunStatus> control(jobs::Asker asker, jobs::RunId run,
                                                      jobs::Control control,
                                                      std::string reason) override;

@@ -88,12 +88,19 @@ void Engine::stop(Duration grace) {
 
 void Engine::submit(Asker asker, RunSpec spec, std::string idempotency_key,
                     Reply<Submitted> reply) {
-  RunOpened opening{.spec = std::move(spec),
+  submit(std::move(asker),
+         {.spec = std::move(spec), .idempotency_key = std::move(idempotency_key)},
+         std::move(reply));
+}
+
+void Engine::submit(Asker asker, Submission submission, Reply<Submitted> reply) {
+  RunOpened opening{.spec = std::move(submission.spec),
                     .code_version = {},
-                    .idempotency_key = std::move(idempotency_key),
+                    .idempotency_key = std::move(submission.idempotency_key),
+                    .request_hash = std::move(submission.request_hash),
                     .parent = {},
                     .forked_from = {},
-                    .schedule = {}};
+                    .schedule = std::move(submission.schedule)};
   opening.code_version = code_version_of(opening.spec);
   body_->core.mail->post([this, asker = std::move(asker), opening = std::move(opening),
                           reply = std::move(reply)]() mutable {

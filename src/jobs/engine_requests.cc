@@ -18,6 +18,11 @@ Failure is_stopping() {
   return fail(ErrorCode::LimitReached, "Aether is stopping: no new work is taken; try again later");
 }
 
+bool is_same_request(RunOpened const& now, RunOpened const& then) {
+  bool const by_hash = !now.request_hash.empty() && !then.request_hash.empty();
+  return by_hash ? now.request_hash == then.request_hash : now.spec == then.spec;
+}
+
 }  // namespace
 
 void EngineCore::submit(Asker asker, RunOpened opening, Reply<Submitted> reply) {
@@ -83,7 +88,7 @@ void EngineCore::submitted_before(RunOpened const& opening, Reply<Submitted> rep
   Result<RunState> const state = load_run(journal, RunId{event->front().stream});
   if (!state) return reply(fail(state.error()));
   RunEvent const now = as_recorded({.at = clock.wall(), .actor = {}, .body = opening});
-  if (std::get<RunOpened>(now.body).spec != state->opening.spec) {
+  if (!is_same_request(std::get<RunOpened>(now.body), state->opening)) {
     return reply(fail(ErrorCode::Conflict,
                       fmt::format("the Idempotency-Key {} belongs to run {}, which was asked for "
                                   "with another body: use another key",

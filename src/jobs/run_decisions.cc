@@ -211,6 +211,7 @@ Status RunTurn::perform(StartChild child) {
   RunOpened opening{.spec = std::move(child.spec),
                     .code_version = {},
                     .idempotency_key = {},
+                    .request_hash = {},
                     .parent = Parent{.run = state_.id, .path = std::move(child.path)},
                     .forked_from = {},
                     .schedule = {}};
