@@ -88,8 +88,7 @@ void Engine::stop(Duration grace) {
 
 void Engine::submit(Asker asker, RunSpec spec, std::string idempotency_key,
                     Reply<Submitted> reply) {
-  submit(std::move(asker),
-         {.spec = std::move(spec), .idempotency_key = std::move(idempotency_key)},
+  submit(std::move(asker), {.spec = std::move(spec), .idempotency_key = std::move(idempotency_key)},
          std::move(reply));
 }
 

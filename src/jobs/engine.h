@@ -97,7 +97,9 @@ class Engine {
   /// Settles an effect whose outcome nobody knows (empty: the only one).
   void resolve(Asker asker, RunId run, std::string effect, Resolution resolution,
                boost::json::value result, Reply<RunStatus> reply);
-  /// A new run that shares the history before `step`, and takes `input`/`graph` if given.
+  /// A new run that shares the history before `step`, and is made as `changed` says; else as the
+  /// old one, without its deadline and not_before. What can be copied at once is limited by a batch
+  /// of the journal: LimitReached.
   void fork(Asker asker, RunId run, std::string step, std::optional<RunSpec> changed,
             Reply<RunId> reply);
   /// A point in the stream "audit": refusals, and what other planes did.

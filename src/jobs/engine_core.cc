@@ -79,6 +79,7 @@ EngineCore::EngineCore(journal::Journal& its_journal, tools::ToolSet& its_tools,
       limits(its_limits),
       salts([this] { return random_.take(journal::kSaltBytes); }),
       mail(std::make_shared<Mail>(executor)),
+      began(its_clock.wall()),
       factory_(std::move(factory)),
       scheduler_({.concurrency = its_limits.concurrency, .lease = its_limits.lease}),
       group_(executor, "jobs") {
@@ -209,12 +210,12 @@ void EngineCore::perform(BeginRun const& begin) {
   if (actor != nullptr) return actor->begin(begin.lease_until);
   scheduler_.release(begin.run.run);
   // Not at once: what cannot be read now is not readable a moment later.
-  scheduler_.wake_at(begin.run.run, clock.wall() + kTurnRetry);
+  retry_later(begin.run.run);
 }
 
 void EngineCore::perform(WakeRun const& wake) {
   if (Status const passed = fault::pass(fault::Point::JobsWake); !passed)
-    return scheduler_.wake_at(wake.run, clock.wall() + kTurnRetry);
+    return retry_later(wake.run);
   deliver(wake.run, {.actor = {}, .fact = Woken{}});
 }
 
@@ -267,8 +268,10 @@ async::Task<void> EngineCore::stop(Duration grace) {
   if (!ended) {
     for (auto const& [run, actor] : actors_) held.push_back(run);
     for (std::string const& run : held) {
-      if (auto const found = actors_.find(run); found != actors_.end())
-        found->second->cancel_calls();
+      auto const found = actors_.find(run);
+      if (found == actors_.end()) continue;
+      found->second->cancel_calls();
+      if (found->second->waits_to_retry()) found->second->give_up();
     }
     async::Task<bool> waiting = idle_.wait_for(kStopGrace);
     co_await std::move(waiting);

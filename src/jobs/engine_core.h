@@ -48,6 +48,9 @@ class RandomBytes {
   std::size_t used_ = 0;
 };
 
+/// What asks for new work hears when none is taken any more.
+[[nodiscard]] Failure is_stopping();
+
 class EngineCore {
  public:
   EngineCore(journal::Journal& journal, tools::ToolSet& tools, Clock const& clock,
@@ -87,7 +90,8 @@ class EngineCore {
   EngineLimits const limits;
   SaltSource const salts;
   std::shared_ptr<Mail> mail;
-  std::string holder;  ///< Of leases: this process.
+  std::string holder;    ///< Of leases: this process.
+  WallTime const began;  ///< Leases of before are those of processes that are gone.
   bool stopping = false;
   std::size_t appends_in_flight = 0;
 
@@ -99,6 +103,9 @@ class EngineCore {
   void perform(ReclaimRun const& reclaim);
   void submitted(Submitted done, ReadyRun ready, RunRows const& rows, Reply<Submitted> reply);
   void submitted_before(RunOpened const& opening, Reply<Submitted> reply);
+  /// Its state, and the batch that makes it.
+  Result<RunState> prepare_fork(std::string const& actor, RunId const& run, std::string const& step,
+                                std::optional<RunSpec> changed, journal::Batch& batch);
   Status read_ready();
   Status read_due();
   Status read_wakes();

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/fault.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "jobs/engine_core.h"
 
@@ -14,16 +15,26 @@ namespace {
 /// Rows of an index that are read at once.
 constexpr std::size_t kRowsPage = 5000;
 
-Failure is_stopping() {
-  return fail(ErrorCode::LimitReached, "Aether is stopping: no new work is taken; try again later");
-}
-
 bool is_same_request(RunOpened const& now, RunOpened const& then) {
   bool const by_hash = !now.request_hash.empty() && !then.request_hash.empty();
-  return by_hash ? now.request_hash == then.request_hash : now.spec == then.spec;
+  if (by_hash) return now.request_hash == then.request_hash;
+  // As canonical texts: 1 and 1.0 are one number there, and two values here.
+  auto const values = [](RunSpec const& spec) {
+    return canonical_json(boost::json::array{spec.graph, spec.agent, spec.input});
+  };
+  if (values(now.spec) != values(then.spec)) return false;
+  RunSpec rest = now.spec;
+  rest.graph = then.spec.graph;
+  rest.agent = then.spec.agent;
+  rest.input = then.spec.input;
+  return rest == then.spec;
 }
 
 }  // namespace
+
+Failure is_stopping() {
+  return fail(ErrorCode::LimitReached, "Aether is stopping: no new work is taken; try again later");
+}
 
 void EngineCore::submit(Asker asker, RunOpened opening, Reply<Submitted> reply) {
   if (stopping) return reply(is_stopping());
@@ -160,13 +171,18 @@ Status EngineCore::read_due() {
 
 Status EngineCore::read_wakes() {
   TRY(fault::pass(fault::Point::JobsStartWake));
-  TRY_ASSIGN(std::vector<journal::Record> const rows,
-             journal.records(kWakeView, {}, {}, kRowsPage));
-  for (journal::Record const& row : rows) {
-    RunId const parent{row.key.substr(0, row.key.find('/'))};
-    deliver(parent, {.actor = {}, .fact = Woken{}});
+  std::string from;
+  while (true) {
+    TRY_ASSIGN(std::vector<journal::Record> const rows,
+               journal.records(kWakeView, from, {}, kRowsPage));
+    for (journal::Record const& row : rows) {
+      std::size_t const end = row.key.find('/');
+      deliver(RunId{row.key.substr(0, end)},
+              {.actor = {}, .fact = Woken{.child = RunId{row.key.substr(end + 1)}}});
+    }
+    if (rows.size() < kRowsPage) return {};
+    from = rows.back().key + '\0';
   }
-  return {};
 }
 
 Result<std::optional<KeyHolder>> EngineCore::key_holder(std::string const& key) {

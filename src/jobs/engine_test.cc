@@ -2,6 +2,7 @@
 // What falls to the engine of the guarantees of durable work, on the memory journal.
 #include "jobs/engine.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "jobs/engine_rig.h"
@@ -9,11 +10,10 @@
 namespace aether::jobs {
 namespace {
 
-using testing::eventually;
 using testing::Rig;
 
-constexpr char const* kTwoCalls =
-    R"([{"call":"count","path":"a","args":{"name":"a"}},{"call":"count","path":"b","args":{"name":"b"}}])";
+constexpr char const* kTwoCalls = R"([{"call": "count", "path": "a", "args": {"name": "a"}},
+      {"call": "count", "path": "b", "args": {"name": "b"}}])";
 
 TEST(Engine, RunsStepsInOrderAndCallsEachOnce) {
   Rig rig;
@@ -52,7 +52,8 @@ TEST(Engine, RefusesAGraphThatHasAMistake) {
 TEST(Engine, KeepsASignalThatComesBeforeItsWait) {
   Rig rig;
   RunId const run = rig.submit(
-      R"([{"wait":"signal","path":"first","name":"one"},{"wait":"signal","path":"second","name":"two"}])");
+      R"([{"wait": "signal", "path": "first", "name": "one"},
+          {"wait": "signal", "path": "second", "name": "two"}])");
   ASSERT_TRUE(rig.becomes(run, RunStatus::Parked));
   ASSERT_TRUE(rig.signal(run, "two", "k2"));
   ASSERT_TRUE(rig.signal(run, "two", "k2"));  // the same again is the same
@@ -67,7 +68,7 @@ TEST(Engine, EndsATimerWhenItsTimeHasComeAndNotBefore) {
   ASSERT_TRUE(rig.becomes(run, RunStatus::Parked));
   rig->look_at_clock();
   EXPECT_EQ(rig.status(run), RunStatus::Parked);
-  rig.manual.advance(std::chrono::seconds(61));
+  rig.clock.advance(std::chrono::seconds(61));
   rig->look_at_clock();
   EXPECT_TRUE(rig.becomes(run, RunStatus::Completed));
 }
@@ -88,7 +89,7 @@ TEST(Engine, BranchesOnApprovalRejectionAndExpiry) {
   ASSERT_TRUE(rig.answer(rejected, WaitEnd::Rejected));
   EXPECT_TRUE(rig.becomes(approved, RunStatus::Completed));
   EXPECT_TRUE(rig.becomes(rejected, RunStatus::Failed));
-  rig.manual.advance(std::chrono::seconds(61));
+  rig.clock.advance(std::chrono::seconds(61));
   rig->look_at_clock();
   EXPECT_TRUE(rig.becomes(expired, RunStatus::Completed));
   EXPECT_EQ(rig.show(expired).waits.at("ok").closing.end, WaitEnd::TimedOut);
@@ -97,7 +98,8 @@ TEST(Engine, BranchesOnApprovalRejectionAndExpiry) {
 TEST(Engine, ClosesTheWaitOfAParentWhenItsChildEnds) {
   Rig rig;
   RunId const run = rig.submit(
-      R"([{"child":[{"call":"count","path":"x","args":{"name":"x"}}],"path":"c"},{"call":"count","path":"y","args":{"name":"y"}}])");
+      R"([{"child": [{"call": "count", "path": "x", "args": {"name": "x"}}], "path": "c"},
+          {"call": "count", "path": "y", "args": {"name": "y"}}])");
   ASSERT_TRUE(rig.becomes(run, RunStatus::Completed));
   EXPECT_EQ(rig.world.count("x"), 1);
   EXPECT_EQ(rig.world.count("y"), 1);
@@ -106,9 +108,9 @@ TEST(Engine, ClosesTheWaitOfAParentWhenItsChildEnds) {
 
 TEST(Engine, CancelsACallUnderWayAndSaysTruthfullyThatNobodyKnows) {
   Rig rig;
-  rig.world.hangs["a"] = true;
+  rig.world.hang("a");
   RunId const run = rig.submit(kTwoCalls);
-  ASSERT_TRUE(eventually([&] { return rig.world.count("a") == 1; }));
+  ASSERT_TRUE(rig.eventually([&] { return rig.world.count("a") == 1; }));
   ASSERT_TRUE(rig.control(run, Control::Cancel));
   ASSERT_TRUE(rig.becomes(run, RunStatus::Cancelled));
   RunState const state = rig.show(run);
@@ -119,7 +121,8 @@ TEST(Engine, CancelsACallUnderWayAndSaysTruthfullyThatNobodyKnows) {
 TEST(Engine, BeginsNothingWhileARunIsPaused) {
   Rig rig;
   RunId const run = rig.submit(
-      R"([{"wait":"signal","path":"s","name":"go"},{"call":"count","path":"a","args":{"name":"a"}}])");
+      R"([{"wait": "signal", "path": "s", "name": "go"},
+          {"call": "count", "path": "a", "args": {"name": "a"}}])");
   ASSERT_TRUE(rig.becomes(run, RunStatus::Parked));
   ASSERT_TRUE(rig.control(run, Control::Pause));
   ASSERT_TRUE(rig.signal(run, "go"));
@@ -131,13 +134,13 @@ TEST(Engine, BeginsNothingWhileARunIsPaused) {
 
 TEST(Engine, ParksAOnceCallWhoseOutcomeIsUnknownUntilAPersonSays) {
   Rig rig;
-  rig.world.answers["a"] = {.outcome = EffectOutcome::Unknown, .result = {}, .error = "cut off"};
+  rig.world.answer("a", {.outcome = EffectOutcome::Unknown, .result = {}, .error = "cut off"});
   RunId const happened = rig.submit(kTwoCalls);
   RunId const not_happened = rig.submit(kTwoCalls);
   RunId const abandoned = rig.submit(kTwoCalls);
   for (RunId const& run : {happened, not_happened, abandoned})
     ASSERT_TRUE(rig.becomes(run, RunStatus::Parked));
-  rig.world.answers.clear();
+  rig.world.answer_ok("a");
   EXPECT_EQ(rig.world.count("a"), 3);
   ASSERT_TRUE(rig.resolve(happened, Resolution::Happened, "paid"));
   EXPECT_TRUE(rig.becomes(happened, RunStatus::Completed));
@@ -174,29 +177,58 @@ TEST(Engine, StopsBeforeTheCallThatABudgetForbids) {
   EXPECT_NE(rig.show(run->run).closing->error.find("budget of 1 calls"), std::string::npos);
 }
 
-TEST(Engine, EndsARunAtItsDeadline) {
+TEST(Engine, EndsARunAtItsDeadlineWhileItWaitsAndWhileACallHangs) {
   Rig rig;
-  RunSpec spec = Rig::spec_of(R"([{"wait":"signal","path":"s","name":"go"}])");
-  spec.deadline = rig.manual.wall() + std::chrono::hours(1);
-  Result<Submitted> const run = rig.try_submit(spec);
-  ASSERT_TRUE(run);
-  ASSERT_TRUE(rig.becomes(run->run, RunStatus::Parked));
-  rig.manual.advance(std::chrono::hours(2));
-  rig->look_at_clock();
-  EXPECT_TRUE(rig.becomes(run->run, RunStatus::Cancelled));
+  rig.world.hang("a");
+  RunSpec spec = Rig::spec_of(R"([{"wait": "signal", "path": "s", "name": "go"}])");
+  spec.deadline = rig.clock.wall() + std::chrono::hours(1);
+  RunId const waits = rig.submit(spec);
+  spec.graph = Rig::spec_of(kTwoCalls).graph;
+  RunId const hangs = rig.submit(spec);
+  ASSERT_TRUE(rig.becomes(waits, RunStatus::Parked));
+  ASSERT_TRUE(rig.eventually([&] { return rig.world.count("a") == 1; }));
+  EXPECT_EQ(rig.status(hangs), RunStatus::Running);
+  rig.turn_clock(std::chrono::hours(2));
+  EXPECT_TRUE(rig.becomes(waits, RunStatus::Cancelled));
+  ASSERT_TRUE(rig.becomes(hangs, RunStatus::Cancelled));
+  EXPECT_NE(rig.show(hangs).closing->error.find("deadline"), std::string::npos);
+  EXPECT_EQ(rig.world.count("b"), 0);
+}
+
+TEST(Engine, EndsARunWhenTheTimeOfItsBudgetIsSpent) {
+  Rig rig;
+  RunSpec spec = Rig::spec_of(R"([{"wait": "signal", "path": "s", "name": "go"}])");
+  spec.budget.time = std::chrono::minutes(5);
+  RunId const run = rig.submit(spec);
+  ASSERT_TRUE(rig.becomes(run, RunStatus::Parked));
+  rig.turn_clock(std::chrono::minutes(6));
+  ASSERT_TRUE(rig.becomes(run, RunStatus::Cancelled));
+  EXPECT_EQ(rig.show(run).closing->error, "the time of its budget is spent");
 }
 
 TEST(Engine, BeginsNoRunBeforeItsTime) {
   Rig rig;
   RunSpec spec = Rig::spec_of(kTwoCalls);
-  spec.not_before = rig.manual.wall() + std::chrono::hours(1);
-  Result<Submitted> const run = rig.try_submit(spec);
-  ASSERT_TRUE(run);
-  rig->look_at_clock();
-  EXPECT_EQ(rig.status(run->run), RunStatus::Pending);
-  rig.manual.advance(std::chrono::hours(1));
-  rig->look_at_clock();
-  EXPECT_TRUE(rig.becomes(run->run, RunStatus::Completed));
+  spec.not_before = rig.clock.wall() + std::chrono::hours(1);
+  RunId const run = rig.submit(spec);
+  rig.turn_clock(std::chrono::minutes(59));
+  // The answer to a question that came later: whatever the clock began has begun by then.
+  ASSERT_TRUE(rig.signal(run, "unrelated"));
+  EXPECT_EQ(rig.status(run), RunStatus::Pending);
+  EXPECT_EQ(rig.world.count("a"), 0);
+  rig.turn_clock(std::chrono::minutes(1));
+  EXPECT_TRUE(rig.becomes(run, RunStatus::Completed));
+}
+
+TEST(Engine, BeginsAfterARestartARunWhoseTimeCameMeanwhile) {
+  Rig rig;
+  RunSpec spec = Rig::spec_of(kTwoCalls);
+  spec.not_before = rig.clock.wall() + std::chrono::hours(1);
+  RunId const run = rig.submit(spec);
+  rig.end();
+  rig.clock.advance(std::chrono::hours(2));
+  rig.begin();
+  EXPECT_TRUE(rig.becomes(run, RunStatus::Completed));
 }
 
 TEST(Engine, NeverExceedsAConcurrencyKey) {
@@ -207,13 +239,13 @@ TEST(Engine, NeverExceedsAConcurrencyKey) {
   std::vector<RunId> runs;
   for (int at = 0; at < 30; ++at) runs.push_back(rig.try_submit(spec)->run);
   for (RunId const& run : runs) ASSERT_TRUE(rig.becomes(run, RunStatus::Completed));
-  EXPECT_LE(rig.world.running_max, 2);
+  EXPECT_LE(rig.world.most_at_once(), 2);
 }
 
 TEST(Engine, ListsTheNewestRunsFirst) {
   Rig rig;
   RunId const first = rig.submit(kTwoCalls);
-  rig.manual.advance(std::chrono::milliseconds(2));
+  rig.clock.advance(std::chrono::milliseconds(2));
   RunId const second = rig.submit(R"([{"wait":"signal","path":"s","name":"go"}])");
   ASSERT_TRUE(rig.becomes(first, RunStatus::Completed));
   ASSERT_TRUE(rig.becomes(second, RunStatus::Parked));
@@ -224,6 +256,51 @@ TEST(Engine, ListsTheNewestRunsFirst) {
   EXPECT_EQ(rig->list({.status = RunStatus::Completed})->front().run, first);
   EXPECT_EQ(rig->list({.after = second.text})->front().run, first);
   EXPECT_EQ(rig->list({.count = 1})->size(), 1U);
+}
+
+TEST(Engine, HoldsNothingOfARunThatWaits) {
+  Rig rig;
+  RunId const signal = rig.submit(R"([{"wait": "signal", "path": "s", "name": "go"}])");
+  RunId const person = rig.submit(R"([{"wait": "human", "path": "p", "name": "Well?"}])");
+  RunId const timer = rig.submit(R"([{"wait": "timer", "path": "t", "ms": 60000}])");
+  for (RunId const& run : {signal, person, timer}) ASSERT_TRUE(rig.becomes(run, RunStatus::Parked));
+  EXPECT_TRUE(rig.eventually([&] { return rig.world.drivers_held() == 0; }));
+}
+
+TEST(Engine, BeginsTheMoreUrgentRunsFirst) {
+  Rig rig({.concurrency = 1});
+  rig.world.hang("first");
+  RunId const first = rig.submit(R"([{"call": "count", "path": "a", "args": {"name": "first"}}])");
+  ASSERT_TRUE(rig.eventually([&] { return rig.world.count("first") == 1; }));
+  std::vector<RunId> runs;
+  for (int const priority : {0, 5, -5}) {
+    RunSpec spec = Rig::spec_of(
+        fmt::format(R"([{{"call": "count", "path": "a", "args": {{"name": "{}"}}}}])", priority));
+    spec.priority = priority;
+    runs.push_back(rig.submit(spec));
+  }
+  ASSERT_TRUE(rig.control(first, Control::Cancel));
+  for (RunId const& run : runs) ASSERT_TRUE(rig.becomes(run, RunStatus::Completed));
+  EXPECT_EQ(rig.world.calls_in_order(), (std::vector<std::string>{"first", "5", "0", "-5"}));
+}
+
+TEST(Engine, HoldsARunWhoseDriverCannotBeMadeUntilItIsResumedOrCancelled) {
+  Rig rig;
+  std::string const line = R"([{"wait": "signal", "path": "s", "name": "go"}])";
+  RunId const mended = rig.submit(line);
+  RunId const given_up = rig.submit(line);
+  for (RunId const& run : {mended, given_up}) ASSERT_TRUE(rig.becomes(run, RunStatus::Parked));
+  rig.world.has_lost_drivers = true;
+  for (RunId const& run : {mended, given_up}) {
+    ASSERT_TRUE(rig.signal(run, "go"));
+    ASSERT_TRUE(rig.becomes(run, RunStatus::Stuck));
+    EXPECT_EQ(rig.show(run).stuck, "there is no such driver");
+  }
+  ASSERT_TRUE(rig.control(given_up, Control::Cancel));
+  EXPECT_TRUE(rig.becomes(given_up, RunStatus::Cancelled));
+  rig.world.has_lost_drivers = false;
+  ASSERT_TRUE(rig.control(mended, Control::Resume));
+  EXPECT_TRUE(rig.becomes(mended, RunStatus::Completed));
 }
 
 }  // namespace

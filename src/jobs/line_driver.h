@@ -9,8 +9,6 @@
 #include <string>
 #include <vector>
 
-#include <boost/json/value_to.hpp>
-
 #include "jobs/driver.h"
 
 namespace aether::jobs::testing {
@@ -73,7 +71,7 @@ class LineDriver final : public Driver {
   };
   static std::string text(json::object const& value, char const* name) {
     json::value const* found = value.if_contains(name);
-    return found == nullptr ? "" : json::value_to<std::string>(*found);
+    return found == nullptr ? std::string() : std::string(found->as_string());
   }
   static StepKind kind_of(Node const& node) {
     return node.value.contains("call") ? StepKind::Tool : StepKind::Wait;

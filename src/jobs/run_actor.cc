@@ -30,6 +30,9 @@ RunRows next_rows(RunState const& state, RunRows const& before, RunStatus was) {
   return {.line = before.line, .ready = before.ready, .due = due_time(state)};
 }
 
+/// After so many refusals of what a run decided it is left alone for a moment.
+constexpr int kRefusalsInARow = 8;
+
 }  // namespace
 
 RunActor::RunActor(EngineCore& core, RunState state)
@@ -65,17 +68,20 @@ bool RunActor::is_idle() const {
 
 void RunActor::turn() {
   if (appending_ || turning_) return;
+  if (is_astray_ && !reload()) return;
   turning_ = true;
   waits_to_retry_ = false;
   memory_.may_begin = !core_.stopping;
   RunStatus const was = state_.status();
   RunTurn turn(state_, memory_, leased_ ? driver_.get() : nullptr, core_.world());
+  turn.is_leased = leased_;
   Status filled;
   if (leased_ && driver_ == nullptr) {
     Result<std::unique_ptr<Driver>> made = core_.make_driver(state_);
     if (made) driver_ = std::move(*made);
     turn.set_driver(driver_.get());
-    if (!made && !state_.closing) filled = turn.mark_stuck(made.error().message());
+    if (!made && !state_.closing && state_.stuck.empty())
+      filled = turn.mark_stuck(made.error().message());
   }
   if (filled) filled = fill(turn);
   turning_ = false;
@@ -136,6 +142,8 @@ void RunActor::append(RunTurn turn) {
   has_more_ = turn.has_more;
   journal::Batch batch = std::move(turn.batch);
   add_changes(state_.id, &rows_, rows_next_, batch.records);
+  if (Status const passed = fault::pass(fault::Point::JobsRows); !passed)
+    return failed(passed.error());
   appending_ = true;
   if (batch.events.empty() && batch.records.empty())
     return appended(journal::AppendOutcome(journal::Appended{}));
@@ -163,6 +171,7 @@ void RunActor::appended(Result<journal::AppendOutcome> outcome) {
   if (!outcome) return failed(outcome.error());
   if (!*outcome) return refused(outcome->error());
   failures_ = 0;
+  refusals_ = 0;
   bool const is_cut = !fault::pass(fault::Point::JobsDurable);
   bool const has_new = durable_ != state_.sequence;
   durable_ = state_.sequence;
@@ -172,27 +181,38 @@ void RunActor::appended(Result<journal::AppendOutcome> outcome) {
   std::vector<Input> told = std::exchange(taken_, {});
   answer_all(told);
   if (has_new) core_.tell(state_.id, durable_);
-  for (ReadyRun& child : children_next_) core_.offer(std::move(child));
+  tell_relatives(has_new);
+  if (std::exchange(cancels_next_, false)) cancel_calls();
+  begin_calls(is_cut);
+  if (!inputs_.empty() || has_more_) return turn();
+  settle_down();
+}
+
+/// Runs below this one begin, or are cancelled; the one above hears of the end.
+void RunActor::tell_relatives(bool has_new) {
+  std::vector<ReadyRun> children = std::exchange(children_next_, {});
+  for (ReadyRun& child : children) core_.offer(std::move(child));
   for (RunId const& child : std::exchange(cancelled_next_, {})) {
     core_.deliver(child, {.actor = {},
                           .fact = ControlCame{.control = Control::Cancel,
                                               .reason = "the run above it was cancelled"}});
   }
-  children_next_.clear();
-  if (has_new && state_.closing && state_.opening.parent) {
-    core_.deliver(state_.opening.parent->run, {.actor = {}, .fact = Woken{}});
-  }
-  if (std::exchange(cancels_next_, false)) cancel_calls();
-  for (PlannedCall& call : std::exchange(calls_next_, {})) {
-    if (!is_cut) {
+  std::optional<Parent> const& parent = state_.opening.parent;
+  if (has_new && state_.closing && parent)
+    core_.deliver(parent->run, {.actor = {}, .fact = Woken{.child = state_.id}});
+  if (!children.empty()) core_.schedule();
+}
+
+void RunActor::begin_calls(bool is_cut) {
+  std::vector<PlannedCall> calls = std::exchange(calls_next_, {});
+  // Counted before the first: one that ends at once must not let go of the run.
+  calls_running_ += calls.size();
+  for (PlannedCall& call : calls) {
+    if (is_cut)
+      returned(call, not_executed("the call was not made: a fault came before it"));
+    else
       start(std::move(call));
-      continue;
-    }
-    ++calls_running_;
-    returned(call, not_executed("the call was not made: a fault came before it"));
   }
-  if (!inputs_.empty() || has_more_) return turn();
-  settle_down();
 }
 
 void RunActor::answer_all(std::vector<Input>& inputs) {
@@ -209,13 +229,34 @@ void RunActor::refused(journal::Refusal const& refusal) {
   using enum journal::Refusal::Why;
   if (refusal.why == FenceStale || refusal.why == FenceNotHigher) {
     log::warn("run {}: another worker has it now (fence {})", state_.id.text, refusal.current);
-    bool const raises = refusal.why == FenceNotHigher;
-    if (!raises) core_.release(*this);
-    leased_ = leased_ && raises;
+    if (leased_) core_.release(*this);
+    leased_ = false;
   }
-  for (Input& input : std::exchange(taken_, {})) inputs_.push_front(std::move(input));
+  std::vector<Input> taken = std::exchange(taken_, {});
+  for (auto input = taken.rbegin(); input != taken.rend(); ++input)
+    inputs_.push_front(std::move(*input));
   if (!reload()) return;
-  turn();
+  if (++refusals_ < kRefusalsInARow) return turn();
+  log::error("run {}: refused {} times in a row: {}", state_.id.text, refusals_,
+             journal::describe(refusal));
+  retry_later();
+}
+
+void RunActor::retry_later() {
+  if (core_.stopping) return give_up();
+  waits_to_retry_ = true;
+  core_.retry_later(state_.id);
+}
+
+/// The engine stops: what could not be recorded is what the next process finds undone.
+void RunActor::give_up() {
+  waits_to_retry_ = false;
+  has_more_ = false;
+  for (Input& input : std::exchange(inputs_, {})) {
+    if (input.reply)
+      input.reply(fail(ErrorCode::LimitReached, "Aether stopped before it was recorded"));
+  }
+  settle_down();
 }
 
 bool RunActor::reload() {
@@ -224,14 +265,20 @@ bool RunActor::reload() {
   if (!loaded || !passed) {
     log::error("run {} cannot be read again: {}", state_.id.text,
                (loaded ? passed.error() : loaded.error()).describe());
-    waits_to_retry_ = true;
-    core_.retry_later(state_.id);
+    // What was decided is not what is recorded.
+    is_astray_ = true;
+    retry_later();
     return false;
   }
+  is_astray_ = false;
   state_ = std::move(*loaded);
   durable_ = state_.sequence;
   rows_ = rows_of(state_);
   lease_recorded_ = lease_recorded_ && state_.lease_holder == core_.holder;
+  // Planned in the batch that was not appended.
+  for (PlannedCall const& call : calls_next_) {
+    if (!call.looks_up) memory_.in_flight.erase(call.effect);
+  }
   std::erase_if(memory_.in_flight, [this](auto const& each) {
     auto const found = state_.effects.find(each.first);
     return found == state_.effects.end() || found->second.intent.turn != each.second;
@@ -259,12 +306,10 @@ void RunActor::failed(Error const& error) {
       inputs_.push_back(std::move(input));
   }
   if (!reload()) return;
-  waits_to_retry_ = true;
-  core_.retry_later(state_.id);
+  retry_later();
 }
 
 void RunActor::start(PlannedCall planned) {
-  ++calls_running_;
   if (Status const passed = fault::pass(fault::Point::JobsCall); !passed)
     return returned(planned, not_executed(passed.error().message()));
   tools::Tool* tool = core_.tools.find(planned.tool);
@@ -316,14 +361,31 @@ void RunActor::returned(PlannedCall const& planned, tools::CallResult result) {
 }
 
 void RunActor::settle_down() {
-  if (!is_idle()) return;
-  bool const has_work = !leased_ && rows_.ready.has_value() && !core_.stopping;
-  if (has_work) {
+  if (is_retired_ || !is_idle()) return;
+  if (!leased_ && !core_.stopping && may_begin(state_, core_.clock.wall()) && !is_with_another()) {
     core_.offer(ready_of(state_));
     core_.schedule();
-    if (!is_idle()) return;
+    if (is_retired_ || !is_idle()) return;
   }
+  appoint();
+  is_retired_ = true;
   core_.retire(*this);
+}
+
+void RunActor::appoint() {
+  WallTime const now = core_.clock.wall();
+  std::optional<WallTime> at = rows_.due;
+  if (is_with_another()) at = std::min(at.value_or(*state_.lease_until), *state_.lease_until);
+  // A time that has passed was told already.
+  if (at && *at > now) core_.appoint(state_.id, at);
+}
+
+/// Its lease was taken after this engine began, by somebody else, and has not ended.
+bool RunActor::is_with_another() const {
+  bool const is_other = !state_.lease_holder.empty() && state_.lease_holder != core_.holder;
+  if (!is_other || !state_.lease_until) return false;
+  bool const is_later = *state_.lease_until - core_.limits.lease > core_.began;
+  return is_later && *state_.lease_until > core_.clock.wall();
 }
 
 }  // namespace aether::jobs

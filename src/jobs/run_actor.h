@@ -34,6 +34,9 @@ class RunActor {
   void renew(WallTime lease_until);
   /// Asks the calls under way to end.
   void cancel_calls();
+  /// Does not try again what the store refuses.
+  void give_up();
+  [[nodiscard]] bool waits_to_retry() const { return waits_to_retry_; }
   /// Nothing is on its way any more.
   [[nodiscard]] bool is_idle() const;
   /// The last frames of its calls are gone, too.
@@ -53,12 +56,16 @@ class RunActor {
   /// What was decided did not happen; what came before it is kept, and is tried again later.
   void failed(Error const& error);
   bool reload();
-  void tell_progress();
+  void retry_later();
+  void tell_relatives(bool has_new);
+  void begin_calls(bool is_cut);
   void answer_all(std::vector<Input>& inputs);
   void start(PlannedCall planned);
   void returned(PlannedCall const& planned, tools::CallResult result);
   static async::Task<void> perform(RunActor* self, tools::Tool* tool, PlannedCall planned);
   void settle_down();
+  void appoint();
+  [[nodiscard]] bool is_with_another() const;
 
   EngineCore& core_;
   RunState state_;
@@ -76,6 +83,7 @@ class RunActor {
   WallTime lease_until_;
   std::size_t calls_running_ = 0;
   int failures_ = 0;
+  int refusals_ = 0;
   bool leased_ = false;
   bool lease_recorded_ = false;
   bool appending_ = false;
@@ -83,6 +91,8 @@ class RunActor {
   bool cancels_next_ = false;
   bool has_more_ = false;
   bool waits_to_retry_ = false;
+  bool is_astray_ = false;  ///< What it holds is not what the journal has: to be read again first.
+  bool is_retired_ = false;
 };
 
 }  // namespace aether::jobs

@@ -139,10 +139,13 @@ Status RunTurn::intend(CallTool call, EffectState const* before, std::string con
                         .token = world_.make_token()};
   if (intent.turn == 1 && !intent.business_key.empty()) {
     std::string const key = business_journal_key(state_.opening.spec.space, intent.business_key);
-    TRY_ASSIGN(std::optional<KeyHolder> const holder, world_.key_holder(key));
+    std::optional<KeyHolder> holder = own_holder(intent.business_key);
+    if (!holder) {
+      TRY_ASSIGN(holder, world_.key_holder(key));
+    }
     if (holder) return borrow(std::move(intent), *holder);
   }
-  // Two of one batch would refuse each other only when it is appended.
+  // The first turn took it.
   if (intent.turn > 1) intent.business_key.clear();
   PlannedCall planned{.effect = effect,
                       .turn = intent.turn,
@@ -157,6 +160,17 @@ Status RunTurn::intend(CallTool call, EffectState const* before, std::string con
   memory_.in_flight[effect] = planned.turn;
   calls.push_back(std::move(planned));
   return {};
+}
+
+/// A call of this run that took the key; it may stand in the batch on its way.
+std::optional<KeyHolder> RunTurn::own_holder(std::string const& business_key) const {
+  for (auto const& [name, effect] : state_.effects) {
+    if (effect.intent.business_key != business_key) continue;
+    KeyHolder holder{.run = state_.id, .settled = {}};
+    if (!effect.open) holder.settled = effect.settled;
+    return holder;
+  }
+  return std::nullopt;
 }
 
 /// Somebody made this call before, under its business key: what became of that is the answer.

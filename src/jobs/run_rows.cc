@@ -93,6 +93,10 @@ std::string line_text(RunState const& state) {
 
 }  // namespace
 
+bool may_begin(RunState const& state, WallTime now) {
+  return has_work(state) && (!is_held_back(state) || *state.opening.spec.not_before <= now);
+}
+
 std::optional<WallTime> end_time(RunState const& state) {
   RunSpec const& spec = state.opening.spec;
   std::optional<WallTime> end = spec.deadline;

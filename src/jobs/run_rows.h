@@ -36,6 +36,10 @@ struct RunRows {
 void add_changes(RunId const& run, RunRows const* before, RunRows const& after,
                  std::vector<journal::RecordChange>& changes);
 
+/// Whether a worker could begin with it now: it has work, and its time has come. A run that was
+/// held back gets its row in ready with its first lease; until then its row in due brings it here.
+[[nodiscard]] bool may_begin(RunState const& state, WallTime now);
+
 /// The next time at which something happens to the run by itself.
 [[nodiscard]] std::optional<WallTime> due_time(RunState const& state);
 /// By when the run must end: its deadline, or the time of its budget.

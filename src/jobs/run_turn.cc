@@ -82,7 +82,7 @@ Status RunTurn::recover() {
 
 Status RunTurn::apply(std::string const& actor, Fact fact) {
   if (auto* ended = std::get_if<CallEnded>(&fact)) return settle(actor, std::move(*ended));
-  if (std::holds_alternative<Woken>(fact)) return {};
+  if (auto const* woken = std::get_if<Woken>(&fact)) return forget_wake(woken->child);
   auto* control = std::get_if<ControlCame>(&fact);
   if (state_.closing && !std::holds_alternative<AnswerCame>(fact)) {
     bool const is_cancel = control != nullptr && control->control == Control::Cancel;
@@ -134,131 +134,17 @@ Status RunTurn::settle(std::string const& actor, CallEnded ended) {
       .path = question->opening.path, .end = WaitEnd::Answered, .by = "", .payload = {}});
 }
 
-Status RunTurn::take_signal(std::string const& actor, SignalReceived signal) {
-  TRY(fault::pass(fault::Point::JobsSignal));
-  std::string const& key = signal.idempotency_key;
-  if (!key.empty()) {
-    auto const known = std::ranges::find_if(state_.signals, [&key](Signal const& each) {
-      return each.received.idempotency_key == key;
-    });
-    if (known != state_.signals.end()) {
-      if (known->received == signal) return {};
-      return fail(
-          ErrorCode::Conflict,
-          fmt::format("signal {} of run {}: its Idempotency-Key was used for another signal",
-                      signal.name, state_.id.text));
-    }
-  }
-  return record(std::move(signal), actor);
-}
-
-Status RunTurn::take_answer(std::string const& actor, AnswerCame answer) {
-  TRY(fault::pass(fault::Point::JobsAnswer));
-  if (answer.path.empty()) {
-    for (std::string const& path : state_.open_waits) {
-      WaitOpened const& opening = state_.waits.find(path)->second.opening;
-      if (opening.kind != WaitKind::Human || !opening.effect.empty()) continue;
-      if (!answer.path.empty()) {
-        return fail(
-            ErrorCode::RequestInvalid,
-            fmt::format("run {} waits for more than one answer: name the step", state_.id.text));
-      }
-      answer.path = path;
-    }
-  }
-  auto const found = state_.waits.find(answer.path);
-  if (found == state_.waits.end() || found->second.opening.kind != WaitKind::Human) {
-    return fail(ErrorCode::NotFound,
-                fmt::format("run {} waits for no answer of a person{}{}", state_.id.text,
-                            answer.path.empty() ? "" : " at ", answer.path));
-  }
-  WaitState const& wait = found->second;
-  if (!wait.opening.effect.empty()) {
-    return fail(ErrorCode::RequestInvalid,
-                fmt::format("{} waits for the outcome of a call: use resolve", answer.path));
-  }
-  if (!wait.open) {
-    WaitClosed const& had = wait.closing;
-    if (had.end == answer.end && had.by == actor && had.payload == answer.payload) return {};
-    return fail(ErrorCode::Conflict, fmt::format("{} was answered before: {} by {}", answer.path,
-                                                 text_of(had.end), had.by));
-  }
-  return record(WaitClosed{.path = answer.path,
-                           .end = answer.end,
-                           .by = actor,
-                           .payload = std::move(answer.payload)},
-                actor);
-}
-
-Status RunTurn::take_resolution(std::string const& actor, ResolutionCame resolution) {
-  TRY(fault::pass(fault::Point::JobsResolve));
-  if (resolution.effect.empty()) {
-    for (std::string const& path : state_.open_waits) {
-      WaitOpened const& opening = state_.waits.find(path)->second.opening;
-      if (opening.effect.empty()) continue;
-      if (!resolution.effect.empty()) {
-        return fail(ErrorCode::RequestInvalid,
-                    fmt::format("run {} has more than one call whose outcome nobody knows: name "
-                                "the effect",
-                                state_.id.text));
-      }
-      resolution.effect = opening.effect;
-    }
-  }
-  auto const found = state_.effects.find(resolution.effect);
-  bool const is_unknown = found != state_.effects.end() && !found->second.open &&
-                          found->second.settled.outcome == EffectOutcome::Unknown;
-  if (!is_unknown) {
-    return fail(found == state_.effects.end() ? ErrorCode::NotFound : ErrorCode::Conflict,
-                fmt::format("run {} has no call {} whose outcome nobody knows", state_.id.text,
-                            resolution.effect));
-  }
-  CallEnded ended{.effect = resolution.effect,
-                  .turn = found->second.intent.turn,
-                  .token = found->second.intent.token,
-                  .result = {},
-                  .by = SettledBy::Person};
-  if (resolution.resolution == Resolution::Happened) {
-    ended.result.result = std::move(resolution.result);
-  } else if (resolution.resolution == Resolution::NotHappened) {
-    ended.result.outcome = EffectOutcome::NotExecuted;
-    ended.result.error = fmt::format("{} says that it did not happen", actor);
-  } else {
-    ended.result.outcome = EffectOutcome::Error;
-    ended.result.error = fmt::format("abandoned by {}: nobody knows whether it happened", actor);
-  }
-  return settle(actor, std::move(ended));
-}
-
-Status RunTurn::take_control(std::string const& actor, ControlCame control) {
-  TRY(fault::pass(fault::Point::JobsControl));
-  switch (control.control) {
-    case Control::Pause:
-      if (state_.paused) return {};
-      break;
-    case Control::Resume:
-      if (!state_.paused && state_.stuck.empty()) return {};
-      break;
-    case Control::Cancel:
-      if (state_.cancel_requested) return {};
-      cancels_calls = true;
-      for (std::string const& path : state_.open_waits) {
-        WaitOpened const& opening = state_.waits.find(path)->second.opening;
-        if (opening.kind == WaitKind::Child) cancelled_children.push_back(RunId{opening.name});
-      }
-      break;
-    case Control::Lease:
-    case Control::Fork:
-    case Control::Stuck:
-      return fail(ErrorCode::RequestInvalid,
-                  fmt::format("\"{}\" cannot be asked for", text_of(control.control)));
-  }
-  return record(RunControlled{.control = control.control,
-                              .holder = {},
-                              .until = {},
-                              .reason = std::move(control.reason),
-                              .step = {}},
-                actor);
+/// The end of a child that no wait is open for any more concerns nobody: its row goes.
+Status RunTurn::forget_wake(RunId const& child) {
+  if (child.text.empty()) return {};
+  bool const is_awaited = std::ranges::any_of(state_.open_waits, [&](std::string const& path) {
+    WaitOpened const& opening = state_.waits.find(path)->second.opening;
+    return opening.kind == WaitKind::Child && opening.name == child.text;
+  });
+  if (is_awaited) return {};
+  batch.records.push_back(
+      {.view = std::string(kWakeView), .key = wake_key(state_.id, child), .value = std::nullopt});
+  return {};
 }
 
 Status RunTurn::proceed() {
@@ -366,7 +252,10 @@ Status RunTurn::ask_about(EffectState const& effect) {
 }
 
 Status RunTurn::run_driver() {
-  if (driver_ == nullptr || !memory_.may_begin) return {};
+  if (!is_leased || !memory_.may_begin) return {};
+  // It cannot be asked; what it did is not taken back, and the run ends as it is.
+  if (!state_.stuck.empty() && state_.cancel_requested) return end_cancelled();
+  if (driver_ == nullptr) return {};
   while (!state_.closing && !(state_.paused && !state_.cancel_requested) && state_.stuck.empty()) {
     has_more = batch.events.size() > kTurnEventsMax || batch.blobs.size() > kTurnBlobsMax;
     if (has_more) return {};
@@ -395,10 +284,11 @@ Status RunTurn::run_driver() {
 Status RunTurn::end_cancelled() {
   if (!state_.cancel_requested || state_.closing || !state_.open_effects.empty() || !calls.empty())
     return {};
+  // Of the next attempt to take something back; a wait for anything else is given up.
   bool const waits_for_time = std::ranges::any_of(state_.open_waits, [this](auto const& path) {
-    return state_.waits.find(path)->second.opening.deadline.has_value();
+    return state_.waits.find(path)->second.opening.kind == WaitKind::Timer;
   });
-  if (waits_for_time) return {};
+  if (waits_for_time && state_.stuck.empty()) return {};
   return perform(
       EndRun{.outcome = RunOutcome::Cancelled,
              .output = {},

@@ -44,7 +44,9 @@ struct ControlCame {
   std::string reason;
 };
 /// Its time has come, or a child has ended: the state and the clock say what follows.
-struct Woken {};
+struct Woken {
+  RunId child{};  ///< That has ended; empty: none.
+};
 using Fact =
     std::variant<CallEnded, SignalReceived, AnswerCame, ResolutionCame, ControlCame, Woken>;
 
@@ -112,6 +114,8 @@ class RunTurn {
   bool cancels_calls = false;
   std::vector<RunId> cancelled_children;
   bool has_more = false;  ///< The batch was full before the driver was done.
+  bool is_leased =
+      false;  ///< Something may be decided; also without a driver, by the engine alone.
 
  private:
   Status settle(std::string const& actor, CallEnded ended);
@@ -119,6 +123,7 @@ class RunTurn {
   Status take_answer(std::string const& actor, AnswerCame answer);
   Status take_resolution(std::string const& actor, ResolutionCame resolution);
   Status take_control(std::string const& actor, ControlCame control);
+  Status forget_wake(RunId const& child);
 
   Status check_time();
   Status check_waits();
@@ -139,6 +144,7 @@ class RunTurn {
 
   Status intend(CallTool call, EffectState const* before, std::string const& effect,
                 std::string hash);
+  [[nodiscard]] std::optional<KeyHolder> own_holder(std::string const& business_key) const;
   Status borrow(EffectIntended intent, KeyHolder const& holder);
   Status fail_step(std::string const& path, std::string error);
   [[nodiscard]] std::optional<std::string> over_budget(std::string const& path) const;
