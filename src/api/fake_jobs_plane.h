@@ -88,6 +88,7 @@ class FakeJobsPlane final : public JobsPlane {
   }
   async::Task<std::string> evidence(jobs::RunId) override { co_return "evidence"; }
   std::shared_ptr<RunWatch> watch(jobs::RunId const&) override { return watched; }
+  JobCounts counts() const override { return {.opened = 1}; }
   Result<boost::json::value> agent(std::string_view name) const override {
     if (name != "clerk") return fail(ErrorCode::RequestInvalid, "there is no such agent");
     return boost::json::object{{"name", "clerk"}};

@@ -135,6 +135,17 @@ json::object run_summary_json(jobs::RunSummary const& run) {
           {"detail", text_or_null(run.detail)}};
 }
 
+json::object counts_json(JobCounts const& counts) {
+  json::object closed;
+  for (auto const& [outcome, count] : counts.closed) closed[outcome] = count;
+  auto const unknown = counts.calls.find("unknown");
+  return {{"opened", counts.opened},
+          {"closed", std::move(closed)},
+          {"calls_unknown", unknown == counts.calls.end() ? 0 : unknown->second},
+          {"events", counts.events},
+          {"store_bytes", counts.store_bytes ? json::value(*counts.store_bytes) : json::value()}};
+}
+
 json::object run_event_json(journal::Event const& event) {
   boost::system::error_code ec;
   json::value body = json::parse(event.body, ec);

@@ -16,11 +16,11 @@ namespace aether::api {
 using FindAgent = std::function<Result<boost::json::value>(std::string_view name)>;
 
 /// The body of POST /v1/jobs: exactly one of graph, agent and goal, and how it is to be run; with
-/// the hash of it. RequestInvalid names the member that is wrong, and the nearest known one if it is
-/// unknown.
+/// the hash of it. RequestInvalid names the member that is wrong, and the nearest known one if it
+/// is unknown.
 /// @param now For deadlines that are given as durations.
 [[nodiscard]] Result<jobs::Submission> read_submission(boost::json::value const& body,
-                                                    FindAgent const& find_agent, WallTime now);
+                                                       FindAgent const& find_agent, WallTime now);
 
 /// What is wrong with an Idempotency-Key: 1 to 128 printable characters, no quote, no backslash.
 [[nodiscard]] Status check_key(std::string_view key);

@@ -74,7 +74,10 @@ struct Asked {
                                 .decision = "refused",
                                 .detail = "the token is not for this namespace"});
     throw Error(ErrorCode::Forbidden,
-                fmt::format("{} is not for the namespace {}", decision.who, space));
+                space.empty()
+                    ? fmt::format("{} is for some namespaces only, and this tells of all of them",
+                                  decision.who)
+                    : fmt::format("{} is not for the namespace {}", decision.who, space));
   }
   /// An empty body is an empty object.
   [[nodiscard]] json::object body() const {
@@ -332,7 +335,9 @@ async::Task<http::Response> fork(Asked asked, jobs::RunState run) {
   co_return response;
 }
 
+/// It tells of all namespaces, and of services and functions.
 async::Task<http::Response> audit(Asked asked) {
+  if (!asked.decision.namespaces.empty()) asked.check_space("");
   return events(std::move(asked), jobs::RunId{"audit"});
 }
 

@@ -195,11 +195,26 @@ CORO_TEST(JobRoutes, AStreamOfEventsGoesOnWhereItWasCutAndEndsWithTheJob) {
 
 // ---- Bodies
 
-Result<jobs::RunSpec> submission(std::string_view text) {
+Result<jobs::Submission> whole_submission(std::string_view text, WallTime now) {
   FindAgent const find = [](std::string_view) -> Result<json::value> {
     return fail(ErrorCode::RequestInvalid, "no agents here");
   };
-  return read_submission(json::parse(text), find, WallTime(std::chrono::hours(24)));
+  return read_submission(json::parse(text), find, now);
+}
+
+Result<jobs::RunSpec> submission(std::string_view text) {
+  TRY_ASSIGN(jobs::Submission read, whole_submission(text, WallTime(std::chrono::hours(24))));
+  return std::move(read.spec);
+}
+
+TEST(JobRequest, IsTheSameWheneverItIsAsked) {
+  auto const hash = [](std::string_view text, int hour) {
+    return whole_submission(text, WallTime(std::chrono::hours(hour)))->request_hash;
+  };
+  std::string const first = hash(R"({"goal": "x", "delay": "1h"})", 1);
+  EXPECT_FALSE(first.empty());
+  EXPECT_EQ(hash(R"({"delay": "1h",  "goal": "x"})", 2), first);
+  EXPECT_NE(hash(R"({"goal": "x", "delay": "2h"})", 1), first);
 }
 
 TEST(JobRequest, HasExactlyOneKindOfWork) {

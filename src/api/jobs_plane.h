@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/job_counts.h"
 #include "async/event.h"
 #include "async/task.h"
 #include "base/json.h"
@@ -63,6 +64,7 @@ class JobsPlane {
   /// A file of evidence (docs/journal.md).
   [[nodiscard]] virtual async::Task<std::string> evidence(jobs::RunId run) = 0;
   [[nodiscard]] virtual std::shared_ptr<RunWatch> watch(jobs::RunId const& run) = 0;
+  [[nodiscard]] virtual JobCounts counts() const = 0;
   /// The declaration of one of `agents:`. RequestInvalid names those that there are.
   [[nodiscard]] virtual Result<boost::json::value> agent(std::string_view name) const = 0;
 };

@@ -14,6 +14,7 @@
 #include "api/function_json.h"
 #include "api/function_routes.h"
 #include "api/inspect_json.h"
+#include "api/job_json.h"
 #include "api/job_routes.h"
 #include "api/jobs_plane.h"
 #include "api/json_text.h"
@@ -202,9 +203,9 @@ http::Response Routes::refuse(http::Request const& request, Decision const& deci
     std::string const others = *more == 0 ? "" : fmt::format(" ({} more like it before)", *more);
     log::warn("api: refused {}: {}{}", decision.who, error.describe(), others);
   }
-  // Those whom nobody knows are few enough to be recorded as long as they are logged.
+  // Whoever has no token could fill the journal by asking: as much of it as of the log.
   JobsPlane* const jobs = control_.jobs();
-  if (jobs != nullptr && (more || !decision.actor.empty())) {
+  if (jobs != nullptr && (more || decision.actor.starts_with("token:"))) {
     jobs->note(decision.actor.empty() ? request.peer.address : decision.actor,
                {.action = fmt::format("{} {}", request.method, request.path),
                 .target = {},
@@ -287,8 +288,11 @@ http::Response Routes::health() const {
 }
 
 http::Response Routes::metrics_page() {
+  JobsPlane const* const jobs = control_.jobs();
+  JobCounts const counts = jobs == nullptr ? JobCounts() : jobs->counts();
   http::Response response = http::text_response(
-      200, metrics_.page(control_.info(), control_.services(), control_.functions()));
+      200, metrics_.page(control_.info(), control_.services(), control_.functions(),
+                         jobs == nullptr ? nullptr : &counts));
   response.headers.set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
   return response;
 }
@@ -299,6 +303,7 @@ http::Response Routes::status() const {
   for (functions::FunctionStatus const& one : control_.functions())
     functions.push_back(function_json(one));
   answer["functions"] = std::move(functions);
+  if (JobsPlane const* const jobs = control_.jobs()) answer["jobs"] = counts_json(jobs->counts());
   return ok(answer);
 }
 

@@ -93,7 +93,9 @@ Status Daemon::prepare() {
     TRY(functions_.add({.function = function, .settings = config_.orchestrator}));
   }
   TRY(open_jobs());
-  return open_api();
+  TRY(open_api());
+  // Last, when nothing can be refused any more: a call that was cut off would wait for a person.
+  return jobs_ ? jobs_->start() : Status();
 }
 
 Status Daemon::open_jobs() {

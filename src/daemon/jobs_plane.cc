@@ -77,10 +77,11 @@ Result<std::uint16_t> KnownPorts::port_of(std::string_view function) const {
 // ---- Life ---------------------------------------------------------------------------------------
 
 Jobs::Jobs(async::Executor executor, Clock const& clock, std::unique_ptr<journal::Journal> journal,
-           journal::Signer signer)
+           std::string store, journal::Signer signer)
     : executor_(executor),
       clock_(clock),
-      journal_(std::move(journal)),
+      journal_(std::make_unique<CountedJournal>(std::move(journal), clock)),
+      store_(std::move(store)),
       signer_(std::move(signer)),
       tasks_(executor, "jobs"),
       readers_(kReaders) {}
@@ -91,8 +92,9 @@ Result<std::unique_ptr<Jobs>> Jobs::open(config::Config const& config, async::Ex
                                          Clock const& clock, supervise::KnownChildren& known) {
   TRY_ASSIGN(std::unique_ptr<journal::Journal> journal, open_store(config));
   TRY_ASSIGN(journal::Signer signer, open_signer(config));
-  std::unique_ptr<Jobs> jobs(
-      new Jobs(std::move(executor), clock, std::move(journal), std::move(signer)));
+  bool const in_memory = config.store.type == config::StoreType::Memory;
+  std::unique_ptr<Jobs> jobs(new Jobs(std::move(executor), clock, std::move(journal),
+                                      in_memory ? "" : store_path(config), std::move(signer)));
   TRY_ASSIGN(jobs->tools_, make_tools(config, clock, known, jobs->ports_));
   jobs->set_agents(config.agents);
   jobs->schedules_ = config.schedules;
@@ -104,8 +106,11 @@ Result<std::unique_ptr<Jobs>> Jobs::open(config::Config const& config, async::Ex
   jobs->engine_->on_progress([told = jobs.get()](jobs::RunId const& run, std::uint64_t sequence) {
     told->progressed(run, sequence);
   });
-  TRY(jobs->engine_->start());
   return jobs;
+}
+
+Status Jobs::start() {
+  return engine_->start();
 }
 
 void Jobs::begin() {
@@ -355,6 +360,12 @@ void Jobs::tell_watchers(jobs::RunId const& run, std::uint64_t sequence) {
   watch->latest = std::max(watch->latest, sequence);
   watch->grown.set();
   watch->grown.reset();
+}
+
+api::JobCounts Jobs::counts() const {
+  api::JobCounts counts = journal_->counts();
+  if (!store_.empty()) counts.store_bytes = store_bytes(store_);
+  return counts;
 }
 
 Result<json::value> Jobs::agent(std::string_view name) const {

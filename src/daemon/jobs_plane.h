@@ -14,6 +14,7 @@
 #include "async/task_group.h"
 #include "base/time.h"
 #include "config/config.h"
+#include "daemon/counted_journal.h"
 #include "journal/journal.h"
 #include "journal/signer.h"
 #include "supervise/known_children.h"
@@ -35,15 +36,16 @@ class KnownPorts final : public tools::FunctionPorts {
 
 class Jobs final : public api::JobsPlane {
  public:
-  /// Opens the store, makes the tools, and folds what a former process left. All that can be
-  /// refused. `known` outlives it.
+  /// Opens the store and makes the tools. `known` outlives it.
   [[nodiscard]] static Result<std::unique_ptr<Jobs>> open(config::Config const& config,
                                                           async::Executor executor,
                                                           Clock const& clock,
                                                           supervise::KnownChildren& known);
   ~Jobs() override;
 
-  /// Signs the journal from time to time, until it is stopped.
+  /// Goes on with what a former process left: the first calls may be made at once.
+  [[nodiscard]] Status start();
+  /// Signs the journal from time to time and keeps the schedules, until it is stopped.
   void begin();
   /// Lets calls under way end, then signs a last time. Call it before the functions stop.
   [[nodiscard]] async::Task<void> stop();
@@ -81,11 +83,12 @@ class Jobs final : public api::JobsPlane {
   [[nodiscard]] async::Task<boost::json::value> replay(jobs::RunId run) override;
   [[nodiscard]] async::Task<std::string> evidence(jobs::RunId run) override;
   [[nodiscard]] std::shared_ptr<api::RunWatch> watch(jobs::RunId const& run) override;
+  [[nodiscard]] api::JobCounts counts() const override;
   [[nodiscard]] Result<boost::json::value> agent(std::string_view name) const override;
 
  private:
   Jobs(async::Executor executor, Clock const& clock, std::unique_ptr<journal::Journal> journal,
-       journal::Signer signer);
+       std::string store, journal::Signer signer);
 
   async::Task<void> keep_schedule(config::Schedule schedule);
   /// Makes the job that is due at `time`. What is wrong with it goes to the log.
@@ -97,7 +100,8 @@ class Jobs final : public api::JobsPlane {
 
   async::Executor executor_;
   Clock const& clock_;
-  std::unique_ptr<journal::Journal> journal_;
+  std::unique_ptr<CountedJournal> journal_;
+  std::string store_;  ///< Its file; empty: it is in memory.
   journal::Signer signer_;
   std::uint64_t signed_size_ = 0;
   KnownPorts ports_;

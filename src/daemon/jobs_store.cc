@@ -59,6 +59,15 @@ Result<journal::Signer> open_signer(config::Config const& config) {
   return signer;
 }
 
+std::uint64_t store_bytes(std::string const& store) {
+  std::uint64_t bytes = 0;
+  for (std::string const& file : {store, store + "-wal"}) {
+    struct stat status{};
+    if (::stat(file.c_str(), &status) == 0) bytes += static_cast<std::uint64_t>(status.st_size);
+  }
+  return bytes;
+}
+
 Result<std::unique_ptr<journal::Journal>> look_into_store(std::string const& store) {
   struct stat status{};
   if (::stat(store.c_str(), &status) != 0) {

@@ -24,6 +24,9 @@ namespace aether::daemon {
 /// The key of the store; made, with its public half, if there is none.
 [[nodiscard]] Result<journal::Signer> open_signer(config::Config const& config);
 
+/// Of the store file and its log; 0 if there is none.
+[[nodiscard]] std::uint64_t store_bytes(std::string const& store);
+
 /// To look at a store file, also while an Aether runs on it.
 [[nodiscard]] Result<std::unique_ptr<journal::Journal>> look_into_store(std::string const& store);
 /// The public key beside the store; nothing if there is none.
