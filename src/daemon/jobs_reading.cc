@@ -114,7 +114,12 @@ Result<std::string> read_trace(journal::Journal& journal, jobs::RunId const& run
   TRY_ASSIGN(std::vector<jobs::RunEvent> const history, read_history(journal, run));
   TRY_ASSIGN(jobs::TraceNode const root, jobs::trace_of(run, history));
   if (form == api::TraceForm::Tree) return jobs::trace_text(root, {.now = now});
-  if (form == api::TraceForm::Json) return json::serialize(jobs::trace_json(root));
+  if (form == api::TraceForm::Json) {
+    json::object tree{{"id", run.text}};
+    json::value traced = jobs::trace_json(root);
+    for (auto& member : traced.as_object()) tree[member.key()] = std::move(member.value());
+    return json::serialize(tree);
+  }
   return json::serialize(jobs::trace_otlp(run, root, now));
 }
 
