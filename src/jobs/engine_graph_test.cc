@@ -68,7 +68,8 @@ TEST(EngineGraph, TakesBackWhatWasDoneTheLastFirst) {
 TEST(EngineGraph, CancelsTheRunsBelowACancelledOne) {
   Rig rig;
   RunId const run = rig.submit(R"({"nodes": [{"id": "below", "type": "workflow", "graph":
-      {"nodes": [{"id": "ask", "type": "approval", "with": {"message": "?"}, "timeout": "1h"}]}}]})");
+      {"nodes": [{"id": "ask", "type": "approval", "with": {"message": "?"},
+        "timeout": "1h"}]}}]})");
   ASSERT_TRUE(rig.becomes(run, RunStatus::Parked));
   RunId const child{rig.show(run).waits.at("below").opening.name};
   ASSERT_TRUE(rig.becomes(child, RunStatus::Parked));
