@@ -252,7 +252,7 @@ TEST(Engine, ListsTheNewestRunsFirst) {
   std::vector<RunSummary> const all = *rig->list({});
   ASSERT_EQ(all.size(), 2U);
   EXPECT_EQ(all[0].run, second);
-  EXPECT_EQ(all[0].detail, "waits at s for signal go");
+  EXPECT_EQ(all[0].detail, "waits at s for the signal go");
   EXPECT_EQ(rig->list({.status = RunStatus::Completed})->front().run, first);
   EXPECT_EQ(rig->list({.after = second.text})->front().run, first);
   EXPECT_EQ(rig->list({.count = 1})->size(), 1U);

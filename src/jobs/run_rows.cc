@@ -52,6 +52,20 @@ bool is_held_back(RunState const& state) {
   return state.opening.spec.not_before && state.lease_holder.empty() && !state.cancel_requested;
 }
 
+std::string wait_text(WaitOpened const& wait) {
+  switch (wait.kind) {
+    case WaitKind::Timer:
+      return fmt::format("waits at {} for a time", wait.path);
+    case WaitKind::Signal:
+      return fmt::format("waits at {} for the signal {}", wait.path, wait.name);
+    case WaitKind::Human:
+      return fmt::format("waits at {} for a person: {}", wait.path, wait.name);
+    case WaitKind::Child:
+      return fmt::format("waits at {} for the job {}", wait.path, wait.name);
+  }
+  return {};
+}
+
 std::string detail_of(RunState const& state) {
   if (state.closing) return state.closing->error;
   if (!state.stuck.empty()) return state.stuck;
@@ -60,8 +74,7 @@ std::string detail_of(RunState const& state) {
   WaitState const& wait = state.waits.find(*state.open_waits.begin())->second;
   std::string const more =
       state.open_waits.size() > 1 ? fmt::format(" and {} more", state.open_waits.size() - 1) : "";
-  return fmt::format("waits at {} for {} {}{}", wait.opening.path, text_of(wait.opening.kind),
-                     wait.opening.name, more);
+  return wait_text(wait.opening) + more;
 }
 
 std::string ready_text(RunState const& state) {
