@@ -8,6 +8,7 @@ sleeping for a fixed time: `eventually` asks until a condition holds, with a gen
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -38,10 +39,23 @@ def eventually(condition, what, patience=PATIENCE):
         time.sleep(0.01)
 
 
+GIVEN_PORTS = set()
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """None twice, and none that the kernel gives to clients (ip_local_port_range): one of those would
+    be taken before the program under test binds it."""
+    while True:
+        port = random.randrange(20000, 32768)
+        if port in GIVEN_PORTS:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        GIVEN_PORTS.add(port)
+        return port
 
 
 class UnixConnection(http.client.HTTPConnection):
