@@ -140,10 +140,10 @@ int recover(std::string const& folder) {
   jobs::Engine engine(*store, tools, clock, {.concurrency = 64});
   or_throw(engine.start());
   double const started = now_us();
-  // The first answer that changes something: it is behind all that the start has begun.
+  // The first answer that changes something; the run waits on afterwards.
   std::string const last = or_throw(engine.list({.count = 1})).front().run.text;
   std::promise<void> answered;
-  engine.signal({"bench"}, jobs::RunId{last}, {.name = "go", .payload = {}},
+  engine.signal({"bench"}, jobs::RunId{last}, {.name = "ping", .payload = {}},
                 [&answered](Result<jobs::RunStatus> status) {
                   or_throw(std::move(status));
                   answered.set_value();
