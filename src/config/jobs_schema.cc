@@ -220,7 +220,7 @@ constexpr std::array kToolFields{
                 }},
     Field<Tool>{{"description", "text", "", "What models read about it."},
                 store<&Tool::description, read_text>},
-    Field<Tool>{{"timeout", "duration", "`jobs.call_timeout`", "Of each call."},
+    Field<Tool>{{"timeout", "duration", "jobs.call_timeout", "Of each call."},
                 [](Reader& reader, Node const& node, Tool& tool) {
                   tool.timeout = read_timeout(reader, node);
                 }},
