@@ -125,16 +125,8 @@ int print_check(Globals const& globals, daemon::StoreCheck const& check,
   return good ? kDone : kFailed;
 }
 
-Result<std::unique_ptr<journal::Journal>> hold_store(config::Config const& config) {
-  auto journal = daemon::open_store(config);
-  if (journal || journal.error().code() != ErrorCode::StoreInUse) return journal;
-  return fail(ErrorCode::StoreInUse,
-              fmt::format("{}; fsck compares indexes that change with each event: stop that Aether "
-                          "first, or check the rest with `aether verify --all`",
-                          journal.error().message()));
-}
-
-/// @param with_views Compares what was derived from the events too: of a store at rest.
+/// All of one moment, also while somebody appends.
+/// @param with_views Compares what was derived from the events too.
 Result<int> check_all(Globals const& globals, std::string const& key, bool with_views) {
   TRY_ASSIGN(config::Config const config, config::load(globals.config_file()));
   if (config.store.type == config::StoreType::Memory) {
@@ -146,12 +138,7 @@ Result<int> check_all(Globals const& globals, std::string const& key, bool with_
   TRY_ASSIGN(std::string verifier, key_from(key));
   TRY_ASSIGN(std::optional<std::string> const own, daemon::public_key_of(path));
   if (verifier.empty()) verifier = own.value_or("");
-  TRY_ASSIGN(std::unique_ptr<journal::Journal> journal, daemon::look_into_store(path));
-  if (with_views) {
-    // Held, so that nobody appends meanwhile.
-    journal.reset();
-    TRY_ASSIGN(journal, hold_store(config));
-  }
+  TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::look_into_store(path));
   TRY_ASSIGN(daemon::StoreCheck const check, daemon::check_store(*journal, verifier, with_views));
   return print_check(globals, check, verifier);
 }

@@ -46,6 +46,8 @@ Status RunTurn::perform(BeginStep step) {
                         .attempt = step.attempt,
                         .input_hash = value_hash(step.input)}));
   if (!is_over) return {};
+  // What the driver decided besides for this step comes to nothing.
+  unpaid_.insert(path);
   return fail_step(path, fmt::format("the budget of {} steps is spent", *most));
 }
 
@@ -203,6 +205,7 @@ Status RunTurn::borrow(EffectIntended intent, KeyHolder const& holder) {
 }
 
 Status RunTurn::perform(AwaitThing thing) {
+  if (unpaid_.contains(thing.path)) return {};
   std::optional<WallTime> deadline;
   if (thing.after) deadline = world_.now + *thing.after;
   return record(WaitOpened{.path = std::move(thing.path),
@@ -214,6 +217,7 @@ Status RunTurn::perform(AwaitThing thing) {
 }
 
 Status RunTurn::perform(StartChild child) {
+  if (unpaid_.contains(child.path)) return {};
   TRY(fault::pass(fault::Point::JobsChild));
   RunId const id = world_.make_run();
   TRY(record(WaitOpened{.path = child.path,
@@ -244,6 +248,7 @@ Status RunTurn::perform(StartChild child) {
 }
 
 Status RunTurn::perform(EndStep step) {
+  if (unpaid_.contains(step.path)) return {};
   auto const found = state_.steps.find(step.path);
   std::uint32_t const attempt = found == state_.steps.end() ? 1 : found->second.attempt;
   return record(StepClosed{.path = std::move(step.path),

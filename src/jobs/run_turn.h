@@ -153,6 +153,7 @@ class RunTurn {
   TurnMemory& memory_;
   Driver const* driver_;
   TurnWorld const& world_;
+  std::set<std::string> unpaid_;  ///< Steps that a budget ended as they began.
 };
 
 }  // namespace aether::jobs
