@@ -35,12 +35,14 @@ def http_node(judge, name, path, after=(), policy=None, body=None, **more):
 class Jobs(Aether):
     """An Aether with jobs in the foreground."""
 
+    judge = None  # who has to have seen all that was sent, before the next life begins
+
     def serving(self):
         return self.control_ready()
 
-    def request(self, method, path, body=None, headers=None):
+    def request(self, method, path, body=None, headers=None, patience=PATIENCE):
         """(status, headers, JSON or text)"""
-        connection = UnixConnection(self.control_socket, PATIENCE)
+        connection = UnixConnection(self.control_socket, patience)
         try:
             data = json.dumps(body) if body is not None else None
             connection.request(method, path, body=data, headers=headers or {})
@@ -58,6 +60,21 @@ class Jobs(Aether):
         code, _, answer = self.request("POST", "/v1/jobs", job, headers)
         assert code in (200, 201), answer
         return answer["id"]
+
+    def submit_and_die(self, graph, key):
+        """Submits to an Aether that a fault ends, starts it again, and submits the same once more."""
+        acknowledged = None
+        try:
+            acknowledged = self.submit(graph, key=key)
+        except (OSError, http.client.HTTPException):
+            pass  # it died before it could answer
+        assert self.process.wait(PATIENCE) == -signal.SIGKILL, self.text()
+        if self.judge:
+            self.judge.settle()  # what was sent may be on its way still
+        self.again()
+        run = self.submit(graph, key=key)
+        assert acknowledged in (None, run), f"{acknowledged} was acknowledged, and {run} is another one"
+        return run
 
     def job(self, run):
         code, _, answer = self.request("GET", f"/v1/jobs/{run}")
@@ -78,10 +95,19 @@ class Jobs(Aether):
     def ended(self, run):
         return self.wait_status(run, *ENDED)
 
+    def asks(self, run):
+        """Waits until a person is asked; the wait."""
+
+        def asked():
+            waits = self.job(run)["waits"]
+            return next((wait for wait in waits if wait["kind"] == "human"), None)
+
+        return eventually(asked, f"{run} asks a person")
+
     def post(self, run, action, body, headers=None):
         return self.request("POST", f"/v1/jobs/{run}/{action}", body, headers)
 
-    def change(self, run, action, **body):
+    def change(self, run, action, /, **body):
         code, _, answer = self.post(run, action, body)
         assert code == 200, answer
         return answer
@@ -96,8 +122,9 @@ class Jobs(Aether):
 
     def crash(self):
         """kill -9, and it is gone."""
-        self.process.kill()
-        self.process.wait()
+        if self.process:
+            self.process.kill()
+            self.process.wait()
 
     def again(self, wait=True, fault=None):
         """Starts on the same store."""
@@ -121,11 +148,17 @@ class Jobs(Aether):
         assert told["valid"] and not told["findings"], told
         return told
 
-    def answers(self):
-        try:
-            return self.status() is not None
-        except (OSError, http.client.HTTPException):
-            return False
+    def on_copy(self, folder, *words):
+        """Runs a command line for the copy of its configuration and store in that folder."""
+        return subprocess.run(
+            [str(self.binary), "-c", str(folder / "aeterna.yaml"), *words],
+            env=self.env,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
 
 
 def without_network(command, **options):

@@ -1,16 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tool server outside of Aether that counts: what was really called, how often, with which key.
 
-It lives in the test's own process, so that it outlives every Aether that a test kills. Paths:
-/echo answers with what it got; /hold/NAME answers once `release(NAME)` was called; /no answers 400;
-/busy/N answers 503 to the first N requests of that path, then 200; /seen?key=K says whether a call
-with that Idempotency-Key was done.
+It lives in the test's own process, so that it outlives every Aether that a test kills. A call counts
+when all of its request has come. The first word of a path says what happens then:
+
+/echo/...      answers with what it got
+/count/...     answers with how many calls of that path there were: each time something else
+/hold/NAME     answers once `release(NAME)` was called
+/drop/N/...    closes the connection without a word on the first N calls of that path
+/half/N/...    promises more bytes than it sends, on the first N calls
+/busy/N/...    answers 503 to the first N calls
+/no/...        answers 400
+/v1/...        answers as a model of OpenAI's does, for twenty tokens
+/seen?key=K    says whether a call with that Idempotency-Key was done; does not count
 """
 
+import http.client
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+
+CHAT = {
+    "model": "small-1",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20},
+}
 
 
 class Call:
@@ -22,10 +37,14 @@ class Call:
 
 
 class Judge:
-    def __init__(self):
+    def __init__(self, listening=None):
+        """`listening`: a bound socket that it takes over, else a port of its own."""
         self.lock = threading.Lock()
         self.calls = []
         self.gates = {}
+        self.inside = {}  # path: how many calls are under way there, and the most there ever were
+        self.busy = 0  # connections of which it may still learn something
+        self.idle = threading.Condition()
         judge = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,13 +62,35 @@ class Judge:
             daemon_threads = True
             request_queue_size = 128
 
+            def process_request(self, request, client_address):
+                judge.note(+1)
+                super().process_request(request, client_address)
+
+            def process_request_thread(self, request, client_address):
+                try:
+                    super().process_request_thread(request, client_address)
+                finally:
+                    judge.note(-1)
+
             def handle_error(self, request, client_address):
                 pass  # whoever asked was killed: that is what these tests are about
 
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
+        self.server = Server(("127.0.0.1", 0), Handler, bind_and_activate=False)
+        if listening is not None:
+            self.server.socket.close()
+            self.server.socket = listening
+        else:
+            self.server.server_bind()
+        self.server.server_activate()
+        self.port = self.server.socket.getsockname()[1]
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def close(self):
         with self.lock:
@@ -70,12 +111,44 @@ class Judge:
         with self.lock:
             return [call for call in self.calls if call.path == path]
 
+    def most_at_once(self, path):
+        with self.lock:
+            return self.inside.get(path, (0, 0))[1]
+
+    def note(self, change):
+        with self.idle:
+            self.busy += change
+            self.idle.notify_all()
+
+    def settle(self):
+        """Waits until all has been counted that was sent by processes which are gone."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", "/seen?key=")  # behind all connections that came before
+        connection.getresponse().read()
+        connection.close()
+        with self.idle:
+            assert self.idle.wait_for(lambda: self.busy <= 0, 60), "somebody keeps a connection"
+
     def gate(self, name):
         with self.lock:
             return self.gates.setdefault(name, threading.Event())
 
     def release(self, name):
         self.gate(name).set()
+
+    def enter(self, call):
+        """Counts it; how many there were at that path before."""
+        with self.lock:
+            before = sum(1 for one in self.calls if one.path == call.path)
+            self.calls.append(call)
+            now, most = self.inside.get(call.path, (0, 0))
+            self.inside[call.path] = (now + 1, max(most, now + 1))
+            return before
+
+    def leave(self, call):
+        with self.lock:
+            now, most = self.inside[call.path]
+            self.inside[call.path] = (now - 1, most)
 
     def handle(self, request):
         length = int(request.headers.get("Content-Length") or 0)
@@ -84,31 +157,45 @@ class Judge:
         if parts.path == "/seen":
             key = parse_qs(parts.query).get("key", [""])[0]
             with self.lock:
-                done = any(call.key == key and call.path != "/seen" for call in self.calls)
+                done = any(call.key == key for call in self.calls)
             return self.send(request, 200 if done else 404, {"done": done})
         call = Call(request.command, parts.path, request.headers.get("Idempotency-Key"), body)
-        with self.lock:
-            self.calls.append(call)
-            before = sum(1 for one in self.calls if one.path == call.path) - 1
-        if parts.path.startswith("/hold/"):
-            self.gate(parts.path.removeprefix("/hold/")).wait(120)
-        if parts.path == "/no":
-            return self.send(request, 400, {"error": "no"})
-        if parts.path.startswith("/busy/") and before < int(parts.path.rsplit("/", 1)[1]):
-            return self.send(request, 503, {"error": "later"})
+        before = self.enter(call)
         try:
-            got = json.loads(body) if body else None
+            self.answer(request, call, before)
+        finally:
+            self.leave(call)
+
+    def answer(self, request, call, before):
+        _, action, *rest = call.path.split("/")
+        if action == "hold":
+            self.note(-1)
+            self.gate(rest[0]).wait(120)
+            self.note(+1)
+        elif action == "no":
+            return self.send(request, 400, {"error": "no"})
+        elif action == "v1":
+            return self.send(request, 200, CHAT)
+        elif action == "count":
+            return self.send(request, 200, {"n": before + 1})
+        elif action in ("busy", "drop", "half") and before < int(rest[0]):
+            if action == "busy":
+                return self.send(request, 503, {"error": "later"})
+            request.close_connection = True
+            return self.send(request, 200, {"cut": True}, promised=1000) if action == "half" else None
+        try:
+            got = json.loads(call.body) if call.body else None
         except ValueError:
-            got = body
-        return self.send(request, 200, {"path": parts.path, "got": got})
+            got = call.body
+        return self.send(request, 200, {"path": call.path, "got": got})
 
     @staticmethod
-    def send(request, status, value):
+    def send(request, status, value, promised=None):
         data = json.dumps(value).encode()
         try:
             request.send_response(status)
             request.send_header("Content-Type", "application/json")
-            request.send_header("Content-Length", str(len(data)))
+            request.send_header("Content-Length", str(promised or len(data)))
             request.end_headers()
             request.wfile.write(data)
         except OSError:

@@ -83,14 +83,16 @@ def test_each_role_may_do_what_it_is_for_and_refusals_are_in_the_journal(house):
     closed = [event for event in house.events(run) if event["type"] == "wait.closed"]
     assert [event["body"]["by"] for event in closed] == ["token:approver"]
 
-    code, audit = ask(house, "auditor", "GET", "/v1/audit?limit=1000")
-    assert code == 200
-    noted = {
-        (event["actor"], event["body"]["action"])
-        for event in audit["events"]
-        if event["body"].get("decision") == "refused"
-    }
-    assert refused <= noted
+    def all_noted():
+        code, audit = ask(house, "auditor", "GET", "/v1/audit?limit=1000")
+        assert code == 200
+        return refused <= {
+            (event["actor"], event["body"]["action"])
+            for event in audit["events"]
+            if event["body"].get("decision") == "refused"
+        }
+
+    eventually(all_noted, "every refusal is in the journal")
 
 
 def test_a_token_of_a_namespace_sees_and_changes_nothing_of_another(house):
@@ -154,7 +156,12 @@ def test_swaps_of_services_are_points_in_the_same_journal(tmp_path):
         eventually(lambda: house.service()["state"] == "RUNNING", "the service runs")
         swap = house.reload("sleeper")
         assert swap["verdict"] in ("succeeded", "SUCCEEDED"), swap
-        code, audit = house.ask("GET", "/v1/audit")
-        assert code == 200
-        noted = [event["body"] for event in audit["events"] if event["body"]["action"] == "swap"]
-        assert [one["target"] for one in noted] == ["sleeper"]
+
+        def noted():
+            code, audit = house.ask("GET", "/v1/audit")
+            assert code == 200
+            return [event["body"]["target"] for event in audit["events"] if event["body"]["action"] == "swap"]
+
+        assert eventually(noted, "the swap is noted") == ["sleeper"]
+        house.halt()
+        house.verified()
