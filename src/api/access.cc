@@ -6,6 +6,7 @@
 #include <cctype>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
@@ -65,6 +66,16 @@ Decision allowed(std::string who) {
   return {.outcome = Outcome::Allowed, .who = std::move(who), .why = {}, .challenge = {}};
 }
 
+/// What a token that is for some namespaces of jobs may not do at all.
+bool is_beyond_jobs(Right right) {
+  return right == Right::Change || right == Right::ReadLogs;
+}
+
+std::string actor_of(http::Peer const& peer) {
+  bool const known = peer.uid != static_cast<uid_t>(-1);
+  return known ? fmt::format("uid:{}", peer.uid) : std::string();
+}
+
 Decision by_token(http::Request const& request, Right right, KnownToken const* token) {
   std::string const asked = fmt::format("{} {}", request.method, request.path);
   if (token == nullptr) {
@@ -74,13 +85,30 @@ Decision by_token(http::Request const& request, Right right, KnownToken const* t
             .challenge = fmt::format("{}, error=\"invalid_token\"", kRealm)};
   }
   std::string who = fmt::format("token {} at {}", token->name, request.peer.address);
-  if (grants(token->role, right)) return allowed(std::move(who));
+  std::string actor = "token:" + token->name;
+  bool const is_too_far = !token->namespaces.empty() && is_beyond_jobs(right);
+  if (grants(token->role, right) && !is_too_far) {
+    Decision decision = allowed(std::move(who));
+    decision.actor = std::move(actor);
+    decision.namespaces = token->namespaces;
+    return decision;
+  }
+  if (grants(token->role, right)) {
+    return {.outcome = Outcome::Forbidden,
+            .who = std::move(who),
+            .why = fmt::format("{} is for tokens without namespaces, and the token {} is for jobs "
+                               "in {} only",
+                               asked, token->name, fmt::join(token->namespaces, ", ")),
+            .challenge = {},
+            .actor = std::move(actor)};
+  }
   return {.outcome = Outcome::Forbidden,
           .who = std::move(who),
           .why = fmt::format("{} needs the role {}, and the token {} has the role {}", asked,
                              role_needed(right), token->name, role_name(token->role)),
           .challenge = fmt::format("{}, error=\"insufficient_scope\", scope=\"{}\"", kRealm,
-                                   role_needed(right))};
+                                   role_needed(right)),
+          .actor = std::move(actor)};
 }
 
 /// Whether this machine's kernel vouches for the caller.
@@ -110,11 +138,43 @@ std::string_view role_name(Role role) {
 }
 
 bool grants(Role role, Right right) {
-  return right != Right::Change || role == Role::Operator;
+  switch (right) {
+    case Right::Open:
+    case Right::Look:
+    case Right::ReadLogs:
+    case Right::ReadJobs:
+      return true;
+    case Right::Change:
+    case Right::Operate:
+      return role == Role::Operator;
+    case Right::Submit:
+      return role == Role::Submitter || role == Role::Operator;
+    case Right::Approve:  // Not the operator: who runs a machine does not approve what it does.
+      return role == Role::Approver;
+    case Right::Audit:
+      return role == Role::Auditor || role == Role::Operator;
+  }
+  return false;
 }
 
 std::string_view role_needed(Right right) {
-  return role_name(right == Right::Change ? Role::Operator : Role::Viewer);
+  switch (right) {
+    case Right::Open:
+    case Right::Look:
+    case Right::ReadLogs:
+    case Right::ReadJobs:
+      return role_name(Role::Viewer);
+    case Right::Submit:
+      return role_name(Role::Submitter);
+    case Right::Approve:
+      return role_name(Role::Approver);
+    case Right::Audit:
+      return role_name(Role::Auditor);
+    case Right::Change:
+    case Right::Operate:
+      break;
+  }
+  return role_name(Role::Operator);
 }
 
 Digest digest_of(std::string_view token) {
@@ -167,7 +227,11 @@ Decision decide(http::Request const& request, Right right, std::vector<KnownToke
   if (auto const bearer = bearer_of(request.headers)) {
     return by_token(request, right, find_token(tokens, *bearer));
   }
-  if (may_as_local(request, right, own_user)) return allowed(describe(request.peer));
+  if (may_as_local(request, right, own_user)) {
+    Decision decision = allowed(describe(request.peer));
+    decision.actor = actor_of(request.peer);
+    return decision;
+  }
   std::string why = fmt::format("{} {} is for this machine's programs of the same user and root",
                                 request.method, request.path);
   bool const a_token_helps = !tokens.empty();
@@ -176,7 +240,8 @@ Decision decide(http::Request const& request, Right right, std::vector<KnownToke
   return {.outcome = a_token_helps ? Outcome::Unauthorized : Outcome::Forbidden,
           .who = describe(request.peer),
           .why = std::move(why),
-          .challenge = a_token_helps ? std::string(kRealm) : std::string()};
+          .challenge = a_token_helps ? std::string(kRealm) : std::string(),
+          .actor = actor_of(request.peer)};
 }
 
 }  // namespace aether::api

@@ -30,6 +30,12 @@ enum class Right : std::uint8_t {
   Look,      ///< How things stand, and what happens.
   ReadLogs,  ///< What the programs wrote: it may hold what is not for every user of this machine.
   Change,    ///< Reload, roll back, stop.
+  // Of jobs, each in the namespaces that the token is for:
+  ReadJobs,  ///< Inputs and outputs, too.
+  Submit,    ///< New jobs, signals.
+  Approve,   ///< Answers to approvals.
+  Operate,   ///< Pause, cancel, resolve, fork.
+  Audit,     ///< Evidence, and who was refused what.
 };
 [[nodiscard]] bool grants(Role role, Right right);
 /// The least role that has it, as it is written in the configuration.
@@ -48,6 +54,7 @@ struct KnownToken {
   std::string name;
   Role role = Role::Viewer;
   Digest digest{};
+  std::vector<std::string> namespaces{};  ///< Of jobs; empty: all, and the rest of Aether too.
 };
 
 /// The token of these that `bearer` is, or null. Takes the same time whichever it is, and whatever
@@ -66,6 +73,8 @@ struct Decision {
   std::string who;        ///< For the log: "token ci at 192.0.2.1:1", "127.0.0.1:1 (uid 1000)".
   std::string why;        ///< Of a refusal: what was asked, what it takes.
   std::string challenge;  ///< The WWW-Authenticate field of a refusal; may be empty.
+  std::string actor{};    ///< For the journal: "token:ci", "uid:1000"; empty: nobody knows.
+  std::vector<std::string> namespaces{};  ///< The only ones the caller is for; empty: all.
 };
 
 /// @param own_user Aether's effective uid.

@@ -90,6 +90,29 @@ bool may(std::string_view what, Right right) {
   return right == Right::Open || what == "all" || (what == "look" && right == Right::Look);
 }
 
+/// By hand, so that no mistake in the code is a mistake here.
+bool has(Role role, Right right) {
+  switch (right) {
+    case Right::Change:
+    case Right::Operate:
+      return role == Role::Operator;
+    case Right::Submit:
+      return role == Role::Submitter || role == Role::Operator;
+    case Right::Approve:
+      return role == Role::Approver;
+    case Right::Audit:
+      return role == Role::Auditor || role == Role::Operator;
+    default:
+      return true;
+  }
+}
+
+std::string least_role_of(Right right) {
+  if (right == Right::Submit) return "submitter";
+  if (right == Right::Approve) return "approver";
+  return right == Right::Audit ? "auditor" : "operator";
+}
+
 /// Every route, asked by every caller.
 struct Case {
   RouteInfo route;
@@ -127,13 +150,32 @@ TEST(Access, OfEveryRouteToEveryCallerWithATokenIsTheTokensAlone) {
       http::Request request = request_of(one.route, one.caller);
       request.headers.set("Authorization", "Bearer " + secret_of(role));
       Decision const decision = decide(request, one.route.right, tokens(), kOwn);
-      bool const allowed = one.route.right != Right::Change || role == Role::Operator;
+      bool const allowed = has(role, one.route.right);
       EXPECT_EQ(decision.outcome, allowed ? Outcome::Allowed : Outcome::Forbidden)
           << one.what() << " as " << role_name(role);
       if (allowed) continue;
       EXPECT_EQ(decision.challenge,
-                R"(Bearer realm="aether", error="insufficient_scope", scope="operator")");
+                R"(Bearer realm="aether", error="insufficient_scope", scope=")" +
+                    least_role_of(one.route.right) + '"');
     }
+  }
+}
+
+TEST(Access, OfATokenWithNamespacesIsForJobsAlone) {
+  std::vector<KnownToken> known = tokens();
+  for (KnownToken& token : known) token.namespaces = {"blue", "green"};
+  for (RouteInfo const& route : routes()) {
+    http::Request request;
+    request.method = route.method;
+    request.path = route.path;
+    request.headers.set("Authorization", "Bearer " + secret_of(Role::Operator));
+    Decision const decision = decide(request, route.right, known, kOwn);
+    bool const allowed = route.right != Right::Change && route.right != Right::ReadLogs &&
+                         has(Role::Operator, route.right);
+    EXPECT_EQ(decision.outcome, allowed ? Outcome::Allowed : Outcome::Forbidden) << route.path;
+    bool const open = route.right == Right::Open;
+    EXPECT_EQ(decision.namespaces.size(), allowed && !open ? 2U : 0U) << route.path;
+    if (!open) EXPECT_EQ(decision.actor, "token:operator") << route.path;
   }
 }
 
@@ -182,7 +224,8 @@ TEST(Access, IsNamedForTheLogWithoutTheToken) {
 
 TEST(Access, OfRoutesThatChangeSomethingIsNeverForViewers) {
   for (RouteInfo const& route : routes()) {
-    EXPECT_EQ(route.right == Right::Change, route.method != "GET") << route.path;
+    bool const changes = !grants(Role::Viewer, route.right) && route.right != Right::Audit;
+    EXPECT_EQ(changes, route.method != "GET") << route.path;
   }
 }
 

@@ -22,6 +22,8 @@
 
 namespace aether::api {
 
+class JobsPlane;
+
 /// How busy one of the API's servers is.
 struct ServerLoad {
   std::size_t connections = 0;
@@ -108,6 +110,8 @@ class ControlPlane {
     throw Error(ErrorCode::FunctionUnknown, "there is no function " + id);
     co_return;
   }
+  /// Null if this Aether runs no jobs.
+  [[nodiscard]] virtual JobsPlane* jobs() { return nullptr; }
   /// Begins an orderly stop of everything. Returns at once.
   virtual void request_stop() = 0;
 };

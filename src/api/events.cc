@@ -7,6 +7,7 @@ namespace aether::api {
 
 void EventFeed::add(std::string_view type, std::string json) {
   events_.push_back({next_++, std::string(type), std::move(json)});
+  if (listener_) listener_(events_.back());
   if (events_.size() > kEventsKept) events_.pop_front();
   grown_.set();
   grown_.reset();

@@ -3,8 +3,10 @@
 #pragma once
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "async/event.h"
@@ -27,6 +29,8 @@ class EventFeed {
   void add(std::string_view type, std::string json);
   /// Those after `id`, oldest first.
   [[nodiscard]] std::vector<FeedEvent> after(std::uint64_t id) const;
+  /// Called with each event that is added.
+  void on_added(std::function<void(FeedEvent const&)> listener) { listener_ = std::move(listener); }
   [[nodiscard]] std::uint64_t last_id() const { return next_ - 1; }
   /// Waits until there is one after `id`.
   [[nodiscard]] async::Task<void> changed(std::uint64_t id);
@@ -35,6 +39,7 @@ class EventFeed {
   std::deque<FeedEvent> events_;
   std::uint64_t next_ = 1;
   async::Event grown_;
+  std::function<void(FeedEvent const&)> listener_;
 };
 
 }  // namespace aether::api

@@ -134,6 +134,7 @@ class FakeControlPlane final : public ControlPlane {
     std::erase_if(all_functions, [&](auto const& one) { return one.id == id; });
     co_return;
   }
+  [[nodiscard]] JobsPlane* jobs() override { return plane; }
   void request_stop() override { stopped = true; }
 
   std::vector<relay::ServiceStatus> all{serving("web")};
@@ -148,6 +149,7 @@ class FakeControlPlane final : public ControlPlane {
   std::vector<ReloadCall> reloads;
   supervise::LogBook book;
   bool stopped = false;
+  JobsPlane* plane = nullptr;
 };
 
 }  // namespace aether::api::testing

@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "api/function_metrics.h"
+#include "api/job_metrics.h"
 #include "api/json_text.h"
 #include "api/metric_registry.h"
 #include "api/metric_table.h"
@@ -90,6 +91,7 @@ struct Metrics::Families : MetricRegistry {
   Gauges& max_fds = gauge("process_max_fds");
 
   FunctionMetrics of_functions{*this};
+  JobMetrics of_jobs{*this};
 
   void observe(relay::ServiceStatus const& service, WallTime now);
   void observe(AetherInfo const& info);
@@ -209,9 +211,11 @@ void Metrics::Families::observe(AetherInfo const& info) {
 }
 
 std::string Metrics::page(AetherInfo const& info, std::vector<relay::ServiceStatus> const& services,
-                          std::vector<functions::FunctionStatus> const& all) {
+                          std::vector<functions::FunctionStatus> const& all,
+                          JobCounts const* jobs) {
   for (relay::ServiceStatus const& service : services) families_->observe(service, info.now);
   for (functions::FunctionStatus const& one : all) families_->of_functions.observe(one);
+  if (jobs != nullptr) families_->of_jobs.observe(*jobs);
   families_->observe(info);
   return families_->page();
 }

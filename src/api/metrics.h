@@ -9,6 +9,7 @@
 
 #include "api/control_plane.h"
 #include "api/events.h"
+#include "api/job_counts.h"
 #include "functions/function_status.h"
 #include "relay/observer.h"
 #include "relay/service.h"
@@ -34,9 +35,11 @@ class Metrics final : public relay::Observer {
   void reaped(std::size_t count);
 
   /// The page, in the text exposition format 0.0.4. Gauges are taken from what is given now.
+  /// @param jobs Null: this Aether runs none.
   [[nodiscard]] std::string page(AetherInfo const& info,
                                  std::vector<relay::ServiceStatus> const& services,
-                                 std::vector<functions::FunctionStatus> const& all = {});
+                                 std::vector<functions::FunctionStatus> const& all = {},
+                                 JobCounts const* jobs = nullptr);
 
  private:
   struct Families;

@@ -48,6 +48,15 @@ relay::SwapReport succeeded() {
   return report;
 }
 
+JobCounts busy_jobs() {
+  JobCounts counts{.opened = 3, .events = 40, .failures = 1, .store_bytes = 65536};
+  counts.closed["succeeded"] = 2;
+  counts.steps["committed"] = 5;
+  counts.calls["unknown"] = 1;
+  counts.appends.add(milliseconds(4));
+  return counts;
+}
+
 /// Metrics to which everything has happened.
 struct BusyAether {
   EventFeed feed;
@@ -67,7 +76,10 @@ struct BusyAether {
     metrics.refused("forbidden");
     metrics.reaped(3);
   }
-  std::string page() { return metrics.page(info, {busy()}, {testing::answering("hello")}); }
+  std::string page() {
+    JobCounts const jobs = busy_jobs();
+    return metrics.page(info, {busy()}, {testing::answering("hello")}, &jobs);
+  }
 };
 
 std::set<std::string> names_of(std::string const& page) {
@@ -143,6 +155,19 @@ TEST(Metrics, SayWhatWasObservedOfFunctions) {
         R"(aether_function_start_failures_total{function="hello",tier="clone"} 1)",
         R"(aether_function_out_of_memory_total{function="hello"} 2)",
         R"(aether_function_crashes_total{function="hello"} 6)"}) {
+    EXPECT_TRUE(page.contains(line + "\n")) << line << "\n" << page;
+  }
+}
+
+TEST(Metrics, SayWhatWasObservedOfJobs) {
+  BusyAether busy_aether;
+  std::string const page = busy_aether.page();
+  for (std::string const line :
+       {R"(aether_jobs_opened_total 3)", R"(aether_jobs_closed_total{outcome="succeeded"} 2)",
+        R"(aether_job_steps_total{outcome="committed"} 5)",
+        R"(aether_job_calls_total{outcome="unknown"} 1)", R"(aether_journal_events_total 40)",
+        R"(aether_journal_failures_total 1)", R"(aether_journal_append_seconds_count 1)",
+        R"(aether_journal_store_bytes 65536)"}) {
     EXPECT_TRUE(page.contains(line + "\n")) << line << "\n" << page;
   }
 }

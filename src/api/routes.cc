@@ -14,6 +14,9 @@
 #include "api/function_json.h"
 #include "api/function_routes.h"
 #include "api/inspect_json.h"
+#include "api/job_json.h"
+#include "api/job_routes.h"
+#include "api/jobs_plane.h"
 #include "api/json_text.h"
 #include "api/status_json.h"
 #include "api/streams.h"
@@ -105,16 +108,17 @@ RouteInfo const* route_of(http::Request const& request) {
   std::string_view const asked = request.method;
   std::string_view const method = asked == "HEAD" ? "GET" : asked;
   std::vector<std::string> const path = segments(request.path);
-  auto const found = std::ranges::find_if(kRoutes, [&](RouteInfo const& route) {
+  std::vector<RouteInfo> const& all = routes();
+  auto const found = std::ranges::find_if(all, [&](RouteInfo const& route) {
     return route.method == method && matches(route.path, path);
   });
-  return found == kRoutes.end() ? nullptr : &*found;
+  return found == all.end() ? nullptr : &*found;
 }
 
 /// 405 with what is allowed (RFC 9110, 15.5.6) if the path is known, else 404.
 http::Response no_route(http::Request const& request) {
   std::string allowed;
-  for (RouteInfo const& route : kRoutes) {
+  for (RouteInfo const& route : routes()) {
     if (!matches(route.path, segments(request.path))) continue;
     allowed += fmt::format("{}{}", allowed.empty() ? "" : ", ", route.method);
   }
@@ -156,12 +160,17 @@ ReloadCall reload_call(http::Request const& request, std::optional<std::string> 
 
 }  // namespace
 
-std::span<RouteInfo const> routes() {
-  return kRoutes;
+std::vector<RouteInfo> const& routes() {
+  static std::vector<RouteInfo> const all = [] {
+    std::vector<RouteInfo> made(kRoutes.begin(), kRoutes.end());
+    made.insert(made.end(), job_routes().begin(), job_routes().end());
+    return made;
+  }();
+  return all;
 }
 
 Routes::Routes(ControlPlane& control, Metrics& metrics, EventFeed& feed, Clock const& clock)
-    : control_(control), metrics_(metrics), feed_(feed), refusals_(clock) {}
+    : control_(control), metrics_(metrics), feed_(feed), clock_(clock), refusals_(clock) {}
 
 void Routes::set_tokens(std::vector<KnownToken> tokens) {
   tokens_ = std::move(tokens);
@@ -174,41 +183,51 @@ async::Task<http::Response> Routes::answer(http::Request request) {
   http::Response response;
   Decision const decision = decide(request, right, tokens_, ::geteuid());
   if (decision.outcome == Outcome::Allowed) {
-    if (right == Right::Change) {
+    if (right == Right::Change || right == Right::Operate) {
       log::info("api: {} asks for {} {}", decision.who, request.method, request.path);
     }
-    response = co_await answer_allowed(std::move(request));
+    response = co_await answer_allowed(std::move(request), decision);
   } else {
-    response = refuse(decision);
+    response = refuse(request, decision);
   }
   metrics_.answered(route == nullptr ? "none" : route->path, response.status);
   co_return response;
 }
 
-http::Response Routes::refuse(Decision const& decision) {
+http::Response Routes::refuse(http::Request const& request, Decision const& decision) {
   bool const unknown = decision.outcome == Outcome::Unauthorized;
   Error const error(unknown ? ErrorCode::Unauthorized : ErrorCode::Forbidden, decision.why);
   metrics_.refused(info(error.code()).name);
-  if (auto const more = refusals_.next()) {
+  std::optional<std::uint64_t> const more = refusals_.next();
+  if (more) {
     std::string const others = *more == 0 ? "" : fmt::format(" ({} more like it before)", *more);
     log::warn("api: refused {}: {}{}", decision.who, error.describe(), others);
+  }
+  // Whoever has no token could fill the journal by asking: as much of it as of the log.
+  JobsPlane* const jobs = control_.jobs();
+  if (jobs != nullptr && (more || decision.actor.starts_with("token:"))) {
+    jobs->note(decision.actor.empty() ? request.peer.address : decision.actor,
+               {.action = fmt::format("{} {}", request.method, request.path),
+                .target = {},
+                .decision = "refused",
+                .detail = decision.why});
   }
   http::Response response = problem(error);
   if (!decision.challenge.empty()) response.headers.set("WWW-Authenticate", decision.challenge);
   return response;
 }
 
-async::Task<http::Response> Routes::answer_allowed(http::Request request) {
+async::Task<http::Response> Routes::answer_allowed(http::Request request, Decision decision) {
   std::optional<Error> fault;
   try {
-    co_return co_await dispatch(std::move(request));
+    co_return co_await dispatch(std::move(request), std::move(decision));
   } catch (Error const& error) {
     fault = error;
   }
   co_return problem(*fault);
 }
 
-async::Task<http::Response> Routes::dispatch(http::Request request) {
+async::Task<http::Response> Routes::dispatch(http::Request request, Decision decision) {
   std::vector<std::string> const path = segments(request.path);
   bool const get = request.method == "GET" || request.method == "HEAD";
   bool const post = request.method == "POST";
@@ -239,9 +258,14 @@ async::Task<http::Response> Routes::dispatch(http::Request request) {
     co_return co_await swap_answer(std::move(tickets), true);
   }
   http::Response const otherwise = no_route(request);
-  if (!of_function) co_return otherwise;
-  std::optional<http::Response> answer =
-      co_await answer_of_functions(&control_, std::move(request), path);
+  bool const of_jobs =
+      path.size() >= 2 && path[0] == "v1" && (path[1] == "jobs" || path[1] == "audit");
+  std::optional<http::Response> answer;
+  if (of_function) answer = co_await answer_of_functions(&control_, std::move(request), path);
+  if (of_jobs) {
+    WallTime const now = clock_.wall();
+    answer = co_await answer_of_jobs(&control_, std::move(request), path, std::move(decision), now);
+  }
   co_return answer ? std::move(*answer) : otherwise;
 }
 
@@ -264,8 +288,11 @@ http::Response Routes::health() const {
 }
 
 http::Response Routes::metrics_page() {
+  JobsPlane const* const jobs = control_.jobs();
+  JobCounts const counts = jobs == nullptr ? JobCounts() : jobs->counts();
   http::Response response = http::text_response(
-      200, metrics_.page(control_.info(), control_.services(), control_.functions()));
+      200, metrics_.page(control_.info(), control_.services(), control_.functions(),
+                         jobs == nullptr ? nullptr : &counts));
   response.headers.set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
   return response;
 }
@@ -276,6 +303,7 @@ http::Response Routes::status() const {
   for (functions::FunctionStatus const& one : control_.functions())
     functions.push_back(function_json(one));
   answer["functions"] = std::move(functions);
+  if (JobsPlane const* const jobs = control_.jobs()) answer["jobs"] = counts_json(jobs->counts());
   return ok(answer);
 }
 

@@ -2,7 +2,6 @@
 // Routes: what a request to Aether means. Who may ask it is decided in api/access.h. Knows no
 // sockets.
 #pragma once
-#include <span>
 #include <string_view>
 #include <vector>
 
@@ -11,6 +10,7 @@
 #include "api/events.h"
 #include "api/metrics.h"
 #include "api/refusal_log.h"
+#include "api/route_info.h"
 #include "async/task.h"
 #include "base/time.h"
 #include "http/message.h"
@@ -20,15 +20,8 @@ namespace aether::api {
 /// The reason of a swap that a rollback began; a swap that it takes back keeps its own.
 inline constexpr std::string_view kRollbackReason = "rollback asked for";
 
-/// One line of the table of routes; {name} stands for a path segment.
-struct RouteInfo {
-  std::string_view method;
-  std::string_view path;
-  std::string_view summary;
-  Right right;
-};
 /// Every route, as docs/openapi.yaml lists them.
-[[nodiscard]] std::span<RouteInfo const> routes();
+[[nodiscard]] std::vector<RouteInfo> const& routes();
 
 /// Answers requests. Everything it is given outlives it. Loop thread only.
 class Routes {
@@ -40,9 +33,10 @@ class Routes {
   [[nodiscard]] async::Task<http::Response> answer(http::Request request);
 
  private:
-  [[nodiscard]] http::Response refuse(Decision const& decision);
-  [[nodiscard]] async::Task<http::Response> answer_allowed(http::Request request);
-  [[nodiscard]] async::Task<http::Response> dispatch(http::Request request);
+  [[nodiscard]] http::Response refuse(http::Request const& request, Decision const& decision);
+  [[nodiscard]] async::Task<http::Response> answer_allowed(http::Request request,
+                                                           Decision decision);
+  [[nodiscard]] async::Task<http::Response> dispatch(http::Request request, Decision decision);
   [[nodiscard]] http::Response health() const;
   [[nodiscard]] http::Response metrics_page();
   [[nodiscard]] http::Response status() const;
@@ -60,6 +54,7 @@ class Routes {
   ControlPlane& control_;
   Metrics& metrics_;
   EventFeed& feed_;
+  Clock const& clock_;
   RefusalLog refusals_;
   std::vector<KnownToken> tokens_;
 };

@@ -106,6 +106,16 @@ std::string right_name(Right right) {
       return "look";
     case Right::ReadLogs:
       return "read-logs";
+    case Right::ReadJobs:
+      return "read-jobs";
+    case Right::Submit:
+      return "submit";
+    case Right::Approve:
+      return "approve";
+    case Right::Operate:
+      return "operate";
+    case Right::Audit:
+      return "audit";
     case Right::Change:
       break;
   }
@@ -124,6 +134,8 @@ CORO_TEST(Routes, AreAllAnswered) {
   for (RouteInfo const& route : routes()) {
     House house;
     std::string path(route.path);
+    // job_routes_test.cc asks these.
+    if (path.starts_with("/v1/jobs") || path == "/v1/audit") continue;
     std::string const name = path.starts_with("/v1/functions") ? "hello" : "web";
     if (auto at = path.find("{name}"); at != std::string::npos) path.replace(at, 6, name);
     if (auto at = path.find("{swap}"); at != std::string::npos) path.replace(at, 6, "1");

@@ -190,6 +190,8 @@ int http_status(ErrorCode code) {
   switch (code) {
     case ErrorCode::SwapRunning:
     case ErrorCode::AlreadyRunning:
+    case ErrorCode::StoreInUse:
+    case ErrorCode::Conflict:
       return 409;
     case ErrorCode::ServiceUnknown:
     case ErrorCode::FunctionUnknown:
@@ -206,6 +208,8 @@ int http_status(ErrorCode code) {
     case ErrorCode::ConfigInvalid:
     case ErrorCode::Unsupported:
       return 422;
+    case ErrorCode::StoreFull:
+      return 507;
     case ErrorCode::LimitReached:
     case ErrorCode::NotRunning:
       return 503;

@@ -20,6 +20,8 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/job_command_line.h"
+#include "cli/job_commands.h"
 #include "cli/terminal.h"
 #include "config/loader.h"
 #include "config/suggest.h"
@@ -33,6 +35,9 @@ using Command = std::function<Result<int>()>;
 struct Parser {
   Globals globals;
   Command chosen;
+  std::function<void(Command)> const choosing = [this](Command command) {
+    choose(std::move(command));
+  };
   CLI::App app;
 
   explicit Parser(std::string program) {
@@ -62,6 +67,7 @@ struct Parser {
     add_functions();
     add_tools();
     add_tokens();
+    add_job_commands(app, globals, choosing);
   }
 
   CLI::App* command(std::string name, std::string description, std::string example) {
@@ -238,6 +244,7 @@ struct Parser {
     if (kind == "services") return print_names(globals, NamesOf::Services);
     if (kind == "functions") return print_names(globals, NamesOf::Functions);
     if (kind == "names") return print_names(globals, NamesOf::All);
+    if (kind == "jobs") return jobs_ids(globals);
     for (CLI::App const* const sub : app.get_subcommands({})) {
       if (!sub->get_group().empty()) fmt::print("{}\n", sub->get_name());
     }

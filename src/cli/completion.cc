@@ -25,6 +25,11 @@ _aether() {
     invoke) words="$("$program" words functions 2>/dev/null)" ;;
     rollback|status|logs|inspect) words="$("$program" words names 2>/dev/null)" ;;
     stats) words="--watch --dashboard -o --help" ;;
+    jobs) words="list show submit cancel pause resume signal approve reject resolve fork" ;;
+    server) words="start" ;;
+    show|cancel|pause|resume|signal|approve|reject|resolve|fork|trace|replay|export)
+      words="$("$program" words jobs 2>/dev/null)" ;;
+    submit|verify) COMPREPLY=($(compgen -f -- "$word")); return ;;
     *) words="-c -v -o --url --token-file --help --version"
        words="$("$program" words commands 2>/dev/null) $words" ;;
   esac
@@ -48,6 +53,12 @@ _aether() {
       compadd -- ${(f)"$("$program" words names 2>/dev/null)"}
       return ;;
     stats) compadd -- --watch --dashboard -o --help; return ;;
+    jobs) compadd list show submit cancel pause resume signal approve reject resolve fork; return ;;
+    server) compadd start; return ;;
+    show|cancel|pause|resume|signal|approve|reject|resolve|fork|trace|replay|export)
+      compadd -- ${(f)"$("$program" words jobs 2>/dev/null)"}
+      return ;;
+    submit|verify) _files; return ;;
   esac
   compadd -- ${(f)"$("$program" words commands 2>/dev/null)"}
   compadd -- -c -v -o --url --token-file --help --version
@@ -64,7 +75,12 @@ for program in aether aeterna aetheris
     -a "($program words functions 2>/dev/null)"
   complete -c $program -f -n "__fish_seen_subcommand_from rollback status logs inspect" \
     -a "($program words names 2>/dev/null)"
-  complete -c $program -n "__fish_seen_subcommand_from deploy" -F
+  complete -c $program -n "__fish_seen_subcommand_from deploy submit verify" -F
+  complete -c $program -f -n "__fish_seen_subcommand_from jobs" \
+    -a "list show submit cancel pause resume signal approve reject resolve fork"
+  complete -c $program -f -n "__fish_seen_subcommand_from trace replay export" \
+    -a "($program words jobs 2>/dev/null)"
+  complete -c $program -f -n "__fish_seen_subcommand_from server" -a start
   complete -c $program -f -n "__fish_seen_subcommand_from stats" -a "--watch --dashboard"
   complete -c $program -s c -l config -r -d "Configuration file"
   complete -c $program -s o -l output -x -a "text json"

@@ -115,11 +115,13 @@ http::Request ControlClient::request_of(std::string_view method, std::string tar
 }
 
 Result<json::value> ControlClient::call(std::string_view method, std::string target,
-                                        std::string body, Duration deadline) const {
+                                        std::string body, Duration deadline,
+                                        http::Headers const& headers) const {
   SystemClock const clock;
   async::Loop loop(clock);
   try {
     http::Request request = request_of(method, std::move(target), std::move(body));
+    for (auto const& [name, value] : headers) request.headers.set(name, value);
     auto fetching = http::fetch(endpoint_, std::move(request), deadline);
     return answer_of(loop.run_task(std::move(fetching)));
   } catch (Error const& error) {

@@ -39,7 +39,8 @@ class ControlClient {
   /// Asks, and returns the JSON answer. A problem+json answer is returned as its Error.
   [[nodiscard]] Result<boost::json::value> call(std::string_view method, std::string target,
                                                 std::string body = {},
-                                                Duration deadline = kAnswerLimit) const;
+                                                Duration deadline = kAnswerLimit,
+                                                http::Headers const& headers = {}) const;
   /// Passes on each piece of an endless answer until it ends.
   [[nodiscard]] Status follow(std::string target,
                               std::function<void(std::string_view)> on_piece) const;

@@ -90,6 +90,20 @@ void print_function_line(json::object const& function) {
   }
 }
 
+/// Since Aether began; `aether jobs list` has those that there are.
+void print_jobs(json::object const& jobs) {
+  Paint const paint = paint_for(stdout);
+  std::string ended;
+  for (auto const& [outcome, count] : jobs.at("closed").as_object()) {
+    ended += fmt::format(", {} {}", json::serialize(count), std::string_view(outcome));
+  }
+  fmt::print("{}●{} {:<20} {} submitted{}\n", paint.green, paint.reset, "jobs",
+             number(jobs, "opened"), ended);
+  if (number(jobs, "calls_unknown") == 0) return;
+  fmt::print("    calls of which nobody knew what became: {} (aether jobs list --status parked)\n",
+             number(jobs, "calls_unknown"));
+}
+
 }  // namespace
 
 Result<int> status(Globals const& globals, std::string const& service) {
@@ -115,6 +129,8 @@ Result<int> status(Globals const& globals, std::string const& service) {
   };
   show("functions", "id", print_function_line);
   show("services", "name", print_service);
+  json::value const* const jobs = answer.as_object().if_contains("jobs");
+  if (jobs != nullptr && service.empty()) print_jobs(jobs->as_object());
   if (!found) {
     return fail(ErrorCode::ServiceUnknown,
                 fmt::format("there is no service or function {}", service));

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "cli/terminal.h"
+#include "daemon/jobs_store.h"
 #include "supervise/printable.h"
 
 namespace aether::cli {
@@ -93,6 +94,10 @@ std::string starting_text(config::Config const& config) {
     told += fmt::format("▶ Starting service: {}\n", service.name);
   for (config::Function const& function : config.functions)
     told += fmt::format("▶ Spawning function: {}\n", function.id);
+  if (!config.jobs.enabled) return told;
+  bool const in_memory = config.store.type == config::StoreType::Memory;
+  told += fmt::format("▶ Running jobs: {}\n",
+                      in_memory ? "in memory, forgotten at the end" : daemon::store_path(config));
   return told;
 }
 

@@ -220,7 +220,7 @@ constexpr std::array kToolFields{
                 }},
     Field<Tool>{{"description", "text", "", "What models read about it."},
                 store<&Tool::description, read_text>},
-    Field<Tool>{{"timeout", "duration", "`jobs.call_timeout`", "Of each call."},
+    Field<Tool>{{"timeout", "duration", "jobs.call_timeout", "Of each call."},
                 [](Reader& reader, Node const& node, Tool& tool) {
                   tool.timeout = read_timeout(reader, node);
                 }},
@@ -286,7 +286,9 @@ constexpr std::array kScheduleFields{
 void read_schedule(Reader& reader, Node const& node, Schedule& schedule) {
   read_map<Schedule>(reader, node, schedule, kScheduleFields);
   if (schedule.job_json.empty()) reader.mistake(node.place, "has no job");
-  if (schedule.every.has_value() == schedule.cron.empty()) return;
+  if (node.kind != Node::Kind::Map) return;
+  bool const has_every = node.find("every") != nullptr;
+  if (has_every != (node.find("cron") != nullptr)) return;
   reader.mistake(node.place, "needs exactly one of every and cron");
 }
 

@@ -92,7 +92,19 @@ Status Daemon::prepare() {
   for (config::Function const& function : config_.functions) {
     TRY(functions_.add({.function = function, .settings = config_.orchestrator}));
   }
-  return open_api();
+  TRY(open_jobs());
+  TRY(open_api());
+  // Last, when nothing can be refused any more: a call that was cut off would wait for a person.
+  return jobs_ ? jobs_->start() : Status();
+}
+
+Status Daemon::open_jobs() {
+  if (!config_.jobs.enabled) return {};
+  TRY_ASSIGN(jobs_, Jobs::open(config_, loop_.executor(), clock_, known_));
+  feed_.on_added([this](api::FeedEvent const& event) {
+    if (event.type == "swap") jobs_->record_swap(event.json);
+  });
+  return {};
 }
 
 /// Held for life, and let go by the kernel however this process ends.
@@ -134,7 +146,7 @@ Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
     added->down = true;
     bool const all_down =
         std::ranges::all_of(entries_, [](auto const& one) { return one->down || one->removed; });
-    if (!all_down || !functions_.empty()) return;
+    if (!all_down || !functions_.empty() || jobs_) return;
     // Without a code no process of it ever ran, which is no success.
     exit_code_ = entries_.front()->service->exit_code().value_or(1);
     log::info("every service has ended: Aether ends too, with code {}", exit_code_);
@@ -188,6 +200,7 @@ async::Task<void> Daemon::main_task() {
   log_without_waiting();
   tasks_.spawn("signals", read_signals());
   tasks_.spawn("start", start_all());
+  if (jobs_) jobs_->begin();
   co_await stop_asked_.wait();
   co_await stop_all();
 }

@@ -18,6 +18,7 @@
 #include "async/task_group.h"
 #include "base/time.h"
 #include "config/config.h"
+#include "daemon/jobs_plane.h"
 #include "daemon/outer_manager.h"
 #include "daemon/runtime_dir.h"
 #include "daemon/tokens.h"
@@ -64,6 +65,7 @@ class Daemon final : public api::ControlPlane {
   [[nodiscard]] async::Task<std::vector<api::DeployReport>> deploy(api::DeployCall call) override;
   [[nodiscard]] async::Task<api::DeployReport> rollback_function(std::string id) override;
   [[nodiscard]] async::Task<void> remove_function(std::string id) override;
+  [[nodiscard]] api::JobsPlane* jobs() override { return jobs_.get(); }
   void request_stop() override;
 
  private:
@@ -78,7 +80,10 @@ class Daemon final : public api::ControlPlane {
   };
 
   [[nodiscard]] Status lock_runtime_folder();
+  [[nodiscard]] Status open_jobs();
   [[nodiscard]] Status open_api();
+  /// What became of functions, for the journal of jobs, if there is one; and what there are now.
+  void tell_jobs(std::string_view action, std::string const& function, std::string const& failed);
   [[nodiscard]] functions::RegistryDeps function_deps();
   [[nodiscard]] Result<Entry*> add_service(config::Service const& spec);
   [[nodiscard]] Entry* find(std::string_view service) const;
@@ -126,6 +131,7 @@ class Daemon final : public api::ControlPlane {
   Tokens tokens_;
   async::TaskGroup tasks_;
   functions::Registry functions_;
+  std::unique_ptr<Jobs> jobs_;  ///< Null: no section of the configuration asks for jobs.
   std::size_t functions_starting_ = 0;
   async::Event functions_settled_;               ///< Each had its chance to start.
   std::vector<std::unique_ptr<Entry>> entries_;  ///< In the file's order. Grows by a reload.

@@ -83,6 +83,7 @@ async::Task<void> Daemon::redeploy(functions::FunctionSpec spec) {
   async::Task<Result<functions::Deployed>> deploying = functions_.deploy(std::move(spec));
   auto const deployed = co_await std::move(deploying);
   if (!deployed) log::error("{}: {}", id, deployed.error().describe());
+  tell_jobs("deploy", id, deployed ? "" : deployed.error().message());
 }
 
 // ---- ControlPlane -------------------------------------------------------------------------------
@@ -157,6 +158,7 @@ async::Task<std::vector<api::DeployReport>> Daemon::deploy(api::DeployCall call)
   for (functions::FunctionSpec& spec : specs) {
     async::Task<api::DeployReport> deploying = deploy_one(std::move(spec));
     api::DeployReport report = co_await std::move(deploying);
+    tell_jobs("deploy", report.function, report.failed ? report.failed->message() : "");
     reports.push_back(std::move(report));
   }
   co_return reports;
@@ -164,6 +166,7 @@ async::Task<std::vector<api::DeployReport>> Daemon::deploy(api::DeployCall call)
 
 async::Task<api::DeployReport> Daemon::rollback_function(std::string id) {
   functions::Deployed const back = or_throw(functions_.rollback(id));
+  tell_jobs("rollback", id, "");
   co_return api::DeployReport{.function = id, .from = back.from, .revision = back.revision};
 }
 
@@ -171,6 +174,21 @@ async::Task<void> Daemon::remove_function(std::string id) {
   if (!functions_.has(id)) throw Error(ErrorCode::FunctionUnknown, "there is no function " + id);
   async::Task<void> removing = functions_.remove(id, kFunctionEnd);
   co_await std::move(removing);
+  tell_jobs("remove", id, "");
+}
+
+void Daemon::tell_jobs(std::string_view action, std::string const& function,
+                       std::string const& failed) {
+  if (!jobs_) return;
+  std::vector<config::Function> known;
+  for (std::string const& id : functions_.ids()) {
+    if (auto const* const spec = functions_.spec(id)) known.push_back(spec->function);
+  }
+  jobs_->set_functions(known);
+  jobs_->note({}, {.action = std::string(action),
+                   .target = function,
+                   .decision = failed.empty() ? "done" : "failed",
+                   .detail = failed});
 }
 
 }  // namespace aether::daemon

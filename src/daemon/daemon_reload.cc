@@ -32,6 +32,15 @@ Result<config::Config> Daemon::read_config() {
   TRY(check_release(next));
   TRY_ASSIGN(std::vector<api::KnownToken> tokens, tokens_.load(next));
   routes_.set_tokens(std::move(tokens));
+  if (jobs_) jobs_->set_agents(next.agents);
+  bool const is_all = next.jobs == config_.jobs && next.store == config_.store &&
+                      next.tools == config_.tools && next.schedules == config_.schedules;
+  if (!is_all) {
+    log::warn(
+        "store, jobs, tools and schedules stay as they were when Aether started: what "
+        "{} says of them now counts after a restart",
+        config_.path);
+  }
   return next;
 }
 

@@ -47,6 +47,7 @@ async::Task<void> Daemon::stop_service(Entry* entry, std::vector<Entry*> before)
 async::Task<void> Daemon::stop_all() {
   stopping_ = true;
   outer_.tell("STOPPING=1");
+  if (jobs_) co_await jobs_->stop();  // What it calls may be one of the functions.
   std::vector<Entry*> const order = starting_order();
   async::TaskGroup ending(loop_.executor(), "stopping services", order.size() + 2);
   for (Entry* const entry : order) {

@@ -103,7 +103,10 @@ Result<std::vector<api::KnownToken>> Tokens::load(config::Config const& config) 
     };
     auto digest = read();
     if (digest) {
-      known.push_back({.name = token.name, .role = token.role, .digest = *digest});
+      known.push_back({.name = token.name,
+                       .role = token.role,
+                       .digest = *digest,
+                       .namespaces = token.namespaces});
     } else {
       mistakes.push_back(fmt::format("{}: the token {} cannot be used: {}", config.path, token.name,
                                      digest.error().message()));

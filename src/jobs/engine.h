@@ -39,6 +39,12 @@ struct Asker {
   std::string name;  ///< "user:alice", "token:ci", "uid:0".
 };
 
+struct Submission {
+  RunSpec spec;
+  std::string idempotency_key{};
+  std::string request_hash{};  ///< See RunOpened.
+  std::string schedule{};      ///< That made it; empty: none.
+};
 struct Submitted {
   RunId run;
   RunStatus status = RunStatus::Pending;
@@ -79,7 +85,8 @@ class Engine {
 
   // What changes something is answered when it is durable.
 
-  /// The same key with the same body is the same run; with another body: Conflict.
+  /// The same key with the same request is the same run; with another one: Conflict.
+  void submit(Asker asker, Submission submission, Reply<Submitted> reply);
   void submit(Asker asker, RunSpec spec, std::string idempotency_key, Reply<Submitted> reply);
   void control(Asker asker, RunId run, Control control, std::string reason, Reply<RunStatus> reply);
   /// Kept if no wait is open for it yet. The same idempotency key again is the same signal.
@@ -90,7 +97,9 @@ class Engine {
   /// Settles an effect whose outcome nobody knows (empty: the only one).
   void resolve(Asker asker, RunId run, std::string effect, Resolution resolution,
                boost::json::value result, Reply<RunStatus> reply);
-  /// A new run that shares the history before `step`, and takes `input`/`graph` if given.
+  /// A new run that shares the history before `step`, and is made as `changed` says; else as the
+  /// old one, without its deadline and not_before. What can be copied at once is limited by a batch
+  /// of the journal: LimitReached.
   void fork(Asker asker, RunId run, std::string step, std::optional<RunSpec> changed,
             Reply<RunId> reply);
   /// A point in the stream "audit": refusals, and what other planes did.

@@ -64,6 +64,9 @@ struct RunOpened {
   RunSpec spec;
   std::string code_version;  ///< content_hash of the graph or the agent's declaration.
   std::string idempotency_key;
+  /// content_hash of the request as it was asked, with "2h" as "2h" and an agent as its name: what
+  /// makes two requests with one key the same. Empty: the spec itself is compared.
+  std::string request_hash;
   std::optional<Parent> parent;
   /// A fork: the events before were copied from this run.
   std::optional<RunId> forked_from;

@@ -43,6 +43,7 @@ void members(V& body, typename V::template Ref<RunOpened> opened) {
   body.object("parent", opened.parent);
   body.number("priority", opened.spec.priority);
   body.text("queue", opened.spec.queue);
+  body.text("request_hash", opened.request_hash);
   body.text("schedule", opened.schedule);
   body.text("space", opened.spec.space);
 }

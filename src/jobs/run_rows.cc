@@ -52,15 +52,29 @@ bool is_held_back(RunState const& state) {
   return state.opening.spec.not_before && state.lease_holder.empty() && !state.cancel_requested;
 }
 
+std::string wait_text(WaitOpened const& wait) {
+  switch (wait.kind) {
+    case WaitKind::Timer:
+      return fmt::format("waits at {} for a time", wait.path);
+    case WaitKind::Signal:
+      return fmt::format("waits at {} for the signal {}", wait.path, wait.name);
+    case WaitKind::Human:
+      return fmt::format("waits at {} for a person: {}", wait.path, wait.name);
+    case WaitKind::Child:
+      return fmt::format("waits at {} for the job {}", wait.path, wait.name);
+  }
+  return {};
+}
+
 std::string detail_of(RunState const& state) {
   if (state.closing) return state.closing->error;
   if (!state.stuck.empty()) return state.stuck;
-  if (state.open_waits.empty()) return {};
+  // Rows of a run that runs are not looked at in each of its turns.
+  if (state.open_waits.empty() || state.status() == RunStatus::Running) return {};
   WaitState const& wait = state.waits.find(*state.open_waits.begin())->second;
   std::string const more =
       state.open_waits.size() > 1 ? fmt::format(" and {} more", state.open_waits.size() - 1) : "";
-  return fmt::format("waits at {} for {} {}{}", wait.opening.path, text_of(wait.opening.kind),
-                     wait.opening.name, more);
+  return wait_text(wait.opening) + more;
 }
 
 std::string ready_text(RunState const& state) {
@@ -91,6 +105,10 @@ std::string line_text(RunState const& state) {
 }
 
 }  // namespace
+
+bool may_begin(RunState const& state, WallTime now) {
+  return has_work(state) && (!is_held_back(state) || *state.opening.spec.not_before <= now);
+}
 
 std::optional<WallTime> end_time(RunState const& state) {
   RunSpec const& spec = state.opening.spec;
@@ -213,6 +231,10 @@ Result<ReadyRun> parse_ready(journal::Record const& row) {
 std::string due_key(WallTime at, RunId const& run) {
   return fmt::format("{:0{}}/{}", std::max<std::int64_t>(milliseconds_of(at), 0), kDueDigits,
                      run.text);
+}
+
+std::string wake_key(RunId const& parent, RunId const& child) {
+  return parent.text + "/" + child.text;
 }
 
 Result<DueRow> parse_due(std::string_view key) {

@@ -6,7 +6,7 @@
 //   run   mirrored id            the line of a list; mirrored, so that the newest comes first
 //   ready id                     what the scheduler needs; there while the run has work to do
 //   due   milliseconds "/" id    nothing; there while something of the run happens by time
-//   wake  id                     nothing; a child has ended (written by the child's last batch)
+//   wake  parent "/" child       nothing; the child has ended, and its parent was not told yet
 #pragma once
 #include <optional>
 #include <string>
@@ -36,6 +36,10 @@ struct RunRows {
 void add_changes(RunId const& run, RunRows const* before, RunRows const& after,
                  std::vector<journal::RecordChange>& changes);
 
+/// Whether a worker could begin with it now: it has work, and its time has come. A run that was
+/// held back gets its row in ready with its first lease; until then its row in due brings it here.
+[[nodiscard]] bool may_begin(RunState const& state, WallTime now);
+
 /// The next time at which something happens to the run by itself.
 [[nodiscard]] std::optional<WallTime> due_time(RunState const& state);
 /// By when the run must end: its deadline, or the time of its budget.
@@ -49,6 +53,7 @@ void add_changes(RunId const& run, RunRows const* before, RunRows const& after,
 [[nodiscard]] Result<ReadyRun> parse_ready(journal::Record const& row);
 
 [[nodiscard]] std::string due_key(WallTime at, RunId const& run);
+[[nodiscard]] std::string wake_key(RunId const& parent, RunId const& child);
 struct DueRow {
   WallTime at;
   RunId run;

@@ -95,6 +95,14 @@ bool Scheduler::renew(RunId const& run, std::uint64_t fence, WallTime until) {
   return true;
 }
 
+void Scheduler::adopt(ReadyRun const& run, std::uint64_t fence, WallTime until) {
+  if (leases_.contains(run.run.text)) return;
+  leases_.emplace(run.run.text,
+                  Lease{.fence = fence, .until = until, .concurrency_key = run.concurrency_key});
+  lease_times_.emplace(until, run.run.text);
+  if (!run.concurrency_key.empty()) ++keys_[run.concurrency_key].running;
+}
+
 void Scheduler::release(RunId const& run) {
   auto const lease = leases_.find(run.text);
   if (lease == leases_.end()) return;

@@ -76,6 +76,9 @@ class Scheduler {
   [[nodiscard]] bool leased(RunId const& run, std::uint64_t fence);
   /// The lease goes on. False: it has ended, or is held with another fence.
   [[nodiscard]] bool renew(RunId const& run, std::uint64_t fence, WallTime until);
+  /// A run that is worked on has a place whether there is room or not: its lease had ended by the
+  /// clock alone.
+  void adopt(ReadyRun const& run, std::uint64_t fence, WallTime until);
   /// The lease is given back: the place, and the concurrency key, are free.
   void release(RunId const& run);
   /// Nothing is begun while it is held.

@@ -88,6 +88,7 @@ inline RunOpened random_opening(Chance& chance) {
   if (chance.one_in(2)) run.spec.budget.time = Duration(chance.below(std::uint64_t{1} << 62U));
   run.code_version = random_name(chance);
   if (chance.one_in(2)) run.idempotency_key = random_text(chance).substr(0, 3000);
+  if (chance.one_in(2)) run.request_hash = random_name(chance);
   if (chance.one_in(2)) run.parent = Parent{.run = kOtherRun, .path = random_name(chance)};
   if (chance.one_in(2)) run.forked_from = kOtherRun;
   run.schedule = random_name(chance);

@@ -76,3 +76,25 @@ def children_of(pid):
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += [int(one) for one in (task / "children").read_text().split()]
     return found
+
+
+def descendants(pid):
+    """All that it started and that lives, and what they started."""
+    found = []
+    left = [pid]
+    while left:
+        try:
+            below = children_of(left.pop())
+        except OSError:
+            continue
+        found += below
+        left += below
+    return [one for one in found if is_alive(one)]
+
+
+def command_of(pid):
+    """The first word that it was started with; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+    except OSError:
+        return ""

@@ -3,11 +3,31 @@
 
 #include <errno.h>
 #include <sqlite3.h>
+#include <unistd.h>
+
+#include <filesystem>
 
 #include <fmt/format.h>
 
 namespace aether::journal {
 namespace {
+
+/// Nobody has the store open, and nobody can open it to write: its folder is read-only. SQLite
+/// would want to make the shared memory of a log, even to read.
+bool cannot_change(std::string const& path) {
+  std::filesystem::path const folder = std::filesystem::path(path).parent_path();
+  bool const has_log = ::access((path + "-wal").c_str(), F_OK) == 0;
+  return !has_log && ::access(folder.empty() ? "." : folder.c_str(), W_OK) != 0;
+}
+
+std::string immutable_uri(std::string const& path) {
+  std::string uri = "file:";
+  for (char const c : path) {
+    bool const is_special = c == '%' || c == '?' || c == '#';
+    uri += is_special ? fmt::format("%{:02X}", static_cast<unsigned char>(c)) : std::string(1, c);
+  }
+  return uri + "?immutable=1";
+}
 
 ErrorCode code_of(int code) {
   switch (code & 0xff) {
@@ -108,12 +128,14 @@ void Database::Close::operator()(sqlite3* database) const {
 }
 
 Result<Database> Database::open(std::string const& path, Access access, std::string const& vfs) {
+  bool const is_still = access == Access::Read && cannot_change(path);
   int const flags = (access == Access::Write ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
                                              : SQLITE_OPEN_READONLY) |
-                    SQLITE_OPEN_NOMUTEX;
+                    SQLITE_OPEN_NOMUTEX | (is_still ? SQLITE_OPEN_URI : 0);
+  std::string const name = is_still ? immutable_uri(path) : path;
   sqlite3* handle = nullptr;
   int const code =
-      sqlite3_open_v2(path.c_str(), &handle, flags, vfs.empty() ? nullptr : vfs.c_str());
+      sqlite3_open_v2(name.c_str(), &handle, flags, vfs.empty() ? nullptr : vfs.c_str());
   Database database(handle, path);
   if (handle == nullptr) return fail(ErrorCode::Internal, "opening a store: no memory for SQLite");
   sqlite3_extended_result_codes(handle, 1);

@@ -201,6 +201,12 @@ Result<Position> Reader::last() {
   return Position{static_cast<std::uint64_t>(row ? last_.number(0) : 0)};
 }
 
+Status Reader::hold() {
+  TRY(database_.run("BEGIN"));
+  TRY(last());  // A transaction sees what is there at its first question.
+  return {};
+}
+
 Result<std::vector<Hash>> Reader::leaves(std::uint64_t first, std::size_t count) {
   std::lock_guard const lock(mutex_);
   Reset const reset(next_leaves_);

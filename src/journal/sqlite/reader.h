@@ -27,6 +27,8 @@ class Reader final : public TreeNodes {
   Result<std::vector<std::string>> checkpoints();
   Result<std::vector<StorageFault>> check();
   Result<Position> last();
+  /// From here on it sees the store as it is now, whatever is appended.
+  Status hold();
   Result<std::vector<Hash>> leaves(std::uint64_t first, std::size_t count) override;
   Result<std::optional<Hash>> node(unsigned level, std::uint64_t index) override;
 

@@ -106,6 +106,7 @@ Result<std::unique_ptr<Journal>> open_sqlite_journal(SqliteOptions options) {
 
 Result<std::unique_ptr<Journal>> open_sqlite_reader(SqliteOptions options) {
   TRY_ASSIGN(std::unique_ptr<Reader> reader, Reader::open(options.path, options.vfs));
+  TRY(reader->hold());
   TRY_ASSIGN(Position const last, reader->last());
   TRY_ASSIGN(Hash const root, tree_root(*reader, last.value));
   return std::make_unique<SqliteJournal>(std::nullopt, std::move(reader), nullptr,

@@ -22,8 +22,8 @@ struct SqliteOptions {
 /// holder's pid), StoreVersion, StoreDamaged, StoreFull, StoreUnavailable.
 [[nodiscard]] Result<std::unique_ptr<Journal>> open_sqlite_journal(SqliteOptions options);
 
-/// Opens a store to look at it, also while another process appends to it. append() answers
-/// StoreInUse; the tree is the one of the moment of opening.
+/// Opens a store to look at it, also while another process appends to it, and also on a disk that
+/// cannot be written. append() answers StoreInUse; all that it shows is of the moment of opening.
 [[nodiscard]] Result<std::unique_ptr<Journal>> open_sqlite_reader(SqliteOptions options);
 
 }  // namespace aether::journal

@@ -149,6 +149,17 @@ TEST_F(SqliteJournalTest, AReaderSeesWhatIsDurableAndAppendsNothing) {
   EXPECT_EQ(outcome.error().code(), ErrorCode::StoreInUse);
 }
 
+TEST_F(SqliteJournalTest, AReaderSeesOneMomentHoweverMuchIsAppended) {
+  std::unique_ptr<Journal> const writer = open();
+  appended(*writer, batch_of({point("a"), point("b")}));
+  std::unique_ptr<Journal> const reader = value_of(open_sqlite_reader({.path = path_}));
+  appended(*writer, batch_of({point("a"), point("c")}));
+  EXPECT_EQ(all_events(*reader).size(), 2U);
+  EXPECT_EQ(value_of(reader->stream("a")).last.value, 1U);
+  EXPECT_TRUE(value_of(fsck(*reader, "")).findings.empty());
+  EXPECT_EQ(all_events(*writer).size(), 4U);
+}
+
 TEST_F(SqliteJournalTest, WhatWaitsTogetherIsSyncedTogether) {
   RecordingVfs vfs("recording-group");
   std::unique_ptr<Journal> journal = open(vfs.name());

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// What requests about jobs say: bodies read into values. Pure.
+#pragma once
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "jobs/engine.h"
+
+namespace aether::api {
+
+/// The declaration of a named agent.
+using FindAgent = std::function<Result<boost::json::value>(std::string_view name)>;
+
+/// The body of POST /v1/jobs: exactly one of graph, agent and goal, and how it is to be run; with
+/// the hash of it. RequestInvalid names the member that is wrong, and the nearest known one if it
+/// is unknown.
+/// @param now For deadlines that are given as durations.
+[[nodiscard]] Result<jobs::Submission> read_submission(boost::json::value const& body,
+                                                       FindAgent const& find_agent, WallTime now);
+
+/// What is wrong with an Idempotency-Key: 1 to 128 printable characters, no quote, no backslash.
+[[nodiscard]] Status check_key(std::string_view key);
+
+/// RFC 3339, in UTC or with an offset. RequestInvalid.
+[[nodiscard]] Result<WallTime> parse_rfc3339(std::string_view text);
+
+}  // namespace aether::api

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/job_stream.h"
+
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "api/job_json.h"
+#include "api/json_text.h"
+
+namespace aether::api {
+namespace {
+
+constexpr std::size_t kEventsAtOnce = 200;
+/// Words to a client of a run in which nothing happens: it keeps proxies from cutting the line, and
+/// looks again should a telling have been lost.
+constexpr Duration kQuiet = std::chrono::seconds(15);
+
+async::Task<void> follow_run(JobsPlane* jobs, jobs::RunId run, std::uint64_t after,
+                             http::BodyWriter& writer) {
+  // Watched before it is read, so that nothing falls between.
+  std::shared_ptr<RunWatch> const watch = jobs->watch(run);
+  co_await writer.write(": aether job events\n\n");
+  for (;;) {
+    async::Task<std::vector<journal::Event>> reading = jobs->events(run, after, kEventsAtOnce);
+    std::vector<journal::Event> const events = co_await std::move(reading);
+    std::string text;
+    bool closed = false;
+    for (journal::Event const& event : events) {
+      after = event.sequence.value;
+      closed = closed || event.kind == "run.closed";
+      text += fmt::format("id: {}\nevent: {}\ndata: {}\n\n", after, event.kind,
+                          json_text(run_event_json(event)));
+    }
+    if (!text.empty()) co_await writer.write(std::move(text));
+    if (closed && events.size() < kEventsAtOnce) co_return;
+    if (events.size() == kEventsAtOnce || watch->latest > after) continue;
+    bool const grown = co_await watch->grown.wait_for(kQuiet);
+    if (!grown) co_await writer.write(": still here\n\n");
+  }
+}
+
+}  // namespace
+
+http::Response run_event_stream(JobsPlane& jobs, jobs::RunId run, std::uint64_t after) {
+  http::Response response;
+  response.headers.set("Content-Type", "text/event-stream");
+  response.headers.set("Cache-Control", "no-cache");
+  response.endless = true;
+  response.stream = [jobs = &jobs, run = std::move(run), after](http::BodyWriter& writer) {
+    return follow_run(jobs, run, after, writer);
+  };
+  return response;
+}
+
+}  // namespace aether::api

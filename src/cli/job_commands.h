@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands about jobs. As commands.h: each prints its result and returns its exit code.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "cli/globals.h"
+
+namespace aether::cli {
+
+struct JobsListOptions {
+  std::string status;
+  std::string space;
+  std::string after;
+  std::size_t limit = 50;
+};
+[[nodiscard]] Result<int> jobs_list(Globals const& globals, JobsListOptions const& options);
+/// The ids of the newest ones, a line each; for completion scripts.
+[[nodiscard]] Result<int> jobs_ids(Globals const& globals);
+[[nodiscard]] Result<int> jobs_show(Globals const& globals, std::string const& id);
+
+struct SubmitOptions {
+  std::string file;  ///< A graph, or what would be the body of POST /v1/jobs; YAML or JSON.
+  std::string agent;
+  std::string goal;
+  std::string input;  ///< JSON, or text.
+  std::string key;    ///< Idempotency-Key.
+  std::string name, space, queue, deadline;
+  std::optional<int> priority;
+  bool wait = false;
+};
+/// kFailed if it is waited for and did not succeed.
+[[nodiscard]] Result<int> jobs_submit(Globals const& globals, SubmitOptions const& options);
+
+struct ControlOptions {
+  std::string id;
+  std::string reason;
+};
+/// @param action "pause", "resume" or "cancel".
+[[nodiscard]] Result<int> jobs_control(Globals const& globals, std::string const& action,
+                                       ControlOptions const& options);
+
+struct SignalOptions {
+  std::string id, name;
+  std::string payload;  ///< JSON, or text.
+  std::string key;
+};
+[[nodiscard]] Result<int> jobs_signal(Globals const& globals, SignalOptions const& options);
+
+struct ApprovalOptions {
+  std::string id, step, reason;
+  std::string form;  ///< JSON.
+};
+/// @param decision "approve" or "reject".
+[[nodiscard]] Result<int> jobs_approve(Globals const& globals, std::string const& decision,
+                                       ApprovalOptions const& options);
+
+struct ResolveOptions {
+  std::string id, effect;
+  std::string outcome;  ///< "happened", "not_happened" or "abandon".
+  std::string result;   ///< JSON, or text.
+};
+[[nodiscard]] Result<int> jobs_resolve(Globals const& globals, ResolveOptions const& options);
+
+struct ForkOptions {
+  std::string id, step;
+  std::string input;  ///< JSON, or text; empty: as it was.
+  std::string graph;  ///< A file; empty: as it was.
+};
+[[nodiscard]] Result<int> jobs_fork(Globals const& globals, ForkOptions const& options);
+
+// Those that follow also read the store of an Aether that does not run.
+
+struct TraceOptions {
+  std::string id;
+  bool otlp = false;
+};
+[[nodiscard]] Result<int> trace(Globals const& globals, TraceOptions const& options);
+/// kFailed if what was decided again is not what is recorded.
+[[nodiscard]] Result<int> replay(Globals const& globals, std::string const& id);
+
+struct VerifyOptions {
+  std::string file;  ///< Of evidence.
+  bool all = false;  ///< The whole store instead.
+  std::string key;   ///< The key that must have signed, or a file with it; empty: see the output.
+};
+[[nodiscard]] Result<int> verify(Globals const& globals, VerifyOptions const& options);
+[[nodiscard]] Result<int> export_job(Globals const& globals, std::string const& id,
+                                     std::string const& file);
+[[nodiscard]] Result<int> fsck(Globals const& globals);
+
+}  // namespace aether::cli

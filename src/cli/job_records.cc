@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// trace, replay, verify, export, fsck: of a running Aether, or of the store of one that is stopped.
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "api/json_text.h"
+#include "cli/control_client.h"
+#include "cli/job_commands.h"
+#include "cli/terminal.h"
+#include "config/loader.h"
+#include "daemon/jobs_reading.h"
+#include "daemon/jobs_store.h"
+#include "http/url.h"
+#include "journal/evidence.h"
+#include "journal/fsck.h"
+
+namespace aether::cli {
+namespace {
+
+namespace json = boost::json;
+
+/// A running Aether, or the store of a stopped one.
+struct Source {
+  std::optional<ControlClient> client;
+  std::unique_ptr<journal::Journal> journal;
+  config::Config config;
+};
+
+Result<Source> find_source(Globals const& globals) {
+  Source source;
+  auto client = ControlClient::find(globals);
+  if (client) {
+    source.client = std::move(*client);
+    return source;
+  }
+  if (client.error().code() != ErrorCode::NotRunning || globals.url)
+    return fail(std::move(client).error());
+  TRY_ASSIGN(source.config, config::load(globals.config_file()));
+  if (source.config.store.type == config::StoreType::Memory) return fail(std::move(client).error());
+  TRY_ASSIGN(source.journal, daemon::look_into_store(daemon::store_path(source.config)));
+  return source;
+}
+
+/// An answer that is passed on as it is.
+Result<std::string> text_from(ControlClient const& client, std::string const& target) {
+  std::string text;
+  TRY(client.follow(target, [&text](std::string_view piece) { text += piece; }));
+  return text;
+}
+
+std::string record_path(std::string const& id, std::string_view rest) {
+  return fmt::format("/v1/jobs/{}/{}", http::percent_encode(id), rest);
+}
+
+void print_line(std::string_view text) {
+  fmt::print("{}{}", text, text.ends_with('\n') ? "" : "\n");
+}
+
+/// A key as it is written, or a file that holds one.
+Result<std::string> key_from(std::string const& text) {
+  if (text.empty() || text.contains('+')) return text;
+  std::ifstream file(text);
+  std::string line;
+  if (!file || !std::getline(file, line)) return fail(system_error("open", text));
+  return line;
+}
+
+Result<int> verify_file(Globals const& globals, VerifyOptions const& options) {
+  TRY_ASSIGN(std::string const trusted, key_from(options.key));
+  TRY_ASSIGN(journal::Verified const verified,
+             journal::verify_evidence_file(options.file, trusted));
+  TRY(daemon::check_run_laws(verified.events));
+  if (globals.output == Output::Json) {
+    fmt::print("{}\n",
+               api::json_text(json::object{{"valid", true},
+                                           {"stream", verified.stream},
+                                           {"events", verified.events.size()},
+                                           {"blobs", verified.blobs},
+                                           {"blobs_erased", verified.blobs_erased},
+                                           {"checkpoint_size", verified.checkpoint.head.size},
+                                           {"key", verified.key},
+                                           {"key_trusted", !trusted.empty()}}));
+    return kDone;
+  }
+  fmt::print("✓ {}: {} events, {} blobs ({} erased), in a journal of {} events\n", verified.stream,
+             verified.events.size(), verified.blobs, verified.blobs_erased,
+             verified.checkpoint.head.size);
+  fmt::print("  signed by {}\n", verified.key);
+  if (trusted.empty())
+    fmt::print("  whose key that is, the file cannot prove: compare it, or give it with --key\n");
+  return kDone;
+}
+
+int print_check(Globals const& globals, daemon::StoreCheck const& check,
+                std::string const& verifier) {
+  bool const good = check.findings.empty();
+  if (globals.output == Output::Json) {
+    json::array findings;
+    for (std::string const& one : check.findings) findings.emplace_back(one);
+    fmt::print("{}\n", api::json_text(json::object{{"valid", good},
+                                                   {"events", check.events},
+                                                   {"jobs", check.runs},
+                                                   {"unknown", check.unknown},
+                                                   {"blobs", check.blobs},
+                                                   {"checkpoints", check.checkpoints},
+                                                   {"root", check.root},
+                                                   {"key", verifier},
+                                                   {"findings", std::move(findings)}}));
+    return good ? kDone : kFailed;
+  }
+  Paint const paint = paint_for(stdout);
+  for (std::string const& one : check.findings)
+    fmt::print("{}✗{} {}\n", paint.red, paint.reset, one);
+  fmt::print("{}{}{} {} events, {} jobs, {} blobs, {} signed checkpoints; root {}\n",
+             good ? paint.green : paint.red, good ? "✓" : "✗", paint.reset, check.events,
+             check.runs, check.blobs, check.checkpoints, check.root);
+  if (!good) fmt::print("{} findings\n", check.findings.size());
+  return good ? kDone : kFailed;
+}
+
+/// All of one moment, also while somebody appends.
+/// @param with_views Compares what was derived from the events too.
+Result<int> check_all(Globals const& globals, std::string const& key, bool with_views) {
+  TRY_ASSIGN(config::Config const config, config::load(globals.config_file()));
+  if (config.store.type == config::StoreType::Memory) {
+    return fail(ErrorCode::UsageInvalid,
+                "store.type is memory, which nothing but its Aether can read; `aether export ID` "
+                "gives evidence of a job");
+  }
+  std::string const path = daemon::store_path(config);
+  TRY_ASSIGN(std::string verifier, key_from(key));
+  TRY_ASSIGN(std::optional<std::string> const own, daemon::public_key_of(path));
+  if (verifier.empty()) verifier = own.value_or("");
+  TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::look_into_store(path));
+  TRY_ASSIGN(daemon::StoreCheck const check, daemon::check_store(*journal, verifier, with_views));
+  return print_check(globals, check, verifier);
+}
+
+}  // namespace
+
+Result<int> trace(Globals const& globals, TraceOptions const& options) {
+  bool const as_json = globals.output == Output::Json;
+  TRY_ASSIGN(Source const source, find_source(globals));
+  if (source.client) {
+    std::string_view const form = options.otlp ? "otlp" : as_json ? "json" : "text";
+    TRY_ASSIGN(
+        std::string const text,
+        text_from(*source.client, record_path(options.id, fmt::format("trace?format={}", form))));
+    print_line(text);
+    return kDone;
+  }
+  TRY_ASSIGN(jobs::RunId const run, jobs::parse_run_id(options.id));
+  api::TraceForm const form = options.otlp ? api::TraceForm::Otlp
+                              : as_json    ? api::TraceForm::Json
+                                           : api::TraceForm::Tree;
+  TRY_ASSIGN(std::string const text,
+             daemon::read_trace(*source.journal, run, form, SystemClock().wall()));
+  print_line(text);
+  return kDone;
+}
+
+Result<int> replay(Globals const& globals, std::string const& id) {
+  TRY_ASSIGN(Source const source, find_source(globals));
+  json::value replayed;
+  if (source.client) {
+    TRY_ASSIGN(replayed, source.client->call("GET", record_path(id, "replay")));
+  } else {
+    TRY_ASSIGN(jobs::RunId const run, jobs::parse_run_id(id));
+    TRY_ASSIGN(replayed, daemon::replay_recorded(*source.journal, run));
+  }
+  json::object const& told = replayed.as_object();
+  bool const equal = told.at("equal").as_bool();
+  if (globals.output == Output::Json) {
+    fmt::print("{}\n", api::json_text(replayed));
+  } else {
+    Paint const paint = paint_for(stdout);
+    fmt::print("{}{}{} {} {}: {} decisions again, 0 calls\n", equal ? paint.green : paint.red,
+               equal ? "✓" : "✗", paint.reset, id, told.at("status").as_string().c_str(),
+               json::serialize(told.at("decisions")));
+    if (!equal) fmt::print("{}\n", told.at("difference").as_string().c_str());
+    if (!told.at("output").is_null()) fmt::print("{}\n", api::json_text(told.at("output")));
+  }
+  return equal ? kDone : kFailed;
+}
+
+Result<int> verify(Globals const& globals, VerifyOptions const& options) {
+  if (options.all) return check_all(globals, options.key, false);
+  if (!options.file.empty()) return verify_file(globals, options);
+  return fail(ErrorCode::UsageInvalid,
+              "name a file of evidence, or the whole store with --all -c FILE");
+}
+
+Result<int> export_job(Globals const& globals, std::string const& id, std::string const& file) {
+  TRY_ASSIGN(Source source, find_source(globals));
+  std::string text;
+  if (source.client) {
+    TRY_ASSIGN(text, text_from(*source.client, record_path(id, "evidence")));
+  } else {
+    TRY_ASSIGN(jobs::RunId const run, jobs::parse_run_id(id));
+    source.journal.reset();
+    // The proof ends in a signature over all that is there, which is itself kept.
+    TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::open_store(source.config));
+    TRY_ASSIGN(journal::Signer const signer, daemon::open_signer(source.config));
+    TRY_ASSIGN(text, daemon::make_evidence(*journal, signer, run));
+  }
+  if (file.empty()) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    return kDone;
+  }
+  std::ofstream stream(file, std::ios::binary);
+  stream << text;
+  stream.close();
+  if (!stream) return fail(system_error("write", file));
+  return kDone;
+}
+
+Result<int> fsck(Globals const& globals) {
+  return check_all(globals, {}, true);
+}
+
+}  // namespace aether::cli

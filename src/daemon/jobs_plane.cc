@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/jobs_plane.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <utility>
+
+#include <boost/asio/post.hpp>
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "api/job_request.h"
+#include "async/event.h"
+#include "async/timers.h"
+#include "base/fault.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "config/timetable.h"
+#include "daemon/jobs_reading.h"
+#include "daemon/jobs_store.h"
+#include "daemon/jobs_tools.h"
+
+namespace aether::daemon {
+namespace {
+
+namespace json = boost::json;
+
+/// Two read while the others wait: SQLite's reader takes one at a time anyway.
+constexpr std::size_t kReaders = 2;
+/// A checkpoint is a few hundred bytes; what came since the last one is not yet under a signature.
+constexpr Duration kSignEvery = std::chrono::seconds(60);
+/// For calls under way when Aether stops. What is not over then is settled by its policy later.
+constexpr Duration kCallsEnd = std::chrono::seconds(5);
+/// Of a schedule, at the clock.
+constexpr Duration kLookAgain = std::chrono::seconds(30);
+constexpr Duration kTasksOver = std::chrono::seconds(5);
+
+/// A callback of the engine's loop, waited for on ours.
+template <class T>
+struct Reply {
+  async::Event answered;
+  Result<T> result = fail(ErrorCode::Internal, "not answered yet");
+};
+
+template <class T>
+async::Task<T> wait_for(std::move_only_function<void(jobs::Reply<T>)> ask) {
+  async::Executor const executor = co_await async::this_executor;
+  auto pending = std::make_shared<Reply<T>>();
+  jobs::Reply<T> reply = [executor, pending](Result<T> result) mutable {
+    // The event belongs to our loop: it is set, and may be destroyed, only there.
+    boost::asio::post(executor,
+                      [pending = std::move(pending), result = std::move(result)]() mutable {
+                        pending->result = std::move(result);
+                        pending->answered.set();
+                      });
+  };
+  ask(std::move(reply));
+  co_await pending->answered.wait();
+  co_return or_throw(std::move(pending->result));
+}
+
+}  // namespace
+
+void KnownPorts::set(std::map<std::string, std::uint16_t, std::less<>> ports) {
+  std::lock_guard const lock(mutex_);
+  ports_ = std::move(ports);
+}
+
+Result<std::uint16_t> KnownPorts::port_of(std::string_view function) const {
+  std::lock_guard const lock(mutex_);
+  auto const found = ports_.find(function);
+  if (found != ports_.end()) return found->second;
+  return fail(ErrorCode::FunctionUnknown, fmt::format("there is no function {}", function));
+}
+
+// ---- Life ---------------------------------------------------------------------------------------
+
+Jobs::Jobs(async::Executor executor, Clock const& clock, std::unique_ptr<journal::Journal> journal,
+           std::string store, journal::Signer signer)
+    : executor_(executor),
+      clock_(clock),
+      journal_(std::make_unique<CountedJournal>(std::move(journal), clock)),
+      store_(std::move(store)),
+      signer_(std::move(signer)),
+      tasks_(executor, "jobs"),
+      readers_(kReaders) {}
+
+Jobs::~Jobs() = default;
+
+Result<std::unique_ptr<Jobs>> Jobs::open(config::Config const& config, async::Executor executor,
+                                         Clock const& clock, supervise::KnownChildren& known) {
+  TRY_ASSIGN(std::unique_ptr<journal::Journal> journal, open_store(config));
+  TRY_ASSIGN(journal::Signer signer, open_signer(config));
+  bool const in_memory = config.store.type == config::StoreType::Memory;
+  std::unique_ptr<Jobs> jobs(new Jobs(std::move(executor), clock, std::move(journal),
+                                      in_memory ? "" : store_path(config), std::move(signer)));
+  TRY_ASSIGN(jobs->tools_, make_tools(config, clock, known, jobs->ports_));
+  jobs->set_agents(config.agents);
+  jobs->schedules_ = config.schedules;
+  jobs->set_functions(config.functions);
+  jobs::EngineLimits const limits{.concurrency = config.jobs.concurrency,
+                                  .lease = config.jobs.lease,
+                                  .call_timeout = config.jobs.call_timeout};
+  jobs->engine_ = std::make_unique<jobs::Engine>(*jobs->journal_, *jobs->tools_, clock, limits);
+  jobs->engine_->on_progress([told = jobs.get()](jobs::RunId const& run, std::uint64_t sequence) {
+    told->progressed(run, sequence);
+  });
+  return jobs;
+}
+
+Status Jobs::start() {
+  return engine_->start();
+}
+
+void Jobs::begin() {
+  tasks_.spawn("sign checkpoints", sign_now_and_then());
+  for (config::Schedule const& one : schedules_)
+    tasks_.spawn(fmt::format("schedule {}", one.name), keep_schedule(one));
+}
+
+/// What was due while nobody ran is not caught up with.
+async::Task<void> Jobs::keep_schedule(config::Schedule schedule) {
+  config::Timetable const table = schedule.every ? config::Timetable::every(*schedule.every)
+                                                 : or_throw(config::Timetable::cron(schedule.cron));
+  std::optional<WallTime> due = table.next_after(clock_.wall());
+  while (due) {
+    // In pieces, because the wall's clock may be set.
+    Duration const left = *due - clock_.wall();
+    if (left > Duration::zero()) {
+      co_await async::sleep_for(std::min(left, kLookAgain));
+      continue;
+    }
+    co_await submit_scheduled(&schedule, *due);
+    due = table.next_after(std::max(*due, clock_.wall()));
+  }
+}
+
+async::Task<void> Jobs::submit_scheduled(config::Schedule const* schedule, WallTime time) {
+  try {
+    or_throw(fault::pass(fault::Point::JobsSchedule));
+    json::value const body = or_throw(parse_json(schedule->job_json, schedule->name));
+    api::FindAgent const find = [this](std::string_view name) { return agent(name); };
+    jobs::Submission submission = or_throw(api::read_submission(body, find, time));
+    // One job for each time, also when the clock is set back or another process has made it.
+    submission.idempotency_key =
+        fmt::format("schedule:{}:{}", schedule->name, format_rfc3339(time));
+    submission.schedule = schedule->name;
+    jobs::Asker asker{"schedule:" + schedule->name};
+    async::Task<jobs::Submitted> submitting = submit(std::move(asker), std::move(submission));
+    co_await std::move(submitting);
+  } catch (Error const& error) {
+    log::error("the schedule {}: {}", schedule->name, error.describe());
+  }
+}
+
+async::Task<void> Jobs::stop() {
+  // The engine's stop waits for its calls; some of them may wait for our loop.
+  std::function<void()> const stopping = [engine = engine_.get()] { engine->stop(kCallsEnd); };
+  async::Task<void> ending = async::offload(readers_, stopping);
+  co_await std::move(ending);
+  co_await tasks_.stop(kTasksOver);
+  try {
+    co_await sign();
+  } catch (Error const& error) {
+    log::error("the last checkpoint was not signed: {}", error.describe());
+  }
+}
+
+void Jobs::set_functions(std::vector<config::Function> const& functions) {
+  std::map<std::string, std::uint16_t, std::less<>> ports;
+  for (config::Function const& one : functions) ports[one.id] = one.trigger_port;
+  ports_.set(std::move(ports));
+}
+
+void Jobs::set_agents(std::vector<config::Agent> agents) {
+  agents_ = std::move(agents);
+}
+
+async::Task<void> Jobs::sign_now_and_then() {
+  for (;;) {
+    co_await async::sleep_for(kSignEvery);
+    try {
+      co_await sign();
+    } catch (Error const& error) {
+      log::error("no checkpoint was signed: {}", error.describe());
+    }
+  }
+}
+
+/// Only what has grown is worth a signature.
+async::Task<void> Jobs::sign() {
+  std::function<Result<std::uint64_t>()> const signing =
+      [journal = journal_.get(), signer = &signer_,
+       before = signed_size_]() -> Result<std::uint64_t> {
+    TRY_ASSIGN(journal::TreeHead const head, journal->tree_head());
+    if (head.size == before) return before;
+    TRY(journal::sign_checkpoint(*journal, *signer));
+    return head.size;
+  };
+  async::Task<Result<std::uint64_t>> waiting = async::offload(readers_, signing);
+  Result<std::uint64_t> const size = co_await std::move(waiting);
+  signed_size_ = or_throw(size);
+}
+
+// ---- What changes something ---------------------------------------------------------------------
+
+async::Task<jobs::Submitted> Jobs::submit(jobs::Asker asker, jobs::Submission submission) {
+  return wait_for<jobs::Submitted>([engine = engine_.get(), asker = std::move(asker),
+                                    submission = std::move(submission)](auto reply) mutable {
+    engine->submit(std::move(asker), std::move(submission), std::move(reply));
+  });
+}
+
+async::Task<jobs::RunStatus> Jobs::control(jobs::Asker asker, jobs::RunId run,
+                                           jobs::Control control, std::string reason) {
+  return wait_for<jobs::RunStatus>([engine = engine_.get(), asker = std::move(asker),
+                                    run = std::move(run), control,
+                                    reason = std::move(reason)](auto reply) mutable {
+    engine->control(std::move(asker), std::move(run), control, std::move(reason), std::move(reply));
+  });
+}
+
+async::Task<jobs::RunStatus> Jobs::signal(jobs::Asker asker, jobs::RunId run,
+                                          jobs::SignalReceived signal) {
+  return wait_for<jobs::RunStatus>([engine = engine_.get(), asker = std::move(asker),
+                                    run = std::move(run),
+                                    signal = std::move(signal)](auto reply) mutable {
+    engine->signal(std::move(asker), std::move(run), std::move(signal), std::move(reply));
+  });
+}
+
+async::Task<jobs::RunStatus> Jobs::answer(jobs::Asker asker, jobs::RunId run, std::string path,
+                                          jobs::WaitEnd end, json::value payload) {
+  return wait_for<jobs::RunStatus>([engine = engine_.get(), asker = std::move(asker),
+                                    run = std::move(run), path = std::move(path), end,
+                                    payload = std::move(payload)](auto reply) mutable {
+    engine->answer(std::move(asker), std::move(run), std::move(path), end, std::move(payload),
+                   std::move(reply));
+  });
+}
+
+async::Task<jobs::RunStatus> Jobs::resolve(jobs::Asker asker, jobs::RunId run, std::string effect,
+                                           jobs::Resolution resolution, json::value result) {
+  return wait_for<jobs::RunStatus>([engine = engine_.get(), asker = std::move(asker),
+                                    run = std::move(run), effect = std::move(effect), resolution,
+                                    result = std::move(result)](auto reply) mutable {
+    engine->resolve(std::move(asker), std::move(run), std::move(effect), resolution,
+                    std::move(result), std::move(reply));
+  });
+}
+
+async::Task<jobs::RunId> Jobs::fork(jobs::Asker asker, jobs::RunId run, std::string step,
+                                    jobs::RunSpec spec) {
+  return wait_for<jobs::RunId>([engine = engine_.get(), asker = std::move(asker),
+                                run = std::move(run), step = std::move(step),
+                                spec = std::move(spec)](auto reply) mutable {
+    engine->fork(std::move(asker), std::move(run), std::move(step), std::move(spec),
+                 std::move(reply));
+  });
+}
+
+void Jobs::note(std::string actor, jobs::AuditNoted note) {
+  engine_->note(std::move(actor), std::move(note));
+}
+
+void Jobs::record_swap(std::string const& swap_json) {
+  boost::system::error_code ec;
+  json::value const swap = json::parse(swap_json, ec);
+  if (ec || !swap.is_object()) return;
+  auto const text = [&](std::string_view key) -> std::string {
+    json::value const* const value = swap.as_object().if_contains(key);
+    return value != nullptr && value->is_string() ? std::string(value->as_string()) : "";
+  };
+  note({}, {.action = "swap",
+            .target = text("service"),
+            .decision = text("verdict"),
+            .detail = text("reason")});
+}
+
+// ---- What reads ---------------------------------------------------------------------------------
+
+namespace {
+
+/// Reads on another thread; faults are thrown.
+template <class T>
+async::Task<T> read(async::ThreadPool* readers, std::function<Result<T>()> reading) {
+  async::Task<Result<T>> waiting = async::offload(*readers, std::move(reading));
+  Result<T> result = co_await std::move(waiting);
+  co_return or_throw(std::move(result));
+}
+
+}  // namespace
+
+async::Task<std::vector<jobs::RunSummary>> Jobs::list(jobs::ListQuery query) {
+  return read<std::vector<jobs::RunSummary>>(
+      &readers_,
+      [engine = engine_.get(), query = std::move(query)] { return engine->list(query); });
+}
+
+async::Task<jobs::RunState> Jobs::show(jobs::RunId run) {
+  return read<jobs::RunState>(
+      &readers_, [engine = engine_.get(), run = std::move(run)] { return engine->show(run); });
+}
+
+async::Task<std::vector<journal::Event>> Jobs::events(jobs::RunId run, std::uint64_t after,
+                                                      std::size_t count) {
+  return read<std::vector<journal::Event>>(
+      &readers_, [journal = journal_.get(), run = std::move(run), after, count] {
+        return read_events(*journal, run.text, after, count);
+      });
+}
+
+async::Task<std::string> Jobs::trace(jobs::RunId run, api::TraceForm form) {
+  return read<std::string>(
+      &readers_, [journal = journal_.get(), run = std::move(run), form, now = clock_.wall()] {
+        return read_trace(*journal, run, form, now);
+      });
+}
+
+async::Task<json::value> Jobs::replay(jobs::RunId run) {
+  return read<json::value>(&readers_, [journal = journal_.get(), run = std::move(run)] {
+    return replay_recorded(*journal, run);
+  });
+}
+
+async::Task<std::string> Jobs::evidence(jobs::RunId run) {
+  return read<std::string>(&readers_,
+                           [journal = journal_.get(), signer = &signer_, run = std::move(run)] {
+                             return make_evidence(*journal, *signer, run);
+                           });
+}
+
+std::shared_ptr<api::RunWatch> Jobs::watch(jobs::RunId const& run) {
+  std::erase_if(watches_, [](auto const& one) { return one.second.expired(); });
+  std::shared_ptr<api::RunWatch> watch = watches_[run.text].lock();
+  if (watch == nullptr) {
+    watch = std::make_shared<api::RunWatch>();
+    watches_[run.text] = watch;
+  }
+  watching_ = watches_.size();
+  return watch;
+}
+
+/// On the engine's loop.
+void Jobs::progressed(jobs::RunId const& run, std::uint64_t sequence) {
+  if (watching_ == 0) return;
+  boost::asio::post(executor_, [this, run, sequence] { tell_watchers(run, sequence); });
+}
+
+void Jobs::tell_watchers(jobs::RunId const& run, std::uint64_t sequence) {
+  auto const found = watches_.find(run.text);
+  if (found == watches_.end()) return;
+  std::shared_ptr<api::RunWatch> const watch = found->second.lock();
+  if (watch == nullptr) {
+    watches_.erase(found);
+    watching_ = watches_.size();
+    return;
+  }
+  watch->latest = std::max(watch->latest, sequence);
+  watch->grown.set();
+  watch->grown.reset();
+}
+
+api::JobCounts Jobs::counts() const {
+  api::JobCounts counts = journal_->counts();
+  if (!store_.empty()) counts.store_bytes = store_bytes(store_);
+  return counts;
+}
+
+Result<json::value> Jobs::agent(std::string_view name) const {
+  std::string known;
+  for (config::Agent const& one : agents_) {
+    if (one.name == name) return json::parse(one.declaration_json);
+    known += (known.empty() ? "" : ", ") + one.name;
+  }
+  return fail(ErrorCode::RequestInvalid,
+              fmt::format("there is no agent \"{}\"; there {}", name,
+                          known.empty() ? "are none: name them under agents:" : "is: " + known));
+}
+
+}  // namespace aether::daemon
