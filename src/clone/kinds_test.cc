@@ -69,7 +69,8 @@ class Times(ctypes.Structure):
     _fields_ = [(n, ctypes.c_long) for n in ('every_s', 'every_ns', 'first_s', 'first_ns')]
 libc.timerfd_settime(timer, 0, ctypes.byref(Times(0, 50_000_000, 0, 50_000_000)), None)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-signals = libc.signalfd(-1, ctypes.byref(ctypes.c_uint64(1 << (signal.SIGUSR1 - 1))), CLOEXEC | NONBLOCK)
+usr1 = ctypes.c_uint64(1 << (signal.SIGUSR1 - 1))
+signals = libc.signalfd(-1, ctypes.byref(usr1), CLOEXEC | NONBLOCK)
 inner, outer = select.epoll(), select.epoll()
 inner.register(out, select.EPOLLIN | ET)
 inner.register(signals, select.EPOLLIN)
