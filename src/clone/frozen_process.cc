@@ -80,17 +80,28 @@ FrozenProcess::~FrozenProcess() {
   reap_threads(std::move(others));
 }
 
+Status FrozenProcess::hold(pid_t tid) {
+  TRY(fault::pass(fault::Point::CloneSeize));
+  TRY_ASSIGN(auto thread, TracedThread::seize(tid));
+  held_.push_back(std::move(thread));
+  TRY(held_.back().interrupt());
+  return held_.back().wait_stopped();
+}
+
 Status FrozenProcess::hold_all_threads() {
   for (int round = 0; round < kHoldRoundsMax; ++round) {
     TRY_ASSIGN(auto const tids, list_threads(pid_));
     auto const before = held_.size();
     for (auto const tid : tids) {
       if (std::ranges::find(held_, tid, &TracedThread::tid) != held_.end()) continue;
-      TRY(fault::pass(fault::Point::CloneSeize));
-      TRY_ASSIGN(auto thread, TracedThread::seize(tid));
-      held_.push_back(std::move(thread));
-      TRY(held_.back().interrupt());
-      TRY(held_.back().wait_stopped());
+      auto held = hold(tid);
+      if (held) continue;
+      // A program may end threads of its own while the others are held; its main thread is itself.
+      if (tid == pid_ || !has_ended(tid)) return held;
+      if (!held_.empty() && held_.back().tid() == tid) {
+        held_.pop_back();
+        reap_threads({tid});
+      }
     }
     if (held_.size() == before) return {};
   }
@@ -124,7 +135,7 @@ Status FrozenProcess::find_call_instruction() {
   std::array<std::byte, kCallBytes> code{};
   TRY(read_memory(pid_, address, code));
   if (code != kCallCode) {
-    return fail(ErrorCode::Unsupported,
+    return fail(ErrorCode::NotReady,
                 fmt::format("the main thread of process {} is not waiting in a system call", pid_));
   }
   call_instruction_ = address;

@@ -34,7 +34,7 @@ struct ThreadImage {
 class FrozenProcess {
  public:
   /// Holds all threads, sets up the arena and captures. On a fault the process runs on, or is gone.
-  /// Unsupported if its main thread is not waiting in a system call.
+  /// NotReady if its main thread is not waiting in a system call.
   [[nodiscard]] static Result<FrozenProcess> freeze(pid_t pid);
   FrozenProcess(FrozenProcess&&) = default;
   FrozenProcess& operator=(FrozenProcess&&) = delete;
@@ -80,6 +80,7 @@ class FrozenProcess {
 
  private:
   FrozenProcess(pid_t pid, os::UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
+  Status hold(pid_t tid);
   Status hold_all_threads();
   Status capture();
   Status find_call_instruction();

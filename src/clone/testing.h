@@ -155,6 +155,15 @@ inline std::string without_number(std::string link) {
                                                                         : link.substr(0, bracket);
 }
 
+/// A watch that was spent (EPOLLONESHOT) hears of errors and of hanging up again in a copy: the
+/// kernel adds these to whatever is registered (ep_insert in fs/eventpoll.c).
+inline std::string watch_of(std::string line) {
+  line = line.substr(0, line.find(" pos:"));
+  if (auto const at = line.find(" 40000000 "); at != std::string::npos)
+    line.replace(at, 10, " 40000018 ");
+  return line;
+}
+
 inline std::vector<std::string> visible(pid_t pid) {
   std::vector<std::string> lines;
   auto const folder = "/proc/" + std::to_string(pid);
@@ -169,7 +178,7 @@ inline std::vector<std::string> visible(pid_t pid) {
     std::istringstream text(os::read_file(info, 1 << 20).value_or(""));
     std::multiset<std::string> inside;  // An epoll lists its targets in no order.
     for (std::string one; std::getline(text, one);) {
-      if (one.starts_with("tfd")) inside.insert(one.substr(0, one.find(" pos:")));
+      if (one.starts_with("tfd")) inside.insert(watch_of(one));
       if (one.starts_with("eventfd-count") || one.starts_with("sigmask")) inside.insert(one);
     }
     lines.insert(lines.end(), inside.begin(), inside.end());

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "os/file.h"
+#include "os/proc.h"
 
 namespace aether::clone {
 namespace {
@@ -62,6 +63,12 @@ pid_t read_tracer(pid_t pid) {
   auto const last = line.rfind('\t') + 1;
   std::from_chars(line.data() + last, line.data() + line.size(), tracer);
   return tracer;
+}
+
+bool has_ended(pid_t tid) {
+  auto const line = os::read_file(fmt::format("/proc/{}/stat", tid), kStatusMax);
+  auto const thread = line ? os::parse_stat(*line) : std::nullopt;
+  return !thread || thread->state == 'Z' || thread->state == 'X';
 }
 
 void reap_threads(std::vector<pid_t> tids) {

@@ -17,6 +17,9 @@ void reap_threads(std::vector<pid_t> tids);
 /// Which thread traces the process; 0: none, or it is gone.
 [[nodiscard]] pid_t read_tracer(pid_t pid);
 
+/// Whether a thread or a process is gone, or dead and only its end is kept.
+[[nodiscard]] bool has_ended(pid_t tid);
+
 /// Of a process: the main one first, then by number.
 [[nodiscard]] Result<std::vector<pid_t>> list_threads(pid_t pid);
 /// A thread's number in the innermost pid namespace that it is in.

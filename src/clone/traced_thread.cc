@@ -9,11 +9,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/fault.h"
+#include "clone/threads.h"
 
 namespace aether::clone {
 namespace {
@@ -95,7 +97,15 @@ Result<TracedThread> TracedThread::seize(pid_t tid) {
       return TracedThread(tid, options);
     }
   }
-  return ptrace_failed("seize", tid);
+  int const error = errno;
+  // EPERM also of a thread that has ended, if nobody has taken its end yet.
+  if (has_ended(tid)) return fail(ErrorCode::ExitedEarly, fmt::format("thread {} has ended", tid));
+  if (error != EPERM) return fail(system_error_from(error, "ptrace", fmt::format("seize {}", tid)));
+  return fail(ErrorCode::Unsupported,
+              fmt::format("Aether may not trace thread {} (ptrace: {}): it is traced already, or "
+                          "kernel.yama.ptrace_scope or a container's filter of system calls "
+                          "forbids it",
+                          tid, std::strerror(error)));
 }
 
 Status TracedThread::interrupt() {

@@ -95,10 +95,11 @@ class Function::Impl {
   async::Task<Result<RevisionPtr>> prepare(FunctionSpec spec);
   /// As prepare(), one at a time.
   async::Task<Result<RevisionPtr>> prepare_alone(FunctionSpec spec);
-  /// Makes it the template of its revision. Unsupported says why it cannot be.
+  /// Makes it the template of its revision; the fault says why it cannot be.
   async::Task<Status> freeze(RevisionPtr revision, InstanceId instance);
   async::Task<void> tell_snapshot(RevisionPtr revision, InstanceId instance);
-  async::Task<void> until_at_rest(pid_t pid);
+  /// False if it did not come to rest for long.
+  async::Task<bool> until_at_rest(pid_t pid);
   async::Task<Status> warm_up(RevisionPtr revision, std::uint16_t port);
   void watch_original_end(RevisionPtr const& revision, std::string why);
   /// Until the template ends: its end shows late where it has several threads.

@@ -109,7 +109,8 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
     async::Task<Status> freezing = freeze(revision, revision->original);
     Status const frozen = co_await std::move(freezing);
     bool const may_spawn = revision->spec.function.launch == config::Launch::Auto;
-    if (!frozen && frozen.error().code() == ErrorCode::Unsupported && may_spawn)
+    // After a freeze that failed it runs on, whatever the reason, or is gone.
+    if (!frozen && frozen.error().code() != ErrorCode::ExitedEarly && may_spawn)
       revision->not_cloneable = lines_of(frozen.error().message());
     else
       ready = frozen;
@@ -139,13 +140,14 @@ async::Task<Status> Function::Impl::warm_up(RevisionPtr revision, std::uint16_t 
   co_return Status{};
 }
 
-async::Task<void> Function::Impl::until_at_rest(pid_t pid) {
+async::Task<bool> Function::Impl::until_at_rest(pid_t pid) {
   Instant const deadline = deps_.clock.now() + kRestLimit;
   int looks = 0;
   while (looks < kRestLooks && deps_.clock.now() < deadline) {
     looks = TemplateWorker::is_at_rest(pid) ? looks + 1 : 0;
     co_await async::sleep_for(kRestPoll);
   }
+  co_return looks >= kRestLooks;
 }
 
 async::Task<void> Function::Impl::tell_snapshot(RevisionPtr revision, InstanceId instance) {
@@ -181,15 +183,17 @@ async::Task<Status> Function::Impl::freeze(RevisionPtr revision, InstanceId inst
     Live* const live = find(instance);
     if (live == nullptr || live->exited) break;
     pid_t const pid = live->instance->pid();
-    async::Task<void> resting = until_at_rest(pid);
-    co_await std::move(resting);
+    async::Task<bool> resting = until_at_rest(pid);
+    bool const rests = co_await std::move(resting);
     async::Task<Status> freezing = revision->worker->freeze(pid, socket_path_);
     frozen = co_await std::move(freezing);
+    if (frozen) break;
     config::Function const& function = revision->spec.function;
     bool const was_asked =
         !function.warmup.empty() || std::holds_alternative<config::ReadyHttp>(function.ready);
-    bool const may_pass = !frozen && was_asked;
-    if (!may_pass) break;
+    // One that looks about it now and then was found at it.
+    bool const moved = rests && frozen.error().code() == ErrorCode::NotReady;
+    if (!was_asked && !moved) break;
     co_await async::sleep_for(kFreezeAgain);
   }
   if (frozen && !revision->own_numbers && revision->spec.function.pid_namespace)

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <string>
 
@@ -12,6 +13,7 @@
 
 #include "os/file.h"
 #include "os/process.h"
+#include "os/testing.h"
 
 namespace aether::os {
 namespace {
@@ -36,6 +38,17 @@ void set_own_score(int score) {
 
 // Edge: F12
 TEST(OomScore, OfThisProcessIsLowerThanThatOfItsChildren) {
+  // What a process was given is read once, and other tests may have done so in this one.
+  if (std::getenv("AETHER_TEST_FRESH") == nullptr) {
+    auto environment = testing::plain_environment();
+    environment.emplace_back("AETHER_TEST_FRESH=1");
+    auto const fresh =
+        testing::run({.argv = {"/proc/self/exe",
+                               "--gtest_filter=OomScore.OfThisProcessIsLowerThanThatOfItsChildren"},
+                      .environment = environment});
+    EXPECT_TRUE(fresh.status.success()) << fresh.text;
+    return;
+  }
   int const result = answer_of_a_process([] {
     set_own_score(500);  // Needs no right, and may be taken back without one.
     if (!protect_from_oom() || score_of("self") >= 500) return 1;

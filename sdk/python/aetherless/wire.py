@@ -64,13 +64,19 @@ def ready():
     if _connection is not None and _connection.sock is not None:
         return True
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    connection = _Connection(sock)
     try:
         sock.connect(path)
         # A library that cannot wait for the signal promises nothing.
-        sock.sendall(b"READY\nHOOKS\n" if hooks.install() else b"READY\n")
+        word = b"READY\nHOOKS\n" if hooks.install() else b"READY\n"
+        # The signal may come as soon as the word is said: before sendall() has returned.
+        _connection = connection
+        hooks._state.listeners.append(connection.read)
+        sock.sendall(word)
     except OSError:
+        _connection = None
+        if connection.read in hooks._state.listeners:
+            hooks._state.listeners.remove(connection.read)
         sock.close()
         raise
-    _connection = _Connection(sock)
-    hooks._state.listeners.append(_connection.read)
     return True

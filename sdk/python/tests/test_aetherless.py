@@ -196,6 +196,30 @@ while True:
             peer.close()
             file.close()
 
+    def test_answers_a_snapshot_that_comes_before_ready_has_returned(self):
+        script = """
+import select, signal, socket
+class Hurried(socket.socket):
+    def sendall(self, data):
+        super().sendall(data)
+        if data.startswith(b"READY"):
+            select.select([self], [], [], 30)
+            signal.raise_signal(signal.SIGURG)
+socket.socket = Hurried
+import aetherless
+aetherless.before_snapshot(lambda: print("prepared", flush=True))
+print(aetherless.ready(), flush=True)
+"""
+        with FakeAether() as aether:
+            env = {"PYTHONPATH": SDK, "AETHER_SOCKET": aether.path}
+            program = subprocess.Popen([sys.executable, "-c", PRELUDE + script], env=env, stdout=subprocess.PIPE)
+            peer = aether.listener.accept()[0]
+            peer.settimeout(30)
+            peer.sendall(b"SNAPSHOT\n")
+            with peer, peer.makefile("rb") as file:
+                self.assertEqual(file.read(), b"READY\nHOOKS\nOK\n")
+            self.assertEqual(program.communicate(timeout=30)[0], b"prepared\nTrue\n")
+
     def test_starts_no_thread(self):
         script = """
 import aetherless, threading
