@@ -77,6 +77,10 @@ async::Task<void> RunActor::perform(RunActor* self, tools::Tool* tool, PlannedCa
   SettledBy by = planned.looks_up ? SettledBy::Lookup
                  : self->leased_  ? SettledBy::Tool
                                   : SettledBy::Late;
+  // A stop of Aether is nothing that the job did: it goes on from here as after a crash.
+  bool const is_cut_off = self->core_.stopping && (result.outcome == EffectOutcome::Unknown ||
+                                                   result.outcome == EffectOutcome::NotExecuted);
+  if (is_cut_off && !planned.looks_up) by = SettledBy::Recovery;
   if (Status const passed = fault::pass(fault::Point::JobsReturned); !passed) {
     // As if the process had ended here: the answer is lost.
     result = unknown_end(passed.error().message());
