@@ -222,6 +222,23 @@ Status check_key(std::string_view key) {
                   kKeyBytesMax));
 }
 
+Status check_numbers(json::value const& value) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 53U;
+  if (auto const* const object = value.if_object()) {
+    for (auto const& member : *object) TRY(check_numbers(member.value()));
+  } else if (auto const* const array = value.if_array()) {
+    for (json::value const& item : *array) TRY(check_numbers(item));
+  }
+  bool const is_beyond =
+      value.is_uint64() ||
+      (value.is_int64() && (value.get_int64() > kMost || value.get_int64() < -kMost));
+  if (!is_beyond) return {};
+  return wrong(
+      fmt::format("the number {} is beyond 2^53 and would not stay what it is: send it as "
+                  "a text",
+                  json::serialize(value)));
+}
+
 Result<WallTime> parse_rfc3339(std::string_view text) {
   auto const year = digits(text, 0, 4);
   auto const month = digits(text, 5, 2);

@@ -25,6 +25,10 @@ using FindAgent = std::function<Result<boost::json::value>(std::string_view name
 /// What is wrong with an Idempotency-Key: 1 to 128 printable characters, no quote, no backslash.
 [[nodiscard]] Status check_key(std::string_view key);
 
+/// RequestInvalid names a whole number beyond 2^53, which no record could give back as it is
+/// (RFC 8785, 3.2.2.3).
+[[nodiscard]] Status check_numbers(boost::json::value const& value);
+
 /// RFC 3339, in UTC or with an offset. RequestInvalid.
 [[nodiscard]] Result<WallTime> parse_rfc3339(std::string_view text);
 

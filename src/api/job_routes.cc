@@ -84,6 +84,7 @@ struct Asked {
     if (request.body.empty()) return {};
     json::value value = or_throw(parse_json(request.body, "the body"));
     if (!value.is_object()) throw invalid("the body is not a JSON object");
+    or_throw(check_numbers(value));
     return std::move(value.as_object());
   }
 };

@@ -259,6 +259,14 @@ TEST(JobRequest, RefusesWhatIsOutOfRange) {
   }
 }
 
+TEST(JobRequest, RefusesNumbersThatARecordWouldChange) {
+  EXPECT_TRUE(check_numbers(json::parse(R"({"a": [9007199254740992, -9007199254740992, 1.5]})")));
+  for (char const* const wrong :
+       {"9007199254740993", R"({"a": [{"b": -9007199254740993}]})", "18446744073709551615"}) {
+    EXPECT_FALSE(check_numbers(json::parse(wrong))) << wrong;
+  }
+}
+
 TEST(JobRequest, ReadsTimesOfRfc3339) {
   EXPECT_EQ(parse_rfc3339("1970-01-02T00:00:00Z"), WallTime(std::chrono::hours(24)));
   EXPECT_EQ(parse_rfc3339("1970-01-02T01:30:00.250+01:30"),

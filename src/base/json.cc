@@ -234,11 +234,15 @@ class ExactHandler {
     stack_.push_uint64(number);
     return true;
   }
-  bool on_double(double nearly, json::string_view text, json::error_code& /*error*/) {
+  bool on_double(double nearly, json::string_view text, json::error_code& error) {
     digits_ += std::string_view(text.data(), text.size());
     double exact = nearly;
     std::from_chars(digits_.data(), digits_.data() + digits_.size(), exact);
     digits_.clear();
+    if (!std::isfinite(exact)) {
+      error = json::error::exponent_overflow;
+      return false;
+    }
     stack_.push_double(exact);
     return true;
   }

@@ -69,6 +69,7 @@ TEST(ParseJson, NamesThePlaceOfTheMistake) {
   EXPECT_EQ(canonical("[1] 2"), "test:1:5: not JSON: something follows the value");
   EXPECT_EQ(canonical("").substr(0, 18), "test:1:1: not JSON");
   EXPECT_EQ(canonical(std::string(100, '[')).substr(0, 6), "test:1");
+  EXPECT_EQ(canonical("[1e400]").substr(0, 18), "test:1:7: not JSON");
 }
 
 }  // namespace

@@ -20,6 +20,7 @@
 #include "daemon/jobs_reading.h"
 #include "daemon/jobs_store.h"
 #include "daemon/jobs_tools.h"
+#include "daemon/known_tools.h"
 
 namespace aether::daemon {
 namespace {
@@ -206,6 +207,7 @@ async::Task<void> Jobs::sign() {
 // ---- What changes something ---------------------------------------------------------------------
 
 async::Task<jobs::Submitted> Jobs::submit(jobs::Asker asker, jobs::Submission submission) {
+  or_throw(check_tools(submission.spec, *tools_));
   return wait_for<jobs::Submitted>([engine = engine_.get(), asker = std::move(asker),
                                     submission = std::move(submission)](auto reply) mutable {
     engine->submit(std::move(asker), std::move(submission), std::move(reply));
@@ -252,6 +254,7 @@ async::Task<jobs::RunStatus> Jobs::resolve(jobs::Asker asker, jobs::RunId run, s
 
 async::Task<jobs::RunId> Jobs::fork(jobs::Asker asker, jobs::RunId run, std::string step,
                                     jobs::RunSpec spec) {
+  or_throw(check_tools(spec, *tools_));
   return wait_for<jobs::RunId>([engine = engine_.get(), asker = std::move(asker),
                                 run = std::move(run), step = std::move(step),
                                 spec = std::move(spec)](auto reply) mutable {

@@ -29,6 +29,8 @@ struct EngineLimits {
   int concurrency = 64;  ///< Runs that hold a lease at once.
   Duration lease = std::chrono::seconds(30);
   Duration call_timeout = std::chrono::seconds(60);  ///< Of a call that names none.
+  /// Until what the store refused (no room on the disk) is tried again.
+  Duration retry = std::chrono::milliseconds(500);
 };
 
 template <class T>

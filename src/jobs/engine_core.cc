@@ -128,11 +128,22 @@ RunActor* EngineCore::find_or_load(RunId const& run, Error* why) {
   return actors_.emplace(run.text, std::move(actor)).first->second.get();
 }
 
+namespace {
+async::Task<void> deliver_later(EngineCore* core, RunId run, Input input) {
+  co_await async::sleep_for(core->limits.retry);
+  core->deliver(run, std::move(input));
+}
+}  // namespace
+
 void EngineCore::deliver(RunId const& run, Input input) {
   Error why(ErrorCode::NotFound, "");
   if (RunActor* actor = find_or_load(run, &why)) return actor->deliver(std::move(input));
   if (input.reply) return input.reply(fail(why));
   log::error("run {} cannot be read: {}", run.text, why.describe());
+  bool const is_for_good =
+      why.code() == ErrorCode::NotFound || why.code() == ErrorCode::StoreDamaged;
+  // Nobody would say it again: the end of a child, a time that has come.
+  if (!is_for_good && !stopping) group_.spawn("retry", deliver_later(this, run, std::move(input)));
 }
 
 void EngineCore::release(RunActor& actor) {
@@ -165,15 +176,8 @@ void EngineCore::sweep() {
   if (!gone_.empty()) boost::asio::post(mail->executor(), [this] { sweep(); });
 }
 
-namespace {
-async::Task<void> retry_turn(EngineCore* core, RunId run) {
-  co_await async::sleep_for(kTurnRetry);
-  core->deliver(run, {.actor = {}, .fact = Woken{}});
-}
-}  // namespace
-
 void EngineCore::retry_later(RunId run) {
-  group_.spawn("retry", retry_turn(this, std::move(run)));
+  group_.spawn("retry", deliver_later(this, std::move(run), {.actor = {}, .fact = Woken{}}));
 }
 
 void EngineCore::tell(RunId const& run, std::uint64_t sequence) {

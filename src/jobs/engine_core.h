@@ -20,8 +20,6 @@ namespace aether::jobs {
 
 /// Times of waiting runs that are held in memory; the later ones stay in the journal's index.
 inline constexpr std::size_t kDueWindow = 10'000;
-/// Until a turn that the store refused (no room on the disk) is tried again.
-inline constexpr Duration kTurnRetry = std::chrono::milliseconds(500);
 
 /// Work for the loop from other threads: many posts, one wake-up.
 class Mail {

@@ -1,105 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a process leaves that dies at any point, and what the next one makes of it; on both
 // journals of one machine.
-#include <functional>
-#include <map>
-
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "jobs/engine_rig.h"
-#include "jobs/run_laws.h"
-#include "jobs/view_check.h"
-#include "journal/fsck.h"
-#include "journal/sqlite/sqlite_journal.h"
-#include "os/temp_dir.h"
+#include "jobs/engine_sweep.h"
 
 namespace aether::jobs {
 namespace {
 
+using testing::expect_sound;
+using testing::finish;
+using testing::kEverything;
 using testing::MortalJournal;
 using testing::Rig;
-
-/// Each policy, a timer, a run below and a person. The names of calls are those of the nodes.
-constexpr char const* kEverything = R"({"nodes": [
-  {"id": "once", "type": "tool", "tool": "count", "with": {"name": "once"}},
-  {"id": "keyed", "type": "tool", "tool": "count", "after": ["once"], "policy": "keyed",
-   "with": {"name": "keyed"}},
-  {"id": "beside", "type": "tool", "tool": "count", "after": ["once"], "policy": "read",
-   "with": {"name": "beside"}},
-  {"id": "pause", "type": "wait", "after": ["keyed", "beside"], "with": {"for": "1m"}},
-  {"id": "below", "type": "workflow", "after": ["pause"], "graph": {"nodes": [
-    {"id": "inner", "type": "tool", "tool": "count", "with": {"name": "inner"}}]}},
-  {"id": "looked", "type": "tool", "tool": "count", "after": ["below"], "policy": "lookup",
-   "with": {"name": "looked"}},
-  {"id": "review", "type": "approval", "after": ["looked"], "with": {"message": "Good?"}},
-  {"id": "last", "type": "tool", "tool": "count", "after": ["review"], "with": {"name": "last"}}
-]})";
-
-/// A journal that outlives the engines over it.
-struct Store {
-  explicit Store(bool is_sqlite) {
-    if (!is_sqlite) {
-      journal = journal::open_memory_journal();
-      return;
-    }
-    folder.emplace(or_throw(os::TempDir::create("jobs-crash")));
-    journal = or_throw(journal::open_sqlite_journal({.path = folder->file("store.db")}));
-  }
-  std::optional<os::TempDir> folder;
-  std::unique_ptr<journal::Journal> journal;
-};
+using testing::Store;
 
 class EngineCrash : public ::testing::TestWithParam<bool> {};
 INSTANTIATE_TEST_SUITE_P(Journals, EngineCrash, ::testing::Bool(), [](auto const& each) {
   return each.param ? std::string("Sqlite") : std::string("Memory");
 });
-
-/// What is open is asked of people: they say the truth, as the world knows it.
-void help(Rig& rig, RunId const& run) {
-  Result<RunState> const state = rig->show(run);
-  if (!state) return;  // Its journal died just now.
-  for (std::string const& path : state->open_waits) {
-    WaitOpened const& opening = state->waits.find(path)->second.opening;
-    if (opening.kind == WaitKind::Child) help(rig, RunId{opening.name});
-    if (opening.kind == WaitKind::Timer) rig.turn_clock(std::chrono::minutes(2));
-    if (opening.kind != WaitKind::Human) continue;
-    if (opening.effect.empty()) {
-      (void)rig.answer(run, WaitEnd::Approved, path);
-      continue;
-    }
-    EffectIntended const& intent = state->effects.find(opening.effect)->second.intent;
-    bool const happened = rig.world.count(std::string(intent.args.at("name").as_string())) > 0;
-    (void)rig.resolve(run, happened ? Resolution::Happened : Resolution::NotHappened, "said");
-  }
-}
-
-/// False when the journal died first.
-bool finish(Rig& rig, RunId const& run, std::function<bool()> const& is_dead) {
-  return rig.eventually([&] {
-    if (is_dead()) return true;
-    Result<RunState> const state = rig->show(run);
-    if (!state) return false;
-    if (state->closing) return true;
-    if (state->status() == RunStatus::Parked) help(rig, run);
-    return false;
-  });
-}
-
-void expect_sound(journal::Journal& journal) {
-  RunLaws laws;
-  std::vector<RunFinding> findings;
-  for (journal::Event const& event : or_throw(journal.read(journal::Position{1}, 10'000)))
-    laws.take(event, findings);
-  for (RunFinding const& finding : findings) ADD_FAILURE() << describe(finding);
-  EXPECT_EQ(laws.counts().open_runs, 0U);
-  for (std::string const& wrong : or_throw(check_views(journal))) ADD_FAILURE() << wrong;
-  for (journal::Finding const& wrong : or_throw(journal::fsck(journal, "")).findings)
-    ADD_FAILURE() << describe(wrong);
-  EXPECT_TRUE(or_throw(journal.records("ready", "", "", 10)).empty());
-  EXPECT_TRUE(or_throw(journal.records("due", "", "", 10)).empty());
-  EXPECT_TRUE(or_throw(journal.records("wake", "", "", 10)).empty());
-}
 
 /// The run with a first process that dies at its n-th append. True if it lived to the end.
 bool survives(bool is_sqlite, int appends, MortalJournal::Dies dies) {
@@ -145,6 +65,49 @@ TEST_P(EngineCrash, CallsNothingTwiceThatMayNotBeAndLosesNothingWhereverTheProce
     }
     // As many turns as the graph has at the least: the sweep met them all.
     EXPECT_GT(appends, 12);
+  }
+}
+
+constexpr char const* kRunBelow = R"({"nodes": [{"id": "below", "type": "workflow", "graph":
+    {"nodes": [{"id": "ask", "type": "approval", "with": {"message": "?"}}]}}]})";
+
+/// A run that waits for one below it is cancelled. True if the first process lived through it.
+bool cancels_both(int appends, MortalJournal::Dies dies) {
+  Store store(false);
+  Rig rig({}, store.journal.get());
+  RunId const run = rig.submit(kRunBelow);
+  EXPECT_TRUE(rig.becomes(run, RunStatus::Parked));
+  RunId const child{rig.show(run).waits.at("below").opening.name};
+  EXPECT_TRUE(rig.becomes(child, RunStatus::Parked));
+  rig.end();
+  MortalJournal mortal(*store.journal, appends, dies, rig.world.bell);
+  rig.begin(&mortal);
+  Result<RunStatus> const asked = rig.control(run, Control::Cancel);
+  EXPECT_TRUE(rig.eventually([&] {
+    Result<RunState> const state = rig->show(child);
+    return mortal.is_dead() || (state && state->closing);
+  }));
+  rig.end();
+  bool const lived = !mortal.is_dead();
+  rig.begin();
+  if (!asked) {
+    EXPECT_TRUE(rig.control(run, Control::Cancel));
+  }
+  EXPECT_TRUE(rig.becomes(run, RunStatus::Cancelled));
+  EXPECT_TRUE(rig.becomes(child, RunStatus::Cancelled));
+  rig.end();
+  expect_sound(*store.journal);
+  return lived;
+}
+
+TEST(EngineCut, CancelsTheRunBelowWhereverTheProcessDies) {
+  for (auto const dies : {MortalJournal::Dies::Before, MortalJournal::Dies::After}) {
+    int appends = 0;
+    while (!cancels_both(appends, dies)) {
+      ASSERT_FALSE(HasFailure()) << "died at append " << appends;
+      ASSERT_LT(++appends, 50);
+    }
+    EXPECT_GT(appends, 2);
   }
 }
 

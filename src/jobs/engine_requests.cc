@@ -177,8 +177,11 @@ Status EngineCore::read_wakes() {
                journal.records(kWakeView, from, {}, kRowsPage));
     for (journal::Record const& row : rows) {
       std::size_t const end = row.key.find('/');
+      RunId other{row.key.substr(end + 1)};
       deliver(RunId{row.key.substr(0, end)},
-              {.actor = {}, .fact = Woken{.child = RunId{row.key.substr(end + 1)}}});
+              row.value == kWakeToCancel
+                  ? cancel_from(std::move(other))
+                  : Input{.actor = {}, .fact = Woken{.child = std::move(other)}});
     }
     if (rows.size() < kRowsPage) return {};
     from = rows.back().key + '\0';

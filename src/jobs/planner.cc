@@ -145,7 +145,9 @@ class PlanTurn {
     bool const harmless = effect->second.intent.policy == Policy::Read ||
                           effect->second.intent.policy == Policy::Keyed;
     if (settled.outcome == EffectOutcome::Unknown && !harmless) return;
-    if (settled.outcome == EffectOutcome::Unknown && settled.by == SettledBy::Recovery) {
+    bool const is_lost =
+        settled.outcome == EffectOutcome::Unknown || settled.outcome == EffectOutcome::NotExecuted;
+    if (is_lost && settled.by == SettledBy::Recovery) {
       decisions_.emplace_back(call(attempt));
       return;
     }

@@ -33,7 +33,7 @@ enum class SettledBy : std::uint8_t {
   Lookup,    ///< The tool's companion query.
   Late,      ///< The answer of a worker thought dead.
   Person,    ///< `aether jobs resolve`: always of a turn that was settled as unknown.
-  Recovery,  ///< Nobody knows: the process died between call and answer.
+  Recovery,  ///< The process died, or was stopped, between call and answer.
 };
 enum class WaitKind : std::uint8_t { Timer, Signal, Human, Child };
 enum class WaitEnd : std::uint8_t { Answered, Approved, Rejected, TimedOut, Cancelled };

@@ -14,16 +14,6 @@
 namespace aether::jobs {
 namespace {
 
-tools::CallResult not_executed(std::string why) {
-  return {.outcome = EffectOutcome::NotExecuted,
-          .result = {},
-          .error = std::move(why),
-          .retryable = true};
-}
-tools::CallResult unknown_end(std::string why) {
-  return {.outcome = EffectOutcome::Unknown, .result = {}, .error = std::move(why)};
-}
-
 /// Rows of a run that was running and still is differ in nothing but its next time.
 RunRows next_rows(RunState const& state, RunRows const& before, RunStatus was) {
   if (was != RunStatus::Running || state.status() != was || !before.ready) return rows_of(state);
@@ -49,6 +39,8 @@ void RunActor::begin(WallTime lease_until) {
   leased_ = true;
   lease_recorded_ = false;
   lease_until_ = lease_until;
+  // The batch on its way is one of facts; what follows it is decided under the lease.
+  has_more_ = has_more_ || appending_;
   turn();
 }
 
@@ -58,7 +50,8 @@ void RunActor::renew(WallTime lease_until) {
 
 void RunActor::cancel_calls() {
   memory_.may_begin = memory_.may_begin && !core_.stopping;
-  if (group_ && fault::pass(fault::Point::JobsCancel)) group_->cancel();
+  (void)fault::pass(fault::Point::JobsCancel);  // Nothing here can fail.
+  if (group_) group_->cancel();
 }
 
 bool RunActor::is_idle() const {
@@ -71,6 +64,7 @@ void RunActor::turn() {
   if (is_astray_ && !reload()) return;
   turning_ = true;
   waits_to_retry_ = false;
+  takes_lease_ = false;
   memory_.may_begin = !core_.stopping;
   RunStatus const was = state_.status();
   RunTurn turn(state_, memory_, leased_ ? driver_.get() : nullptr, core_.world());
@@ -99,6 +93,7 @@ Status RunActor::fill(RunTurn& turn) {
 
 Status RunActor::take_lease(RunTurn& turn) {
   TRY(fault::pass(fault::Point::JobsLease));
+  takes_lease_ = true;
   ++state_.fence;
   TRY(turn.record(RunControlled{.control = Control::Lease,
                                 .holder = core_.holder,
@@ -175,7 +170,10 @@ void RunActor::appended(Result<journal::AppendOutcome> outcome) {
   bool const is_cut = !fault::pass(fault::Point::JobsDurable);
   bool const has_new = durable_ != state_.sequence;
   durable_ = state_.sequence;
-  if (leased_ && !std::exchange(lease_recorded_, true)) core_.lease_taken(state_.id, state_.fence);
+  if (std::exchange(takes_lease_, false)) {
+    lease_recorded_ = true;
+    core_.lease_taken(state_.id, state_.fence);
+  }
   if (rows_.due != rows_next_.due) core_.appoint(state_.id, rows_next_.due);
   rows_ = rows_next_;
   std::vector<Input> told = std::exchange(taken_, {});
@@ -193,26 +191,12 @@ void RunActor::tell_relatives(bool has_new) {
   std::vector<ReadyRun> children = std::exchange(children_next_, {});
   for (ReadyRun& child : children) core_.offer(std::move(child));
   for (RunId const& child : std::exchange(cancelled_next_, {})) {
-    core_.deliver(child, {.actor = {},
-                          .fact = ControlCame{.control = Control::Cancel,
-                                              .reason = "the run above it was cancelled"}});
+    core_.deliver(child, cancel_from(state_.id));
   }
   std::optional<Parent> const& parent = state_.opening.parent;
   if (has_new && state_.closing && parent)
     core_.deliver(parent->run, {.actor = {}, .fact = Woken{.child = state_.id}});
   if (!children.empty()) core_.schedule();
-}
-
-void RunActor::begin_calls(bool is_cut) {
-  std::vector<PlannedCall> calls = std::exchange(calls_next_, {});
-  // Counted before the first: one that ends at once must not let go of the run.
-  calls_running_ += calls.size();
-  for (PlannedCall& call : calls) {
-    if (is_cut)
-      returned(call, not_executed("the call was not made: a fault came before it"));
-    else
-      start(std::move(call));
-  }
 }
 
 void RunActor::answer_all(std::vector<Input>& inputs) {
@@ -307,57 +291,6 @@ void RunActor::failed(Error const& error) {
   }
   if (!reload()) return;
   retry_later();
-}
-
-void RunActor::start(PlannedCall planned) {
-  if (Status const passed = fault::pass(fault::Point::JobsCall); !passed)
-    return returned(planned, not_executed(passed.error().message()));
-  tools::Tool* tool = core_.tools.find(planned.tool);
-  if (tool == nullptr) return returned(planned, not_executed("there is no such tool any more"));
-  if (!group_) {
-    group_ = std::make_unique<async::TaskGroup>(core_.mail->executor(), "run " + state_.id.text);
-  }
-  PlannedCall const kept{.effect = planned.effect,
-                         .turn = planned.turn,
-                         .token = planned.token,
-                         .tool = {},
-                         .call = {},
-                         .looks_up = planned.looks_up};
-  if (!group_->spawn(planned.tool, perform(this, tool, std::move(planned))))
-    returned(kept, not_executed("too many calls of this run are under way"));
-}
-
-async::Task<void> RunActor::perform(RunActor* self, tools::Tool* tool, PlannedCall planned) {
-  tools::CallResult result;
-  try {
-    async::Task<tools::CallResult> calling = planned.looks_up
-                                                 ? tool->look_up(std::move(planned.call))
-                                                 : tool->call(std::move(planned.call));
-    result = co_await std::move(calling);
-  } catch (Error const& error) {
-    result = unknown_end(error.message());
-  } catch (std::exception const& exception) {
-    bool const cancelled = async::is_cancelled(std::current_exception());
-    result =
-        unknown_end(cancelled ? "the call was cancelled: it may have happened" : exception.what());
-  }
-  if (Status const passed = fault::pass(fault::Point::JobsReturned); !passed)
-    result = unknown_end(passed.error().message());
-  self->returned(planned, std::move(result));
-}
-
-void RunActor::returned(PlannedCall const& planned, tools::CallResult result) {
-  --calls_running_;
-  memory_.in_flight.erase(planned.effect);
-  SettledBy const by = planned.looks_up ? SettledBy::Lookup
-                       : leased_        ? SettledBy::Tool
-                                        : SettledBy::Late;
-  deliver({.actor = {},
-           .fact = CallEnded{.effect = planned.effect,
-                             .turn = planned.turn,
-                             .token = planned.token,
-                             .result = std::move(result),
-                             .by = by}});
 }
 
 void RunActor::settle_down() {

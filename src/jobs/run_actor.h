@@ -22,6 +22,14 @@ struct Input {
   Reply<RunStatus> reply{};
 };
 
+/// Of the run above, which waits no more.
+[[nodiscard]] inline Input cancel_from(RunId parent) {
+  return {.actor = {},
+          .fact = ControlCame{.control = Control::Cancel,
+                              .reason = "the run above it waits no more",
+                              .from = std::move(parent)}};
+}
+
 class RunActor {
  public:
   RunActor(EngineCore& core, RunState state);
@@ -61,7 +69,8 @@ class RunActor {
   void begin_calls(bool is_cut);
   void answer_all(std::vector<Input>& inputs);
   void start(PlannedCall planned);
-  void returned(PlannedCall const& planned, tools::CallResult result);
+  void returned(PlannedCall const& planned, tools::CallResult result, SettledBy by);
+  void not_made(PlannedCall const& planned, std::string why, SettledBy by);
   static async::Task<void> perform(RunActor* self, tools::Tool* tool, PlannedCall planned);
   void settle_down();
   void appoint();
@@ -86,6 +95,7 @@ class RunActor {
   int refusals_ = 0;
   bool leased_ = false;
   bool lease_recorded_ = false;
+  bool takes_lease_ = false;  ///< The batch that is decided, or on its way, has the lease in it.
   bool appending_ = false;
   bool turning_ = false;
   bool cancels_next_ = false;

@@ -263,8 +263,7 @@ Status RunTurn::perform(EndWait wait) {
   bool const is_child =
       found != state_.waits.end() && found->second.opening.kind == WaitKind::Child;
   // Nobody waits for it any more: it is to end as well.
-  if (is_child && wait.end == WaitEnd::Cancelled)
-    cancelled_children.push_back(RunId{found->second.opening.name});
+  if (is_child && wait.end == WaitEnd::Cancelled) cancel_child(RunId{found->second.opening.name});
   return record(WaitClosed{.path = std::move(wait.path), .end = wait.end, .by = {}, .payload = {}});
 }
 

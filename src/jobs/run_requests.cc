@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/fault.h"
+#include "jobs/run_rows.h"
 #include "jobs/run_turn.h"
 
 namespace aether::jobs {
@@ -105,6 +106,15 @@ Status RunTurn::take_resolution(std::string const& actor, ResolutionCame resolut
   return settle(actor, std::move(ended));
 }
 
+/// The row is what a crash leaves of it, if nobody has told the child by then.
+void RunTurn::cancel_child(RunId child) {
+  if (std::ranges::count(cancelled_children, child) > 0) return;
+  batch.records.push_back({.view = std::string(kWakeView),
+                           .key = wake_key(child, state_.id),
+                           .value = std::string(kWakeToCancel)});
+  cancelled_children.push_back(std::move(child));
+}
+
 Status RunTurn::take_control(std::string const& actor, ControlCame control) {
   TRY(fault::pass(fault::Point::JobsControl));
   switch (control.control) {
@@ -119,7 +129,7 @@ Status RunTurn::take_control(std::string const& actor, ControlCame control) {
       cancels_calls = true;
       for (std::string const& path : state_.open_waits) {
         WaitOpened const& opening = state_.waits.find(path)->second.opening;
-        if (opening.kind == WaitKind::Child) cancelled_children.push_back(RunId{opening.name});
+        if (opening.kind == WaitKind::Child) cancel_child(RunId{opening.name});
       }
       break;
     case Control::Lease:

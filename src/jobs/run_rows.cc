@@ -233,8 +233,8 @@ std::string due_key(WallTime at, RunId const& run) {
                      run.text);
 }
 
-std::string wake_key(RunId const& parent, RunId const& child) {
-  return parent.text + "/" + child.text;
+std::string wake_key(RunId const& told, RunId const& other) {
+  return told.text + "/" + other.text;
 }
 
 Result<DueRow> parse_due(std::string_view key) {

@@ -6,7 +6,8 @@
 //   run   mirrored id            the line of a list; mirrored, so that the newest comes first
 //   ready id                     what the scheduler needs; there while the run has work to do
 //   due   milliseconds "/" id    nothing; there while something of the run happens by time
-//   wake  parent "/" child       nothing; the child has ended, and its parent was not told yet
+//   wake  run "/" other          nothing: the other, its child, has ended, and it was not told yet;
+//                                "cancel": the other, above it, waits for it no more
 #pragma once
 #include <optional>
 #include <string>
@@ -24,6 +25,7 @@ inline constexpr std::string_view kRunView = "run";
 inline constexpr std::string_view kReadyView = "ready";
 inline constexpr std::string_view kDueView = "due";
 inline constexpr std::string_view kWakeView = "wake";
+inline constexpr std::string_view kWakeToCancel = "cancel";
 
 struct RunRows {
   std::string line;                  ///< Of view run.
@@ -53,7 +55,7 @@ void add_changes(RunId const& run, RunRows const* before, RunRows const& after,
 [[nodiscard]] Result<ReadyRun> parse_ready(journal::Record const& row);
 
 [[nodiscard]] std::string due_key(WallTime at, RunId const& run);
-[[nodiscard]] std::string wake_key(RunId const& parent, RunId const& child);
+[[nodiscard]] std::string wake_key(RunId const& told, RunId const& other);
 struct DueRow {
   WallTime at;
   RunId run;

@@ -84,6 +84,12 @@ Status RunTurn::apply(std::string const& actor, Fact fact) {
   if (auto* ended = std::get_if<CallEnded>(&fact)) return settle(actor, std::move(*ended));
   if (auto const* woken = std::get_if<Woken>(&fact)) return forget_wake(woken->child);
   auto* control = std::get_if<ControlCame>(&fact);
+  if (control != nullptr && !control->from.text.empty()) {
+    batch.records.push_back({.view = std::string(kWakeView),
+                             .key = wake_key(state_.id, control->from),
+                             .value = std::nullopt});
+    if (state_.closing) return {};
+  }
   if (state_.closing && !std::holds_alternative<AnswerCame>(fact)) {
     bool const is_cancel = control != nullptr && control->control == Control::Cancel;
     if (is_cancel && state_.closing->outcome == RunOutcome::Cancelled) return {};

@@ -42,6 +42,7 @@ struct ResolutionCame {
 struct ControlCame {
   Control control = Control::Pause;
   std::string reason;
+  RunId from{};  ///< The run above, which waits no more; its row in view wake goes with it.
 };
 /// Its time has come, or a child has ended: the state and the clock say what follows.
 struct Woken {
@@ -124,6 +125,7 @@ class RunTurn {
   Status take_resolution(std::string const& actor, ResolutionCame resolution);
   Status take_control(std::string const& actor, ControlCame control);
   Status forget_wake(RunId const& child);
+  void cancel_child(RunId child);
 
   Status check_time();
   Status check_waits();

@@ -6,28 +6,27 @@ or there is nothing left to do. Then one starts without a fault, and everything 
 must end, or wait for a person. The judge outside has seen no call twice that is to be made once, the
 store verifies, and what ended is decided the same way once more.
 
-AETHER_SOAK=N lets each fault strike at the first, second, ... N-th time that its point is passed.
+Each fault strikes at the first, second, ... time that its point is passed; AETHER_SOAK=N: up to the N-th.
 """
 
 import hashlib
 import http.client
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from aether import BINARY, PATIENCE, eventually
+from aether import BINARY, PATIENCE, eventually, free_port
 from jobs import ENDED, Jobs, config, http_node
 from judge import Judge
 
 SOAK = int(os.environ.get("AETHER_SOAK", "0"))
 LANES = 2
+TIMES = {"kill": 2, "eio": 1, "stop": 1}
 LEASE = "600ms"
 PATIENCE_FIRST = 0.4
 TOKEN = "viewer-0123456789abcdef"
@@ -74,25 +73,13 @@ def main_graph(judge, name):
     return {"nodes": nodes}
 
 
-def low_port():
-    """One that nobody is given for a connection of his own while Aether is down."""
-    while True:
-        port = random.randrange(15000, 30000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-
-
 class Lane:
     """One store, and one fault after another."""
 
     def __init__(self, folder, kind, judge):
         self.kind, self.judge = kind, judge
         self.notes = folder / "notes"
-        self.port = low_port()
+        self.port = free_port()
         note = {"type": "process", "command": ["sh", "-c", f"cat >> {self.notes}"]}
         tick = {"name": "tick", "every": "1s", "job": {"graph": {"nodes": [{"id": "v", "type": "value"}]}}}
         token = {"name": "viewer", "role": "viewer", "sha256": hashlib.sha256(TOKEN.encode()).hexdigest()}
@@ -131,7 +118,7 @@ class Lane:
             pass
         return 0, None
 
-    def post(self, name, action, **body):
+    def post(self, name, action, /, **body):
         return self.ask("POST", f"/v1/jobs/{self.runs[name]}/{action}", body)[0]
 
     # ---- what users do
@@ -211,7 +198,7 @@ class Lane:
 
     def begin(self, name):
         self.submit(f"{name}.main", main_graph(self.judge, f"{name}.main"))
-        self.submit(f"{name}.victim", {"nodes": [http_node(self.judge, "n", f"/hold/{name}.victim.once")]})
+        self.submit(f"{name}.victim", {"nodes": [http_node(self.judge, "n", f"/hold/{name}.victim.once", timeout="3s")]})
         doubt = http_node(self.judge, "n", f"/hold/{name}.doubt.once", timeout="30ms")
         self.submit(f"{name}.doubt", {"nodes": [doubt]})
 
@@ -336,7 +323,7 @@ def sweep(folder, kind):
     """All points with faults of one kind. The points that struck."""
     points = known_points()
     assert len(points) >= 40, points
-    work = [(point, count) for count in range(1, max(SOAK, 1) + 1) for point in points]
+    work = [(point, count) for count in range(1, (SOAK or TIMES[kind]) + 1) for point in points]
     judge = Judge()
     lanes = [Lane(folder / f"lane{number}", kind, judge) for number in range(LANES)]
 

@@ -19,8 +19,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 DEPLOY = Path(__file__).parents[2] / "deploy"
 # Met by unit tests only: an overflow and a refused descriptor take a broken program or a full kernel.
 NOT_HERE = {"aether_drain_connections", "aether_rollback_seconds"}
-# No function runs here; test_function_cli looks for these.
-OF_FUNCTIONS = ("function_", "warm_pool_", "aether_function_", "aether_start_")
+# No function and no job runs here; test_function_cli and test_jobs_house look for these.
+OF_OTHERS = ("function_", "warm_pool_", "aether_function_", "aether_start_", "aether_job", "aether_journal_")
 
 
 def listed():
@@ -92,7 +92,7 @@ def test_every_metric_of_the_list_is_on_the_page_and_none_is_unlisted(start, tmp
         seen.update({name: family.type for name, family in families.items() if family.samples})
     wanted = listed()
     assert set(seen) - set(wanted) == set(), "each one is in docs/metrics.md"
-    missing = {name for name in set(wanted) - set(seen) - NOT_HERE if not name.startswith(OF_FUNCTIONS)}
+    missing = {name for name in set(wanted) - set(seen) - NOT_HERE if not name.startswith(OF_OTHERS)}
     assert missing == set(), "each one is observed"
     assert all(wanted[name] == kind for name, kind in seen.items())
     assert before["aether_rollbacks_total"].value(service="web", phase="launching") == 1
