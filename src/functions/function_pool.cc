@@ -125,8 +125,8 @@ async::Task<void> Function::Impl::start(pool::Start order) {
     co_return;
   }
   auto const tier = copies ? StartTier::Clone : StartTier::Cold;
-  ++starts_.at(static_cast<std::size_t>(tier)).failed;
   bool const is_asked = stopping_ || (live != nullptr && live->ending);
+  if (!is_asked) ++starts_.at(static_cast<std::size_t>(tier)).failed;
   if (!is_asked) log::warn("{}: instance {}: {}", id_, order.instance, fault->describe());
   // Else its burial is the answer.
   if (live != nullptr) end(*live);

@@ -229,6 +229,7 @@ PoolPolicy Function::Impl::policy_of(Revision const& revision) const {
           .start_limit = is_copied ? restore : function.ready_timeout,
           .spawn_limit = function.ready_timeout,
           .cold_when_copy_fails = function.on_restore_failure == config::RestoreFailure::Cold,
+          .refuses_late = function.route == config::Route::Direct,
           .retry_first = function.restart.backoff_min,
           .retry_most = function.restart.backoff_max,
           .crash_loop = static_cast<std::uint32_t>(function.restart.crash_loop_count),

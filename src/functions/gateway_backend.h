@@ -54,8 +54,9 @@ class GatewayBackend {
   StartTier const tier;
   Instant const added;
   std::uint32_t in_flight = 0;
-  bool touched = false;  ///< A request of it began or ended since the owner was told.
-  bool fresh = true;     ///< Has answered no request yet.
+  bool touched = false;    ///< A request of it began or ended since the owner was told.
+  bool was_given = false;  ///< A request, ever.
+  bool fresh = true;       ///< Has answered no request yet.
   bool retiring = false;
   bool unreachable = false;
   bool hangs = false;  ///< A request took too long in it.

@@ -91,6 +91,25 @@ TEST(GatewayDemand, IsMetInTheOrderOfComing) {
   EXPECT_EQ(order, "01234567");
 }
 
+TEST(GatewayDemand, OfAnInstanceIsToldBeforeItHasItsFirstRequest) {
+  Site site;
+  for (std::uint64_t instance = 1; instance <= 20; ++instance) {
+    std::latch asked(1);
+    site.add(instance, [&](Wire& wire) {
+      wire.read_head();
+      asked.count_down();
+    });
+    Wire& client = site.client();
+    client.send(get("/"));
+    asked.wait();
+    // What its owner hears next could be that it has ended.
+    site.pass(0ms);
+    EXPECT_TRUE(site.told.in_flight_of.contains({instance})) << instance;
+    site.gateway.remove("f", {instance}, {.kind = BackendEnd::Kind::Died, .message = "it ended"});
+    EXPECT_EQ(status_of(client.read_message()), 502);
+  }
+}
+
 TEST(GatewayDemand, IsSpreadSoThatNoInstanceHasMoreThanItsConcurrency) {
   Slow first;
   Slow second;

@@ -164,6 +164,9 @@ void Gate::give(GatewayClient& client, GatewayBackend& backend) {
   ++backend.in_flight;
   counts_->in_flight.store(in_flight_, std::memory_order_relaxed);
   touched(backend);
+  // Told before it has a byte of it: one whose first request kills it has not failed to start.
+  if (!std::exchange(backend.was_given, true))
+    shared_.mail.busy(route_.function, backend.instance, backend.in_flight);
   client.give(backend);
 }
 

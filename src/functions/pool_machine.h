@@ -50,6 +50,9 @@ struct PoolPolicy {
   /// For an instance that is spawned because a copy failed.
   Duration spawn_limit = std::chrono::seconds(60);
   bool cold_when_copy_fails = false;
+  /// Who waits is refused no sooner than when the next start has to wait; not told why, they would
+  /// rather wait for it.
+  bool refuses_late = false;
   Duration freeze_limit = std::chrono::seconds(5);  ///< Of a Freeze or a Thaw.
   /// For the requests of a withdrawn member to end; beyond it, they are cut off.
   Duration drain_limit = std::chrono::seconds(30);

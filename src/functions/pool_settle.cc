@@ -144,7 +144,8 @@ void PoolMachine::Step::refuse_hopeless() {
   if (m_.waiting_ == 0 || m_.warm_of_any() > 0 || now.coming + now.draining > 0) return;
   bool const must_wait =
       gave_up() || (m_.failures_.count > kFreeFailures && now_ < m_.failures_.until);
-  if (!failed_ && !must_wait) return;
+  bool const at_once = failed_ && !policy().refuses_late;
+  if (!at_once && !must_wait) return;
   std::string why = m_.failures_.why;
   if (gave_up()) {
     why += fmt::format(

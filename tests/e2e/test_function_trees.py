@@ -3,12 +3,14 @@
 
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
 
-from aether import PATIENCE, PYTHON, SANITIZED, eventually, free_port
-from test_function_life import HANDLER, SAYS, config_of, eventually_hello, function, get
+from aether import PYTHON, SANITIZED, eventually, free_port
+from test_function_life import HANDLER, config_of, eventually_hello, function, get
+from test_function_ready import groups_of
 
 GUNICORN = """\
 #!/bin/sh
@@ -37,7 +39,7 @@ def processes(folder):
 def gunicorn(folder, **keys):
     if subprocess.run([PYTHON, "-c", "import gunicorn"], capture_output=True).returncode != 0:
         pytest.skip("gunicorn is not installed (package gunicorn)")
-    (folder / "app.py").write_text(APP.replace("def app", "def app"))
+    (folder / "app.py").write_text(APP)
     handler = folder / "serve.sh"
     handler.write_text(GUNICORN.format(python=PYTHON, folder=folder))
     handler.chmod(0o755)
@@ -50,13 +52,13 @@ def test_gunicorn_is_served_from_parked_trees_of_processes(start, tmp_path):
     aether = start(config_of(one))
     told = aether.function()
     assert told["launch"] == "spawn" and any("child processes" in why for why in told["not_cloneable"]), told
-    parked = lambda: [each["pid"] for each in aether.function()["instances"] if each["state"] == "parked"]
+    states = lambda: {each["state"] for each in aether.function()["instances"]}
     for _ in range(3):
-        eventually(parked, "one is parked")
+        eventually(lambda: states() == {"parked"}, "all of it is parked")
         status, body = get(one)
         assert status == 200 and body.startswith("hello"), body
     starts = aether.function()["starts"]
-    assert starts["parked"]["count"] + starts["cold"]["count"] >= 3 and starts["parked"]["count"] >= 1, starts
+    assert starts["parked"]["count"] == 3 and starts.get("cold", {"failed": 0})["failed"] == 0, starts
     assert aether.stop() == 0
     assert processes(tmp_path) == []
 
@@ -69,20 +71,21 @@ def test_a_handler_that_is_never_ready_is_ended_with_all_that_it_started(start, 
 
 
 @pytest.mark.parametrize("launch", ["auto", "spawn"])
-def test_a_handler_that_ends_once_it_is_ready_is_told_and_not_started_in_a_loop(start, tmp_path, launch):
-    """It serves one request of its own, then exits with 4: as soon as it runs in a copy, or at once."""
-    starts = tmp_path / "starts"
-    source = HANDLER.replace(SAYS, f'open({str(starts)!r}, "a").write("x")\n' + SAYS).replace(
-        ".serve_forever()", ".handle_request()\nraise SystemExit(4)")
-    one = function(tmp_path, source, launch=launch, max_instances=1)
+def test_an_instance_that_ends_between_requests_is_replaced(start, tmp_path, launch):
+    ends = HANDLER.replace("    def do_GET(self):\n", """    def do_GET(self):
+        if self.path == "/end":
+            import threading
+            threading.Timer(0.05, os._exit, [4]).start()
+""")
+    one = function(tmp_path, ends, launch=launch, max_instances=1, on_restore_failure="cold")
     aether = start(config_of(one, warm_pool_size=1))
-    for _ in range(5):
-        assert get(one)[0] == 200, "each instance serves one request, and the next one is there for the next"
-    assert aether.function()["state"] == "RUNNING"
-    assert aether.function()["crashes"] >= 4
-    if launch == "auto":
-        assert starts.stat().st_size == 1, "copies are not started"
-    assert starts.stat().st_size <= 5 + 3
+    for ended in range(1, 4):
+        status, body = get(one, "/end")
+        assert status == 200, body
+        eventually(lambda: aether.function()["crashes"] == ended, "its end is seen")
+        assert not any(str(each["pid"]) == body.split()[1] for each in aether.function()["instances"])
+    assert get(one)[0] == 200
+    assert aether.function()["requests"]["by_status"] == {"200": 4}
 
 
 def test_a_handler_that_ends_right_after_it_is_ready_is_a_503_with_its_code(start, tmp_path):
@@ -104,10 +107,9 @@ def held_by(aether):
     folder = pathlib.Path(f"/proc/{aether.pid}")
     tasks = list((folder / "task").iterdir())
     children = sum(len((task / "children").read_text().split()) for task in tasks)
-    groups = subprocess.run(["find", "/sys/fs/cgroup", "-type", "d", "-path", "*aether-*-f-*"], capture_output=True,
-                            text=True, timeout=PATIENCE).stdout.split()
+    own = re.search(r"aether-([0-9a-f]{8})-", pathlib.Path(f"/proc/{aether.function()['pid']}/cgroup").read_text())
     return {"descriptors": len(list((folder / "fd").iterdir())), "threads": len(tasks), "children": children,
-            "groups": len(groups)}
+            "groups": len(groups_of(own[1])) if own else 0}
 
 
 def resident(pid):
@@ -117,12 +119,12 @@ def resident(pid):
 def test_five_hundred_copies_that_died_at_work_leave_nothing_behind(start, tmp_path):
     dies = HANDLER.replace("    def do_GET(self):\n",
                            '    def do_GET(self):\n        if self.path == "/die": os.kill(os.getpid(), 9)\n')
-    one = function(tmp_path, dies, max_instances=2, on_restore_failure="cold")
-    aether = start(config_of(one, warm_pool_size=1))
+    one = function(tmp_path, dies, max_instances=2, parked=0, idle_timeout="100ms", on_restore_failure="cold")
+    aether = start(config_of(one))
     template = aether.function()["pid"]
 
     def at_rest():
-        return [each["state"] for each in aether.function()["instances"]].count("parked") == 1 and held_by(aether)
+        return [each["state"] for each in aether.function()["instances"]] == ["template"] and held_by(aether)
 
     def die(times):
         for _ in range(times):
