@@ -73,7 +73,7 @@ notify(b"READY=1")
         rig.until("idle")
         rig.script.write_text(NOTIFY + "notify(b'EXTEND_TIMEOUT_USEC=1500000')\ntime.sleep(600)")
         swap = ready_as(rig, {"when": "notify", "timeout": "1s"})
-        assert swap["verdict"] == "rolled-back" and "did not become ready within 1s" in swap["why"], swap
+        assert swap["verdict"] == "rolled-back" and "did not become ready within" in swap["why"], swap
         rig.serves_on(rig.pid())
 
 
