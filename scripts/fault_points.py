@@ -7,10 +7,10 @@ POINT = re.compile(r'^AETHER_FAULT_POINT\((\w+), "([\w.-]+)", "([^"]+)"\)$', re.
 HEAD = f"""<!-- Made by scripts/generate-docs: change {SOURCE} instead. -->
 # Fault points
 
-For tests of what a crash leaves: `AETHER_FAULT=POINT:N:ACTION` in the environment of Aether acts when a point is passed for
-the N-th time, counted from 1; several are separated by commas. `kill` ends the process at once (SIGKILL), `stop` halts it
-(SIGSTOP), `eio` has the step after it fail with an input/output error. Where the store itself is concerned, and
-going on could lose what was promised, such an error ends the process.
+For tests of what a crash leaves: `AETHER_FAULT=POINT:N:ACTION` in the environment of Aether acts when a point is
+passed for the N-th time, counted from 1; several are separated by commas. `kill` ends the process at once (SIGKILL),
+`stop` halts it (SIGSTOP), `eio` has the step after it fail with an input/output error. Where the store itself is
+concerned, and going on could lose what was promised, such an error ends the process.
 
 Without the variable a point costs one read of memory.
 """
