@@ -38,7 +38,11 @@ BEHIND = {"jobs.reload": "jobs.append:1:eio"}
 def known_points():
     """As the program tells them."""
     done = subprocess.run(
-        [str(BINARY), "status"], env={**os.environ, "AETHER_FAULT": "x:1:kill"}, capture_output=True, text=True, check=False
+        [str(BINARY), "status"],
+        env={**os.environ, "AETHER_FAULT": "x:1:kill"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     names = re.search(r"there are: (.*)", done.stderr).group(1)
     return re.findall(r"(?:jobs|journal|tools)\.[\w-]+", names)
@@ -224,8 +228,8 @@ class Lane:
         while time.monotonic() - began < PATIENCE:
             if self.state() != "alive":
                 return True
-            held = point == "jobs.renew" and time.monotonic() - began < (1.5 if self.kind == "eio" else PATIENCE)
-            if not held:
+            enough = 1.5 if self.kind == "eio" else PATIENCE
+            if point != "jobs.renew" or time.monotonic() - began > enough:
                 self.judge.release(f"{name}.main.read")
             if point == "jobs.note":
                 self.refused()

@@ -26,7 +26,10 @@ APPROVAL = {"id": "ok", "type": "approval", "with": {"message": "Go on?"}}
 
 
 def graph_of_all(judge):
-    inner = {"nodes": [http_node(judge, "n", "/echo/inner", policy="keyed", body="${input}")], "output": "${n.body.got}"}
+    call = http_node(judge, "n", "/echo/inner", policy="keyed", body="${input}")
+    inner = {"nodes": [call], "output": "${n.body.got}"}
+    again = {"attempts": 2, "backoff": "1ms"}
+    says = 'call echo {"text": "x"}\nsay {last}'
     nodes = [
         {"id": "value", "type": "value", "with": {"text": "ä ${input.who}", "number": 1.5}},
         http_node(judge, "large", "/echo/large", after=["value"], body={"text": "z" * 9000}),
@@ -37,8 +40,8 @@ def graph_of_all(judge):
         {"id": "paid", "type": "wait", "after": ["pause"], "with": {"signal": "paid"}},
         {**APPROVAL, "after": ["paid"]},
         {"id": "child", "type": "workflow", "after": ["ok"], "graph": inner, "with": {"deep": [1, None]}},
-        {"id": "clerk", "type": "agent", "agent": "clerk", "after": ["child"], "with": 'call echo {"text": "x"}\nsay {last}'},
-        http_node(judge, "busy", "/busy/1/golden", after=["clerk"], policy="read", retry={"attempts": 2, "backoff": "1ms"}),
+        {"id": "clerk", "type": "agent", "agent": "clerk", "after": ["child"], "with": says},
+        http_node(judge, "busy", "/busy/1/golden", after=["clerk"], policy="read", retry=again),
     ]
     output = {"value": "${value}", "said": "${yes.content}", "child": "${child}", "clerk": "${clerk.text}"}
     return {"name": "all", "nodes": nodes, "output": output}

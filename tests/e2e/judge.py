@@ -11,6 +11,7 @@ when all of its request has come. The first word of a path says what happens the
 /half/N/...    promises more bytes than it sends, on the first N calls
 /busy/N/...    answers 503 to the first N calls
 /no/...        answers 400
+/to/URL        leads to another place (303)
 /v1/...        answers as a model of OpenAI's does, for twenty tokens
 /seen?key=K    says whether a call with that Idempotency-Key was done; does not count
 """
@@ -19,7 +20,7 @@ import http.client
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 CHAT = {
     "model": "small-1",
@@ -29,8 +30,12 @@ CHAT = {
 
 
 class Call:
-    def __init__(self, method, path, key, body):
-        self.method, self.path, self.key, self.body = method, path, key, body
+    def __init__(self, method, path, headers, body):
+        self.method, self.path, self.headers, self.body = method, path, headers, body
+
+    @property
+    def key(self):
+        return self.headers.get("Idempotency-Key")
 
     def __repr__(self):
         return f"{self.method} {self.path} key={self.key}"
@@ -159,7 +164,7 @@ class Judge:
             with self.lock:
                 done = any(call.key == key for call in self.calls)
             return self.send(request, 200 if done else 404, {"done": done})
-        call = Call(request.command, parts.path, request.headers.get("Idempotency-Key"), body)
+        call = Call(request.command, parts.path, request.headers, body)
         before = self.enter(call)
         try:
             self.answer(request, call, before)
@@ -174,6 +179,8 @@ class Judge:
             self.note(+1)
         elif action == "no":
             return self.send(request, 400, {"error": "no"})
+        elif action == "to":
+            return self.send(request, 303, {}, location=unquote(rest[0]))
         elif action == "v1":
             return self.send(request, 200, CHAT)
         elif action == "count":
@@ -190,11 +197,13 @@ class Judge:
         return self.send(request, 200, {"path": call.path, "got": got})
 
     @staticmethod
-    def send(request, status, value, promised=None):
+    def send(request, status, value, promised=None, location=None):
         data = json.dumps(value).encode()
         try:
             request.send_response(status)
             request.send_header("Content-Type", "application/json")
+            if location:
+                request.send_header("Location", location)
             request.send_header("Content-Length", str(promised or len(data)))
             request.end_headers()
             request.wfile.write(data)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs over kill -9: what was called, judged by a counting server outside."""
 
+import http.client
+import threading
+
 import pytest
 from aether import eventually
 from jobs import Jobs, config, http_node
@@ -155,3 +158,38 @@ def test_a_submission_that_was_answered_survives_and_is_the_same_job(house, judg
     other = house.request("POST", "/v1/jobs", {"goal": "x"}, {"Idempotency-Key": "k1"})
     assert other[0] == 409
     assert judge.count("/echo/survive") == 0
+
+
+def test_all_of_a_flood_that_was_acknowledged_is_there_after_a_crash(house, judge):
+    acknowledged = {}
+    early = house.submit([{"id": "w", "type": "wait", "with": {"signal": "never"}}])
+    signals = []
+
+    def flood(number):
+        for count in range(1000):
+            key = f"flood-{number}-{count}"
+            try:
+                node = http_node(judge, "n", f"/echo/{key}", policy="keyed")
+                acknowledged[key] = house.submit([node], key=key)
+                if house.post(early, "signals", {"name": "note", "payload": key})[0] == 200:
+                    signals.append(key)
+            except (OSError, http.client.HTTPException):
+                return  # It is gone.
+
+    threads = [threading.Thread(target=flood, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(acknowledged) >= 60, "many have been acknowledged")
+    house.crash()
+    for thread in threads:
+        thread.join()
+    judge.settle()
+    house.again()
+    for run in acknowledged.values():
+        assert house.ended(run)["status"] == "completed"
+    received = {one["body"]["payload"] for one in house.events(early) if one["type"] == "signal.received"}
+    assert set(signals) <= received
+    for key in acknowledged:
+        assert len({call.key for call in judge.of(f"/echo/{key}")}) == 1, key
+    house.halt()
+    house.verified()

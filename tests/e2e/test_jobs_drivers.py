@@ -99,7 +99,8 @@ def test_a_missing_member_fails_the_step_by_name_before_anything_is_called(house
 
 def test_large_values_go_from_step_to_step_and_come_out_whole(house, judge):
     text = "x" * 300_000
-    graph = {"nodes": [http_node(judge, "big", "/echo/big", body={"text": "${input}"})], "output": "${big.body.got.text}"}
+    node = http_node(judge, "big", "/echo/big", body={"text": "${input}"})
+    graph = {"nodes": [node], "output": "${big.body.got.text}"}
     run = house.submit(graph, input=text)
     assert house.ended(run)["output"] == text
     assert len(house.events(run)[0]["body"]["input"]) == 300_000
@@ -132,7 +133,8 @@ def test_an_agent_that_never_ends_is_ended_after_its_iterations(house, judge):
 
 def test_an_agent_goes_on_after_a_crash_without_a_second_call_of_its_tool(tmp_path, judge):
     tool = {"name": "pay", "tool": "http", "with": {"method": "POST", "url": judge.url("/count/agent-pay")}}
-    slow = {"name": "slow", "tool": "http", "policy": "read", "with": {"method": "POST", "url": judge.url("/hold/slow")}}
+    held = {"method": "POST", "url": judge.url("/hold/slow")}
+    slow = {"name": "slow", "tool": "http", "policy": "read", "with": held}
     agent = {"name": "payer", "policy": "read", "tools": [tool, slow]}
     with Jobs(tmp_path / "jobs", config(agents=[agent])) as house:
         run = house.submit(agent="payer", input="call pay {}\ncall slow {}\nsay paid: {1}")

@@ -42,8 +42,10 @@ def look(kept, store, *words):
     return done.returncode, json.loads(done.stdout) if done.stdout else {"findings": [done.stderr]}
 
 
+NOTE = "replace(note, 'aether-journal', 'aether-journey')"
+CANCELLED = "replace(CAST(value AS TEXT), 'completed', 'cancelled')"
 CHANGES = {
-    "a body": ("UPDATE event SET body = replace(body, 'unchanged', 'is changed') WHERE position = {at}", "position {at}"),
+    "a body": ("UPDATE event SET body = replace(body, 'unch', 'is ch') WHERE position = {at}", "position {at}"),
     "a time": ("UPDATE event SET at = at + 1 WHERE position = {at}", "position {at}"),
     "an actor": ("UPDATE event SET actor = 'somebody' WHERE position = {at}", "position {at}"),
     "a kind": ("UPDATE event SET kind = kind || 'x' WHERE position = {at}", "position {at}"),
@@ -52,7 +54,7 @@ CHANGES = {
     "a hole": ("DELETE FROM event WHERE position = {at}", "position"),
     "a shorter end": ("DELETE FROM event WHERE position >= {at}", "checkpoint"),
     "a blob": ("UPDATE blob SET content = CAST(CAST(content AS TEXT) || 'x' AS BLOB)", "blob"),
-    "a checkpoint": ("UPDATE checkpoint SET note = replace(note, 'aether-journal', 'aether-journey')", "checkpoint"),
+    "a checkpoint": (f"UPDATE checkpoint SET note = {NOTE}", "checkpoint"),
 }
 
 
@@ -100,7 +102,7 @@ def test_one_flipped_bit_in_the_file_of_any_event_is_found(kept, store):
 
 INDEXES = {
     "the list of jobs": "DELETE FROM record WHERE view = 'run'",
-    "the status in the list": "UPDATE record SET value = CAST(replace(CAST(value AS TEXT), 'completed', 'cancelled') AS BLOB) WHERE view = 'run'",
+    "the status in the list": f"UPDATE record SET value = CAST({CANCELLED} AS BLOB) WHERE view = 'run'",
     "a job that is ready": "INSERT INTO record VALUES('ready', CAST('x' AS BLOB), CAST('x' AS BLOB))",
     "a stream": "UPDATE stream SET last = last + 1",
 }

@@ -65,7 +65,8 @@ def test_a_signal_key_with_another_payload_is_a_conflict(house):
 
 
 def test_signals_are_taken_in_their_order_one_for_each_wait(house):
-    nodes = [{"id": f"w{i}", "type": "wait", "after": [f"w{i - 1}"] if i else [], "with": {"signal": "tick"}} for i in range(3)]
+    wait = {"type": "wait", "with": {"signal": "tick"}}
+    nodes = [{**wait, "id": f"w{i}", "after": [f"w{i - 1}"] if i else []} for i in range(3)]
     graph = {"nodes": nodes, "output": ["${w0.payload}", "${w1.payload}", "${w2.payload}"]}
     run = house.submit(graph)
     for number in (1, 2, 3):
