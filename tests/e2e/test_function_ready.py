@@ -56,9 +56,9 @@ def accepts(one):
 @pytest.mark.parametrize(
     ("source", "ready", "told"),
     [
-        (SILENT, {"timeout": "300ms"}, "said READY neither on AETHER_SOCKET nor on NOTIFY_SOCKET"),
+        (SILENT, {"timeout": "3s"}, "said READY neither on AETHER_SOCKET nor on NOTIFY_SOCKET"),
         ("import time\ntime.sleep(1000)\n", {"when": "port", "timeout": "300ms"}, "it listens nowhere"),
-        (GATED, {"http": "/up", "timeout": "1s"}, "GET /up was answered with 503"),
+        (GATED, {"http": "/up", "timeout": "3s"}, "GET /up was answered with 503"),
     ],
     ids=["notify", "port", "http"],
 )
