@@ -4,6 +4,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <string>
@@ -11,18 +12,22 @@
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "api/json_text.h"
 #include "base/checksum.h"
 #include "cli/commands.h"
 #include "cli/terminal.h"
+#include "functions/template_worker.h"
 #include "os/cgroup.h"
 #include "os/file.h"
 #include "os/memfd.h"
 #include "os/oom_score.h"
 #include "os/requirements.h"
+#include "os/sandbox.h"
 #include "steer/listener.h"
 #include "steer/rescue.h"
+#include "supervise/limits.h"
 
 namespace aether::cli {
 namespace {
@@ -78,6 +83,31 @@ Finding trees() {
   return {"process trees by cgroup v2", Grade::Lacking,
           fmt::format("{}; they are found by session, parents and environment instead",
                       cgroup.error().message())};
+}
+
+Finding limits() {
+  auto const group = os::Cgroup::create(fmt::format("aether-doctor-limits-{}", ::getpid()));
+  auto const set = supervise::LimitSet::create(
+      {.memory = 1 << 20, .cpu = 1, .processes = 10, .open_files = {}, .core_size = {}},
+      group ? &*group : nullptr, fmt::format("aether-doctor-limits-{}", ::getpid()));
+  bool const all = set.warnings().empty();
+  return {"limits of memory, processors and processes", all ? Grade::Good : Grade::Lacking,
+          all ? "held" : fmt::format("{}", fmt::join(set.warnings(), "; "))};
+}
+
+Finding copies() {
+  Status const made = functions::try_copying();
+  return {"copies of handlers (ptrace)", made ? Grade::Good : Grade::Lacking,
+          made ? "made" : fmt::format("each instance is spawned: {}", made.error().message())};
+}
+
+Finding sandbox() {
+  // Of what only some kernels have: landlock (os/sandbox.h).
+  auto const rules = os::describe_sandbox({.level = os::SandboxLevel::Strict});
+  bool const files = std::ranges::any_of(
+      rules, [](std::string const& rule) { return rule.contains("files to read"); });
+  return {"sandbox: strict", files ? Grade::Good : Grade::Lacking,
+          files ? "restricts files (landlock)" : "files are not restricted: no landlock"};
 }
 
 Finding pidfds() {
@@ -149,12 +179,21 @@ void print(Finding const& finding) {
 
 Result<int> doctor(Globals const& globals) {
   std::vector<Finding> const findings{
-      kernel(),    steering(),
-      migration(), pidfds(),
-      processes(), memory_shortage(),
-      trees(),     memory(),
-      files(),     backlog(),
-      init(),      Finding{"CRC-32C", Grade::Good, std::string(crc32c_implementation())}};
+      kernel(),
+      steering(),
+      migration(),
+      pidfds(),
+      processes(),
+      memory_shortage(),
+      trees(),
+      memory(),
+      files(),
+      backlog(),
+      limits(),
+      copies(),
+      sandbox(),
+      init(),
+      Finding{"CRC-32C", Grade::Good, std::string(crc32c_implementation())}};
   bool complete = true;
   json::array list;
   for (Finding const& finding : findings) {

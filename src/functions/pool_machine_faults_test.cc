@@ -37,23 +37,6 @@ TEST(PoolFaults, RefusesWhoWaitsWhenTheOnlyStartFailed) {
   EXPECT_EQ(rig.machine.waiting(), 0U);
 }
 
-TEST(PoolFaults, TriesAgainForWhoWouldNotBeToldWhyTheyAreRefused) {
-  PoolRig rig;
-  PoolPolicy policy = plain();
-  policy.refuses_late = true;
-  (void)rig.deploy(policy);
-  (void)rig.want(1);
-  rig.now += milliseconds(1);
-  EXPECT_EQ(rig.failed(1), (Texts{"end 1: no memory", "copy 2 of r1"}));
-  rig.now += milliseconds(1);
-  EXPECT_EQ(rig.failed(2), (Texts{"end 2: no memory", "copy 3 of r1"}));
-  rig.now += milliseconds(1);
-  EXPECT_EQ(rig.failed(3), (Texts{"end 3: no memory",
-                                  "refuse: no memory; 3 starts failed in a row, the next is tried "
-                                  "in 400ms"}));
-  EXPECT_EQ(rig.machine.waiting(), 0U);
-}
-
 TEST(PoolFaults, RefusesNobodyWhileAnotherStartIsOnItsWay) {
   PoolRig rig;
   (void)rig.deploy(plain());

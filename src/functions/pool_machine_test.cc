@@ -358,6 +358,23 @@ TEST(PoolMachine, GoesOnTryingWhereFailuresAreFurtherApartThanTheWindow) {
   EXPECT_EQ(rig.want(1), Texts{"copy 3 of r1"});
 }
 
+TEST(PoolMachine, TriesAgainForWhoWouldNotBeToldWhyTheyAreRefused) {
+  PoolRig rig;
+  PoolPolicy policy{.parked = 0, .making = Making::Copy};
+  policy.refuses_late = true;
+  (void)rig.deploy(policy);
+  (void)rig.want(1);
+  rig.now += milliseconds(1);
+  EXPECT_EQ(rig.failed(1), (Texts{"end 1: no memory", "copy 2 of r1"}));
+  rig.now += milliseconds(1);
+  EXPECT_EQ(rig.failed(2), (Texts{"end 2: no memory", "copy 3 of r1"}));
+  rig.now += milliseconds(1);
+  EXPECT_EQ(rig.failed(3), (Texts{"end 3: no memory",
+                                  "refuse: no memory; 3 starts failed in a row, the next is tried "
+                                  "in 400ms"}));
+  EXPECT_EQ(rig.machine.waiting(), 0U);
+}
+
 TEST(PoolMachine, GivesEachOfSeveralCopiesItsTimeAfterThoseBeforeIt) {
   PoolRig rig;
   PoolPolicy policy = without_park();

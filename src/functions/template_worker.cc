@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "clone/template.h"
+#include "os/process.h"
 #include "supervise/log_pump.h"
 
 namespace aether::functions {
@@ -22,6 +23,9 @@ struct TemplateWorker::State {
 };
 
 namespace {
+
+constexpr int kTriesMax = 1000;
+constexpr Duration kTryReap = std::chrono::seconds(2);
 
 Result<std::uint16_t> port_of(std::vector<clone::CopiedListener> const& listeners,
                               std::uint16_t original_port) {
@@ -62,6 +66,27 @@ Result<FreshCopy> make_copy(clone::Template& original,
 }
 
 }  // namespace
+
+Status try_copying() {
+  TRY_ASSIGN(os::Child child, os::spawn({.argv = {"/bin/sleep", "60"}}));
+  auto const tried = [&]() -> Status {
+    auto original = clone::Template::freeze(child.pid());
+    // It has to come to its wait first.
+    for (int i = 0; i < kTriesMax && !original; ++i) {
+      if (original.error().code() != ErrorCode::NotReady) break;
+      original = clone::Template::freeze(child.pid());
+    }
+    if (!original) return fail(original.error());
+    TRY_ASSIGN(clone::Copied copied, original->copy());
+    (void)copied.child.signal(SIGKILL);
+    (void)copied.child.reap_within(kTryReap);
+    return {};
+  };
+  Status result = tried();
+  (void)child.signal(SIGKILL);
+  (void)child.reap_within(kTryReap);
+  return result;
+}
 
 TemplateWorker::TemplateWorker() : state_(std::make_shared<State>()), thread_(1) {}
 

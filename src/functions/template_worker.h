@@ -28,6 +28,9 @@ struct FreshCopy {
   std::uint16_t port = 0;  ///< Of 127.0.0.1; 0: it has the original's listeners.
 };
 
+/// Whether copies can be made here: tries it with a small program. Blocks for some milliseconds.
+[[nodiscard]] Status try_copying();
+
 class TemplateWorker {
  public:
   TemplateWorker();

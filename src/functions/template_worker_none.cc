@@ -18,6 +18,10 @@ Failure copies_nothing() {
 
 }  // namespace
 
+Status try_copying() {
+  return copies_nothing();
+}
+
 TemplateWorker::TemplateWorker() : thread_(1) {}
 TemplateWorker::~TemplateWorker() = default;
 

@@ -161,7 +161,7 @@ def test_an_instance_that_dies_is_replaced_for_who_waits(start, tmp_path):
 
 def test_a_handler_that_does_not_serve_the_listener_is_told_so_and_who_waits_is_refused(start, tmp_path):
     deaf = SAYS.join(HANDLER.split(SAYS)[:1]) + SAYS + "import time\ntime.sleep(1000)\n"
-    one = direct(tmp_path, deaf, ready={"timeout": "500ms"})
+    one = direct(tmp_path, deaf, ready={"timeout": "3s"})
     aether = start(config_of(one))
     assert aether.function()["state"] == "FAILED"
     assert "LISTEN_FDS" in aether.function()["problem"]

@@ -87,6 +87,10 @@ def test_without_the_right_to_trace_it_serves_and_says_why_it_makes_no_copies(tm
         done = aether.cli("deploy", "only.yaml")
         assert done.returncode == 1 and "ptrace" in done.stdout + done.stderr, done
         assert ask(found["trigger_port"])[0] == 200
+        for wrap, grade in (([], "ok"), ([PYTHON, "-c", WITHOUT_PTRACE], "lacking")):
+            done = subprocess.run([*wrap, str(BINARY), "doctor", "-o", "json"], capture_output=True, text=True)
+            told = next(one for one in json.loads(done.stdout) if one["what"].startswith("copies of handlers"))
+            assert told["grade"] == grade and (grade == "ok" or "ptrace" in told["found"]), told
     assert left_of(tmp_path) == ""
 
 

@@ -148,7 +148,7 @@ def test_a_flood_of_output_fills_neither_aether_nor_the_handler(start):
 
 
 def test_a_handler_that_hangs_is_a_504_and_does_not_keep_its_place(start):
-    _, port = start(timeout_ms=500)
+    _, port = start(timeout_ms=1500)
     assert ask(port, "/hang")[0] == 504
     answer = ask(port, "/ok")
     assert answer == (200, "ok"), answer

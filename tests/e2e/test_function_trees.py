@@ -116,7 +116,7 @@ def resident(pid):
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
-def test_five_hundred_copies_that_died_at_work_leave_nothing_behind(start, tmp_path):
+def test_two_hundred_copies_that_died_at_work_leave_nothing_behind(start, tmp_path):
     dies = HANDLER.replace("    def do_GET(self):\n",
                            '    def do_GET(self):\n        if self.path == "/die": os.kill(os.getpid(), 9)\n')
     one = function(tmp_path, dies, max_instances=2, parked=0, idle_timeout="100ms", on_restore_failure="cold")
@@ -132,13 +132,13 @@ def test_five_hundred_copies_that_died_at_work_leave_nothing_behind(start, tmp_p
             assert status == 502 and "signal 9" in body, body
         eventually_hello(one)
 
-    die(50)
+    die(20)
     before = eventually(lambda: at_rest_twice(at_rest), "it is at rest")
     memory = resident(aether.pid), resident(template)
-    die(500)
+    die(200)
     eventually(lambda: at_rest_twice(at_rest) == before, f"as before, {before}: {held_by(aether)}")
     assert aether.function()["pid"] == template
-    assert aether.function()["crashes"] == 550
+    assert aether.function()["crashes"] == 220
     limit = (256 if SANITIZED else 8) << 20
     assert resident(aether.pid) - memory[0] < limit and resident(template) - memory[1] < limit
 
