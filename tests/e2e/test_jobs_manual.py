@@ -38,8 +38,6 @@ def blocks_of(chapter):
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_what_the_manual_shows_is_what_happens(tmp_path, chapter):
-    if not shutil.which("curl"):
-        pytest.skip("needs curl")
     port = str(free_port())
     runtime = subprocess.check_output(["mktemp", "-d", "/tmp/ae.XXXXXX"], text=True).strip()
     env = {
