@@ -147,9 +147,8 @@ def test_parked_jobs_cost_no_processor_and_next_to_no_memory(tmp_path, judge):
         house.halt()
         house.again()  # what it holds now, it holds for them
         before = cpu_ticks(house.pid)
-        sleeper = house.submit([{"id": "w", "type": "wait", "with": {"for": "1s"}}])
-        assert house.ended(sleeper)["status"] == "completed"
-        # A second in which 1500 wait costs some hundredths: what asked for the status above.
+        assert house.cli("jobs", "submit", "--goal", "wait 1s", "--wait").returncode == 0
+        # A second in which 1500 wait costs some hundredths: of the one job that ran.
         assert cpu_ticks(house.pid) - before < 60
         assert int(status(house.pid)["Threads"]) <= threads + 2
         house.change(runs[700], "signals", name="go")
