@@ -236,10 +236,16 @@ class Lane:
             over = self.push(name)
             if over and not forked:
                 forked = self.push_fork(f"{name}.main")
-            elif over and (point != "jobs.schedule" or time.monotonic() - began > 2):
+            elif over and time.monotonic() - began >= self.least(point):
                 return self.terminate()
             time.sleep(0.005)
         raise AssertionError(f"{name}: neither struck nor over:\n{self.house.text()[-3000:]}")
+
+    def least(self, point):
+        """How long it waits for what comes by itself, or where somebody else listens: seconds."""
+        if point not in ("jobs.schedule", "jobs.note"):
+            return 0
+        return 2.5 if self.kind == "eio" else PATIENCE / 2
 
     def terminate(self):
         """Nothing is left to do: it is asked to end. Whether a fault was there, too."""
