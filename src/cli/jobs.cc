@@ -164,6 +164,8 @@ Result<int> jobs_list(Globals const& globals, JobsListOptions const& options) {
                word_of(job, "queue"), word_of(job, "opened"), word_of(job, "name"),
                word_of(job, "detail").empty() ? "" : ": ", word_of(job, "detail"));
   }
+  std::string_view const next = word_of(answer.as_object(), "next");
+  if (!next.empty()) fmt::print(stderr, "there may be older ones: --after {}\n", next);
   return kDone;
 }
 

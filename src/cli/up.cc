@@ -212,6 +212,7 @@ Result<int> validate(Globals const& globals, std::string const& file) {
     fmt::print("{}\n", api::json_text(json::object{{"valid", true},
                                                    {"services", config.services.size()},
                                                    {"functions", config.functions.size()},
+                                                   {"jobs", config.jobs.enabled},
                                                    {"warnings", std::move(warnings)}}));
     return kDone;
   }

@@ -129,6 +129,9 @@ std::string validation_summary(Config const& config) {
   }
   if (!config.services.empty()) text += fmt::format("\nServices ({}):\n", config.services.size());
   for (Service const& service : config.services) text += service_line(service);
+  if (!config.jobs.enabled) return text;
+  text += fmt::format("\nJobs: {} agents, {} tools, {} schedules\n", config.agents.size(),
+                      config.tools.size(), config.schedules.size());
   return text;
 }
 

@@ -31,8 +31,8 @@ Result<config::Config> Daemon::read_config() {
   TRY_ASSIGN(config::Config next, config::load(config_.path));
   TRY(check_release(next));
   TRY_ASSIGN(std::vector<api::KnownToken> tokens, tokens_.load(next));
+  if (jobs_) TRY(jobs_->set_agents(next.agents));
   routes_.set_tokens(std::move(tokens));
-  if (jobs_) jobs_->set_agents(next.agents);
   bool const is_all = next.jobs == config_.jobs && next.store == config_.store &&
                       next.tools == config_.tools && next.schedules == config_.schedules;
   if (!is_all) {

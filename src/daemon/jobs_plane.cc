@@ -10,17 +10,15 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
-#include "api/job_request.h"
 #include "async/event.h"
 #include "async/timers.h"
-#include "base/fault.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "config/timetable.h"
 #include "daemon/jobs_reading.h"
 #include "daemon/jobs_store.h"
 #include "daemon/jobs_tools.h"
 #include "daemon/known_tools.h"
+#include "jobs/agent.h"
 
 namespace aether::daemon {
 namespace {
@@ -33,8 +31,6 @@ constexpr std::size_t kReaders = 2;
 constexpr Duration kSignEvery = std::chrono::seconds(60);
 /// For calls under way when Aether stops. What is not over then is settled by its policy later.
 constexpr Duration kCallsEnd = std::chrono::seconds(5);
-/// Of a schedule, at the clock.
-constexpr Duration kLookAgain = std::chrono::seconds(30);
 constexpr Duration kTasksOver = std::chrono::seconds(5);
 
 /// A callback of the engine's loop, waited for on ours.
@@ -87,7 +83,9 @@ Jobs::Jobs(async::Executor executor, Clock const& clock, std::unique_ptr<journal
       tasks_(executor, "jobs"),
       readers_(kReaders) {}
 
-Jobs::~Jobs() = default;
+Jobs::~Jobs() {
+  engine_.reset();  // Its thread tells of progress until it is gone.
+}
 
 Result<std::unique_ptr<Jobs>> Jobs::open(config::Config const& config, async::Executor executor,
                                          Clock const& clock, supervise::KnownChildren& known) {
@@ -97,8 +95,8 @@ Result<std::unique_ptr<Jobs>> Jobs::open(config::Config const& config, async::Ex
   std::unique_ptr<Jobs> jobs(new Jobs(std::move(executor), clock, std::move(journal),
                                       in_memory ? "" : store_path(config), std::move(signer)));
   TRY_ASSIGN(jobs->tools_, make_tools(config, clock, known, jobs->ports_));
-  jobs->set_agents(config.agents);
-  jobs->schedules_ = config.schedules;
+  TRY(jobs->set_agents(config.agents));
+  TRY(jobs->set_schedules(config.schedules));
   jobs->set_functions(config.functions);
   jobs::EngineLimits const limits{.concurrency = config.jobs.concurrency,
                                   .lease = config.jobs.lease,
@@ -120,41 +118,6 @@ void Jobs::begin() {
     tasks_.spawn(fmt::format("schedule {}", one.name), keep_schedule(one));
 }
 
-/// What was due while nobody ran is not caught up with.
-async::Task<void> Jobs::keep_schedule(config::Schedule schedule) {
-  config::Timetable const table = schedule.every ? config::Timetable::every(*schedule.every)
-                                                 : or_throw(config::Timetable::cron(schedule.cron));
-  std::optional<WallTime> due = table.next_after(clock_.wall());
-  while (due) {
-    // In pieces, because the wall's clock may be set.
-    Duration const left = *due - clock_.wall();
-    if (left > Duration::zero()) {
-      co_await async::sleep_for(std::min(left, kLookAgain));
-      continue;
-    }
-    co_await submit_scheduled(&schedule, *due);
-    due = table.next_after(std::max(*due, clock_.wall()));
-  }
-}
-
-async::Task<void> Jobs::submit_scheduled(config::Schedule const* schedule, WallTime time) {
-  try {
-    or_throw(fault::pass(fault::Point::JobsSchedule));
-    json::value const body = or_throw(parse_json(schedule->job_json, schedule->name));
-    api::FindAgent const find = [this](std::string_view name) { return agent(name); };
-    jobs::Submission submission = or_throw(api::read_submission(body, find, time));
-    // One job for each time, also when the clock is set back or another process has made it.
-    submission.idempotency_key =
-        fmt::format("schedule:{}:{}", schedule->name, format_rfc3339(time));
-    submission.schedule = schedule->name;
-    jobs::Asker asker{"schedule:" + schedule->name};
-    async::Task<jobs::Submitted> submitting = submit(std::move(asker), std::move(submission));
-    co_await std::move(submitting);
-  } catch (Error const& error) {
-    log::error("the schedule {}: {}", schedule->name, error.describe());
-  }
-}
-
 async::Task<void> Jobs::stop() {
   // The engine's stop waits for its calls; some of them may wait for our loop.
   std::function<void()> const stopping = [engine = engine_.get()] { engine->stop(kCallsEnd); };
@@ -174,8 +137,16 @@ void Jobs::set_functions(std::vector<config::Function> const& functions) {
   ports_.set(std::move(ports));
 }
 
-void Jobs::set_agents(std::vector<config::Agent> agents) {
+Status Jobs::set_agents(std::vector<config::Agent> agents) {
+  for (config::Agent const& one : agents) {
+    TRY_ASSIGN(json::value const declared, parse_json(one.declaration_json, one.name));
+    if (auto const read = jobs::parse_agent(declared); !read) {
+      return fail(ErrorCode::ConfigInvalid,
+                  fmt::format("agents: {}: {}", one.name, read.error().message()));
+    }
+  }
   agents_ = std::move(agents);
+  return {};
 }
 
 async::Task<void> Jobs::sign_now_and_then() {

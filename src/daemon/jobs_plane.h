@@ -51,8 +51,8 @@ class Jobs final : public api::JobsPlane {
   [[nodiscard]] async::Task<void> stop();
   /// After each change of the functions.
   void set_functions(std::vector<config::Function> const& functions);
-  /// After a reload: jobs that come from now on see these.
-  void set_agents(std::vector<config::Agent> agents);
+  /// At a reload: jobs that come from now on see these. ConfigInvalid: those that are, stay.
+  [[nodiscard]] Status set_agents(std::vector<config::Agent> agents);
   /// A swap's verdict, as the API tells it.
   void record_swap(std::string const& swap_json);
 
@@ -90,6 +90,9 @@ class Jobs final : public api::JobsPlane {
   Jobs(async::Executor executor, Clock const& clock, std::unique_ptr<journal::Journal> journal,
        std::string store, journal::Signer signer);
 
+  [[nodiscard]] Status set_schedules(std::vector<config::Schedule> schedules);
+  [[nodiscard]] Result<jobs::Submission> job_of(config::Schedule const& schedule,
+                                                WallTime time) const;
   async::Task<void> keep_schedule(config::Schedule schedule);
   /// Makes the job that is due at `time`. What is wrong with it goes to the log.
   async::Task<void> submit_scheduled(config::Schedule const* schedule, WallTime time);

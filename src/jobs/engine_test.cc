@@ -303,5 +303,24 @@ TEST(Engine, HoldsARunWhoseDriverCannotBeMadeUntilItIsResumedOrCancelled) {
   EXPECT_TRUE(rig.becomes(mended, RunStatus::Completed));
 }
 
+TEST(Engine, TakesNoWorkWhenItStopsAndRecordsWhatACutCallCameTo) {
+  Rig rig;
+  rig.world.hang("a");
+  RunId const run = rig.submit(kTwoCalls);
+  ASSERT_TRUE(rig.eventually([&] { return rig.world.count("a") == 1; }));
+  rig->stop(std::chrono::milliseconds(1));
+  EffectSettled const settled = rig.show(run).effects.begin()->second.settled;
+  EXPECT_EQ(settled.outcome, EffectOutcome::Unknown);
+  EXPECT_EQ(settled.by, SettledBy::Recovery) << "nothing that the run did";
+  Result<Submitted> const refused = rig.try_submit(Rig::spec_of(kTwoCalls));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::LimitReached);
+  EXPECT_EQ(rig.world.count("b"), 0);
+  rig.world.hang("a", false);
+  rig.restart();
+  EXPECT_TRUE(rig.becomes(run, RunStatus::Parked)) << "a person is asked about the cut call";
+  EXPECT_EQ(rig.world.count("a"), 1);
+}
+
 }  // namespace
 }  // namespace aether::jobs

@@ -73,7 +73,7 @@ def make_runs(house, judge):
     after = {"id": "after", "type": "value", "after": ["ok"], "with": {"by": "${ok.decision}"}}
     runs["approval"] = house.submit([APPROVAL, after])
     runs["signal"] = house.submit([{"id": "w", "type": "wait", "with": {"signal": "go"}}])
-    runs["doubt"] = house.submit([http_node(judge, "n", "/hold/doubt", timeout="50ms")])
+    runs["doubt"] = house.submit([http_node(judge, "n", "/hold/doubt", timeout="1s")])
     for name in ("approval", "signal", "doubt"):
         house.wait_status(runs[name], "parked")
     runs["paused"] = house.submit([{"id": "v", "type": "value", "with": 1}], delay="1s")

@@ -71,7 +71,7 @@ def test_pause_resume_and_cancel(house):
 
 def test_a_call_that_nobody_knows_of_is_resolved_in_each_of_three_ways(house, judge):
     def doubt():
-        run = house.submit([http_node(judge, "n", "/hold/doubt", timeout="50ms")])
+        run = house.submit([http_node(judge, "n", "/hold/doubt", timeout="1s")])
         house.asks(run)
         return run
 

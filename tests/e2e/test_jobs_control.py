@@ -196,16 +196,15 @@ def test_a_job_with_a_delay_does_not_begin_before_its_time(house, judge):
 
 def test_pause_and_resume_are_over_a_restart_what_they_were_before(tmp_path, judge):
     with Jobs(tmp_path / "jobs", config()) as house:
-        run = house.submit(
-            [{"id": "w", "type": "wait", "with": {"for": "10ms"}}, http_node(judge, "n", "/echo/paused", after=["w"])],
-            delay="150ms",
-        )
+        wait = {"id": "w", "type": "wait", "with": {"signal": "go"}}
+        run = house.submit([wait, http_node(judge, "n", "/echo/paused", after=["w"])])
+        house.wait_status(run, "parked")
         house.change(run, "control", action="pause", reason="look first")
+        house.change(run, "signals", name="go")
         house.crash()
         house.again()
         assert house.job(run)["status"] == "paused"
-        probe = house.submit([VALUE], delay="300ms")  # when this is over, the other one could have begun
-        house.ended(probe)
+        house.ended(house.submit([VALUE]))  # the other one could have gone on by now
         assert house.job(run)["status"] == "paused" and judge.count("/echo/paused") == 0
         house.change(run, "control", action="resume")
         assert house.ended(run)["status"] == "completed"

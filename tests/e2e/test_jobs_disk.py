@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stores in bad places: a full disk, a disk that fails, a place that cannot be written."""
 
+import http.client
 import json
 import os
 import shutil
@@ -107,10 +108,8 @@ def test_a_disk_that_fails_ends_the_process_and_nothing_unsure_was_acknowledged(
         try:
             eventually(house.control_ready, "it serves")
             acknowledged = house.submit(VALUE, key="unsure")
-        except (AssertionError, OSError, ValueError):
-            pass
-        except Exception as error:  # noqa: BLE001 - whatever a cut connection looks like
-            assert "closed" in str(error) or "Remote" in type(error).__name__, error
+        except (AssertionError, OSError, http.client.HTTPException):
+            pass  # it ended before it could answer
         judge.release("sure")
         assert house.process.wait(PATIENCE) == 1, house.text()
         house.again()

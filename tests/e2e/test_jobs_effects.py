@@ -146,7 +146,7 @@ def test_an_answer_that_breaks_off_is_unknown_and_only_what_may_be_repeated_is(h
 
 
 def test_a_timeout_is_not_a_failure(house, judge):
-    run = house.submit([http_node(judge, "slow", "/hold/timeout", timeout="100ms")])
+    run = house.submit([http_node(judge, "slow", "/hold/timeout", timeout="1s")])
     job = house.wait_status(run, "parked")
     assert job["waits"][0]["effect"], job
     (settled,) = [one["body"] for one in house.events(run) if one["type"] == "effect.settled"]

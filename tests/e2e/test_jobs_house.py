@@ -146,6 +146,24 @@ def test_without_a_section_about_jobs_there_are_none(tmp_path):
         assert refused.returncode == 1 and "jobs:" in refused.stderr, refused.stderr
 
 
+@pytest.mark.parametrize(
+    "section, told",
+    [
+        ({"schedules": [{"name": "s", "every": "1h", "job": {"agent": "nobody"}}]}, "schedules: s: "),
+        ({"schedules": [{"name": "s", "every": "1h", "job": {"graph": {"nodes": [{"id": "a"}]}}}]}, "/nodes/0"),
+        ({"agents": [{"name": "a", "policy": "never"}]}, "agents: a: "),
+    ],
+)
+def test_what_could_never_run_is_told_when_aether_starts(tmp_path, section, told):
+    house = Jobs(tmp_path / "jobs", config(**section))
+    house.start(wait=False)
+    try:
+        assert house.process.wait(60) == 1
+        assert told in house.text() and "config-invalid" in house.text(), house.text()
+    finally:
+        house.stop()
+
+
 def test_what_no_tool_or_record_can_take_is_refused_at_once(tmp_path):
     with Jobs(tmp_path / "jobs", config()) as house:
         nodes = [{"id": "a", "type": "tool", "tool": "htttp", "with": {}}]

@@ -38,7 +38,7 @@ def house(tmp_path_factory, judge):
             "gpt": {"type": "llm", "base_url": judge.url("/v1"), "model": "small-1", "api_key_env": "LEDGER_KEY"},
             "words": {"type": "process", "command": ["sh", "-c", "cat; echo $WORD-$SECRET >&2"], "env": {"WORD": "w"}},
             "fails": {"type": "process", "command": ["sh", "-c", "echo why >&2; exit 3"]},
-            "stays": {"type": "process", "command": ["sh", "-c", "sleep 1000 & sleep 1000"], "timeout": "200ms"},
+            "stays": {"type": "process", "command": ["sh", "-c", "sleep 1000 & sleep 1000"], "timeout": "1s"},
             "nobody": {"type": "process", "command": ["/no/such/program"]},
         },
         functions=[function],
