@@ -85,7 +85,7 @@ def test_an_instance_that_ends_between_requests_is_replaced(start, tmp_path, lau
         eventually(lambda: aether.function()["crashes"] == ended, "its end is seen")
         assert not any(str(each["pid"]) == body.split()[1] for each in aether.function()["instances"])
     assert get(one)[0] == 200
-    assert aether.function()["requests"]["by_status"] == {"200": 4}
+    eventually(lambda: aether.function()["requests"]["by_status"] == {"200": 4}, "all four are counted, and no other")
 
 
 def test_a_handler_that_ends_right_after_it_is_ready_is_a_503_with_its_code(start, tmp_path):
