@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/job_json.h"
 
+#include <algorithm>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include <boost/json.hpp>
+
+#include "jobs/skip.h"
 
 namespace aether::api {
 namespace {
@@ -29,8 +34,12 @@ json::object budget_json(jobs::Budget const& budget) {
 }
 
 json::array steps_json(jobs::RunState const& run) {
+  std::vector<std::pair<std::string_view, jobs::StepState const*>> steps;
+  for (auto const& [path, step] : run.steps) steps.emplace_back(path, &step);
+  std::ranges::stable_sort(steps, {}, [](auto const& each) { return each.second->opened; });
   json::array all;
-  for (auto const& [path, step] : run.steps) {
+  for (auto const& [path, found] : steps) {
+    jobs::StepState const& step = *found;
     json::object one{{"path", path},
                      {"kind", jobs::text_of(step.kind)},
                      {"attempt", step.attempt},
@@ -42,6 +51,8 @@ json::array steps_json(jobs::RunState const& run) {
       one["result"] = step.result;
       one["error"] = text_or_null(step.error);
     }
+    std::string_view const skip = jobs::skip_reason(step);
+    if (!skip.empty()) one["skipped"] = skip;
     all.push_back(std::move(one));
   }
   return all;

@@ -76,6 +76,19 @@ void print_waits(json::object const& job) {
   }
 }
 
+std::string_view outcome_of(json::object const& step) {
+  return step.contains("skipped") ? "skipped" : word_of(step, "outcome");
+}
+
+/// The signs of `trace`.
+std::string_view sign_of(json::object const& step) {
+  if (step.at("open").as_bool()) return "…";
+  std::string_view const outcome = outcome_of(step);
+  if (outcome == "skipped") return "–";
+  if (outcome == "retryable") return "↻";
+  return outcome == "failed" ? "✗" : "✓";
+}
+
 void print_job(json::object const& job) {
   Paint const paint = paint_for(stdout);
   std::string_view const status = word_of(job, "status");
@@ -88,8 +101,8 @@ void print_job(json::object const& job) {
   for (json::value const& one : job.at("steps").as_array()) {
     json::object const& step = one.as_object();
     bool const open = step.at("open").as_bool();
-    fmt::print("  {} {:<32} {:<10} {}\n", open ? "●" : "✓", word_of(step, "path"),
-               word_of(step, "kind"), open ? "open" : word_of(step, "outcome"));
+    fmt::print("  {} {:<32} {:<10} {}\n", sign_of(step), word_of(step, "path"),
+               word_of(step, "kind"), open ? "open" : outcome_of(step));
   }
   if (!job.at("output").is_null()) fmt::print("  output: {}\n", api::json_text(job.at("output")));
 }
@@ -97,7 +110,15 @@ void print_job(json::object const& job) {
 /// Follows the job to its end; prints it.
 Result<int> wait_for_job(Globals const& globals, ControlClient const& client,
                          std::string const& id) {
-  TRY(client.follow(job_path(id, "/events?follow=true"), [](std::string_view) {}));
+  Status const followed =
+      client.follow(job_path(id, "/events?follow=true"), [](std::string_view) {});
+  if (!followed) {
+    return fail(
+        ErrorCode::Unreachable,
+        fmt::format("Aether went away while job {} was waited for ({}); the job is kept and "
+                    "goes on when Aether runs again: aether jobs show {}",
+                    id, followed.error().message(), id));
+  }
   TRY_ASSIGN(json::value const job, client.call("GET", job_path(id)));
   if (globals.output == Output::Json) {
     print_json(job);

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "jobs/graph_wait.h"
-#include "jobs/ids.h"
+#include "jobs/skip.h"
 
 namespace aether::jobs {
 
@@ -13,25 +13,11 @@ namespace json = boost::json;
 
 namespace {
 
-/// What a node that does not run has as its input: so that it is known again.
-json::value skip_input(std::string_view reason) {
-  return json::object{{"skipped", reason}};
-}
-constexpr std::string_view kSkippedByWhen = "when is false";
-constexpr std::string_view kSkippedByParents = "no branch leads here";
-
-bool is_skip(StepState const& step) {
-  static std::string const by_when = content_hash(canonical_json(skip_input(kSkippedByWhen)));
-  static std::string const by_parents = content_hash(canonical_json(skip_input(kSkippedByParents)));
-  return step.outcome == StepOutcome::Pure &&
-         (step.input_hash == by_when || step.input_hash == by_parents);
-}
-
 Phase phase_of(StepState const& step) {
   if (step.open) return Phase::Open;
   if (step.outcome == StepOutcome::Retryable) return Phase::Between;
   if (step.outcome == StepOutcome::Failed) return Phase::Failed;
-  return is_skip(step) ? Phase::Skipped : Phase::Ran;
+  return skip_reason(step).empty() ? Phase::Ran : Phase::Skipped;
 }
 
 }  // namespace

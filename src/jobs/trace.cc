@@ -8,6 +8,7 @@
 
 #include "jobs/run_event_codec.h"
 #include "jobs/run_state.h"
+#include "jobs/skip.h"
 
 namespace aether::jobs {
 namespace {
@@ -137,7 +138,11 @@ class Tree {
     node.attributes.emplace_back("aether.step.attempt", step.attempt);
   }
   void add(StepClosed const& step, std::string const& /*actor*/) {
-    close(text_of(step.outcome), mark_of(step.outcome), step.error);
+    std::string_view const skip = skip_reason(state_.steps.find(step.path)->second);
+    if (skip.empty())
+      close(text_of(step.outcome), mark_of(step.outcome), step.error);
+    else
+      close("skipped", TraceMark::Skipped, std::string(skip));
   }
   void add(EffectIntended const& effect, std::string const& /*actor*/) {
     std::size_t const parent = step_at(effect.path, true);
@@ -237,6 +242,8 @@ Look look_of(TraceMark mark) {
       return {"…", "\x1b[36m"};
     case TraceMark::Good:
       return {"✓", "\x1b[32m"};
+    case TraceMark::Skipped:
+      return {"–", "\x1b[2m"};
     case TraceMark::Again:
       return {"↻", "\x1b[33m"};
     case TraceMark::Bad:

@@ -14,6 +14,7 @@ namespace aether::jobs {
 enum class TraceMark : std::uint8_t {
   Open,     ///< Not over.
   Good,     ///< Over as it should.
+  Skipped,  ///< A node that did not run: no branch led to it.
   Again,    ///< Over, and tried again after it.
   Bad,      ///< Failed, rejected, cancelled.
   Unknown,  ///< A call of which nobody knows what became.

@@ -5,6 +5,8 @@
 
 #include "base/json.h"
 #include "jobs/fork.h"
+#include "jobs/ids.h"
+#include "jobs/skip.h"
 #include "jobs/testing_random.h"
 
 namespace aether::jobs {
@@ -68,6 +70,18 @@ TEST(Trace, ShowsAttemptsTurnsAndWhatAPersonSaid) {
   EXPECT_EQ(first.detail, "by person");
   EXPECT_EQ(*first.end - first.begin, std::chrono::milliseconds(1)) << "as long as the call took";
   EXPECT_EQ(root.children[0].children.at(1).title, "http (turn 2)");
+}
+
+TEST(Trace, TellsANodeThatDidNotRunFromOneThatDid) {
+  StepOpened passed_over = step("small", 1, StepKind::Value);
+  passed_over.input_hash = content_hash(canonical_json(skip_input(kSkippedByParents)));
+  TraceNode const root = or_throw(trace_of(
+      kRun, history({opened("shop"), passed_over, step_end("small", StepOutcome::Pure),
+                     step("paid", 1, StepKind::Value), step_end("paid", StepOutcome::Pure)})));
+  EXPECT_EQ(trace_text(root, {.colours = false, .now = at(100)}),
+            "… shop  run  open  100ms\n"
+            "├─ – small  value  skipped  1.00ms  no branch leads here\n"
+            "└─ ✓ paid  value  pure  1.00ms\n");
 }
 
 TEST(Trace, MarksWhatAForkTookFromItsSource) {

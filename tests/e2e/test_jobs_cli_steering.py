@@ -2,6 +2,7 @@
 """Steering jobs from the command line: what is done, what is printed, and with which exit code."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from aether import eventually
@@ -47,6 +48,30 @@ def test_an_approval_is_given_or_refused_and_a_second_answer_is_told_what_stands
     again = house.cli("jobs", "approve", given)
     assert again.returncode == 1 and "conflict" in again.stderr
     assert not again.stdout
+
+
+def test_a_branch_that_was_not_taken_is_shown_as_such(house):
+    run = house.submit([{"id": "size", "type": "condition", "if": "1 > 2", "then": ["big"], "else": ["small"]},
+                        {"id": "big", "type": "value", "with": 1}, {"id": "small", "type": "value", "with": 2}])
+    steps = {step["path"]: step.get("skipped") for step in house.ended(run)["steps"]}
+    assert steps == {"size": None, "big": "no branch leads here", "small": None}
+    shown = [line.split() for line in done(house, "jobs", "show", run).splitlines()]
+    assert ["–", "big", "value", "skipped"] in shown and ["✓", "small", "value", "pure"] in shown
+    assert "– big  value  skipped" in done(house, "trace", run)
+
+
+def test_who_waits_for_a_job_is_told_that_it_is_kept_when_aether_goes_away(tmp_path):
+    with Jobs(tmp_path, config()) as own:
+        (tmp_path / "graph.json").write_text(json.dumps({"nodes": [SIGNAL]}))
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(own.cli, "jobs", "submit", str(tmp_path / "graph.json"), "--wait")
+            run = eventually(lambda: [job["id"] for job in own.request("GET", "/v1/jobs")[2]["jobs"]], "it is there")[0]
+            own.wait_status(run, "parked")
+            own.crash()
+            ended = waiting.result()
+        assert ended.returncode != 0 and f"aether jobs show {run}" in ended.stderr, ended
+        own.again()
+        assert own.job(run)["status"] == "parked"
 
 
 def test_a_signal_with_its_payload_arrives(house):
