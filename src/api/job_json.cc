@@ -36,7 +36,8 @@ json::object budget_json(jobs::Budget const& budget) {
 json::array steps_json(jobs::RunState const& run) {
   std::vector<std::pair<std::string_view, jobs::StepState const*>> steps;
   for (auto const& [path, step] : run.steps) steps.emplace_back(path, &step);
-  std::ranges::stable_sort(steps, {}, [](auto const& each) { return each.second->opened; });
+  std::ranges::sort(steps, {},
+                    [](auto const& each) { return std::pair(each.second->opened, each.first); });
   json::array all;
   for (auto const& [path, found] : steps) {
     jobs::StepState const& step = *found;
