@@ -181,10 +181,14 @@ void add_reading(Declaring const& to) {
     return export_job(globals, given.id, given.file);
   });
 
-  CLI::App* const fsck_command = to.command(
-      to.app, "fsck", "Read a whole store, and compare what was derived from it", "fsck");
-  to.run(fsck_command, std::make_shared<bool>(),
-         [](Globals const& globals, bool) { return fsck(globals); });
+  auto checking = std::make_shared<FsckOptions>();
+  CLI::App* const fsck_command =
+      to.command(to.app, "fsck", "Read a whole store, and compare what was derived from it",
+                 "fsck -c aether.yaml");
+  fsck_command->add_flag("--repair", checking->repair,
+                         "If all events are whole, write again what is derived from them; "
+                         "stop Aether first");
+  to.run(fsck_command, checking, fsck);
 }
 
 void add_server(Declaring const& to) {

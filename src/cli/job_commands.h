@@ -88,6 +88,9 @@ struct VerifyOptions {
 [[nodiscard]] Result<int> verify(Globals const& globals, VerifyOptions const& options);
 [[nodiscard]] Result<int> export_job(Globals const& globals, std::string const& id,
                                      std::string const& file);
-[[nodiscard]] Result<int> fsck(Globals const& globals);
+struct FsckOptions {
+  bool repair = false;  ///< Writes again what is derived from the events; Aether must not run.
+};
+[[nodiscard]] Result<int> fsck(Globals const& globals, FsckOptions const& options);
 
 }  // namespace aether::cli

@@ -18,6 +18,7 @@
 #include "daemon/jobs_reading.h"
 #include "daemon/jobs_store.h"
 #include "http/url.h"
+#include "jobs/view_check.h"
 #include "journal/evidence.h"
 #include "journal/fsck.h"
 
@@ -125,22 +126,45 @@ int print_check(Globals const& globals, daemon::StoreCheck const& check,
   return good ? kDone : kFailed;
 }
 
+Result<config::Config> config_with_file(Globals const& globals) {
+  TRY_ASSIGN(config::Config config, config::load(globals.config_file()));
+  if (config.store.type != config::StoreType::Memory) return config;
+  return fail(ErrorCode::UsageInvalid,
+              "store.type is memory, which nothing but its Aether can read; `aether export ID` "
+              "gives evidence of a job");
+}
+
+struct Checked {
+  daemon::StoreCheck check;
+  std::string verifier;
+};
+
 /// All of one moment, also while somebody appends.
 /// @param with_views Compares what was derived from the events too.
-Result<int> check_all(Globals const& globals, std::string const& key, bool with_views) {
-  TRY_ASSIGN(config::Config const config, config::load(globals.config_file()));
-  if (config.store.type == config::StoreType::Memory) {
-    return fail(ErrorCode::UsageInvalid,
-                "store.type is memory, which nothing but its Aether can read; `aether export ID` "
-                "gives evidence of a job");
-  }
+Result<Checked> look_at_all(Globals const& globals, std::string const& key, bool with_views) {
+  TRY_ASSIGN(config::Config const config, config_with_file(globals));
   std::string const path = daemon::store_path(config);
   TRY_ASSIGN(std::string verifier, key_from(key));
   TRY_ASSIGN(std::optional<std::string> const own, daemon::public_key_of(path));
   if (verifier.empty()) verifier = own.value_or("");
   TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::look_into_store(path));
-  TRY_ASSIGN(daemon::StoreCheck const check, daemon::check_store(*journal, verifier, with_views));
-  return print_check(globals, check, verifier);
+  TRY_ASSIGN(daemon::StoreCheck check, daemon::check_store(*journal, verifier, with_views));
+  return Checked{std::move(check), std::move(verifier)};
+}
+
+Result<int> check_all(Globals const& globals, std::string const& key, bool with_views) {
+  TRY_ASSIGN(Checked const checked, look_at_all(globals, key, with_views));
+  return print_check(globals, checked.check, checked.verifier);
+}
+
+/// Nothing is derived from events that are damaged: it would hide that.
+Result<int> repair(Globals const& globals) {
+  TRY_ASSIGN(Checked const events, look_at_all(globals, {}, false));
+  if (!events.check.findings.empty()) return print_check(globals, events.check, events.verifier);
+  TRY_ASSIGN(config::Config const config, config::load(globals.config_file()));
+  TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::open_store(config));
+  TRY(jobs::rebuild_views(*journal));
+  return kDone;
 }
 
 }  // namespace
@@ -221,7 +245,11 @@ Result<int> export_job(Globals const& globals, std::string const& id, std::strin
   return kDone;
 }
 
-Result<int> fsck(Globals const& globals) {
+Result<int> fsck(Globals const& globals, FsckOptions const& options) {
+  if (options.repair) {
+    TRY_ASSIGN(int const repaired, repair(globals));
+    if (repaired != kDone) return repaired;
+  }
   return check_all(globals, {}, true);
 }
 

@@ -73,11 +73,9 @@ Result<std::unique_ptr<tools::Tool>> make_llm(config::Config const& config) {
     if (told.type != config::ToolType::Llm) continue;
     if (told.policy && *told.policy == config::ToolPolicy::Read)
       options.policy = tools::Policy::Read;
-    if (told.base_url.empty()) {
-      if (!told.model.empty() && told.model != tools::kBuiltinModel)
-        return unusable(config, told, "a model of a provider needs its base_url");
-      continue;
-    }
+    bool const is_builtin = told.model.empty() || told.model == tools::kBuiltinModel;
+    if (told.base_url.empty() && !is_builtin)
+      return unusable(config, told, "a model of a provider needs its base_url");
     TRY_ASSIGN(std::string key, key_of(config, told));
     options.models.push_back({.name = told.name,
                               .base_url = told.base_url,

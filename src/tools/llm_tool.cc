@@ -154,7 +154,8 @@ async::Task<CallResult> LlmTool::call(Call call) {
                          .error = plan ? checked.error().message() : plan.error().message()};
   }
   auto const model = models_.find(plan->model);
-  async::Task<CallResult> asking = model == models_.end()
+  bool const is_builtin = model == models_.end() || model->second.base_url.empty();
+  async::Task<CallResult> asking = is_builtin
                                        ? ask_builtin(std::move(*plan), std::move(call))
                                        : ask(&model->second, std::move(*plan), std::move(call));
   co_return co_await std::move(asking);
@@ -228,6 +229,7 @@ Result<std::unique_ptr<Tool>> make_llm_tool(LlmOptions options) {
       return fail(ErrorCode::ConfigInvalid, fmt::format("the model {}: {}", model.name, why));
     };
     if (++seen[model.name] > 1) return mistake("there is another one of that name");
+    if (model.base_url.empty()) continue;
     auto const url = http::parse_web_url(model.base_url);
     if (!url) return mistake(url.error().message());
     if (url->target.contains('?')) return mistake("its base_url has a query");

@@ -25,7 +25,7 @@ inline constexpr std::string_view kBuiltinModel = "builtin";
 
 struct ModelSpec {
   std::string name;      ///< How args.model names it.
-  std::string base_url;  ///< "https://api.openai.com/v1"
+  std::string base_url;  ///< "https://api.openai.com/v1"; empty: another name of the built-in one.
   std::string model;     ///< How its server names it.
   std::string api_key;   ///< Sent as a bearer token; never logged, recorded or told. May be empty.
   /// Money for a million tokens.

@@ -158,6 +158,17 @@ TEST(LlmToolCheck, NamesTheMemberThatIsWrong) {
   EXPECT_NE(refused(R"({"promt":"x"})").find("promt is no argument"), std::string::npos);
 }
 
+CORO_TEST(LlmTool, KnowsTheBuiltinModelByOtherNames) {
+  LlmOptions options;
+  options.models.push_back({.name = "small"});
+  options.default_model = "small";
+  auto const tool = make_llm_tool(std::move(options)).value();
+  CallResult const result = co_await tool->call(call_with(prompt("say hello")));
+  EXPECT_EQ(result.outcome, EffectOutcome::Ok) << result.error;
+  EXPECT_EQ(result.result.at("content"), "hello");
+  EXPECT_EQ(result.cost, 0);
+}
+
 TEST(LlmToolConfig, NamesTheModelThatIsWrong) {
   auto const refused = [](ModelSpec model) {
     auto const tool = make_llm_tool({.models = {std::move(model)}});
