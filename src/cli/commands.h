@@ -14,6 +14,7 @@ namespace aether::cli {
 
 struct UpOptions {
   bool foreground = false;
+  bool jobs_alone = false;  ///< Works on jobs, and listens on no port of `api`.
 };
 /// Starts Aether. In the background: returns when it serves, with its process left behind.
 [[nodiscard]] Result<int> up(Globals const& globals, UpOptions const& options);

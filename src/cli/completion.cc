@@ -26,7 +26,7 @@ _aether() {
     rollback|status|logs|inspect) words="$("$program" words names 2>/dev/null)" ;;
     stats) words="--watch --dashboard -o --help" ;;
     jobs) words="list show submit cancel pause resume signal approve reject resolve fork" ;;
-    server) words="start" ;;
+    server|worker) words="start" ;;
     show|cancel|pause|resume|signal|approve|reject|resolve|fork|trace|replay|export)
       words="$("$program" words jobs 2>/dev/null)" ;;
     submit|verify) COMPREPLY=($(compgen -f -- "$word")); return ;;
@@ -54,7 +54,7 @@ _aether() {
       return ;;
     stats) compadd -- --watch --dashboard -o --help; return ;;
     jobs) compadd list show submit cancel pause resume signal approve reject resolve fork; return ;;
-    server) compadd start; return ;;
+    server|worker) compadd start; return ;;
     show|cancel|pause|resume|signal|approve|reject|resolve|fork|trace|replay|export)
       compadd -- ${(f)"$("$program" words jobs 2>/dev/null)"}
       return ;;
@@ -80,7 +80,7 @@ for program in aether aeterna aetheris
     -a "list show submit cancel pause resume signal approve reject resolve fork"
   complete -c $program -f -n "__fish_seen_subcommand_from trace replay export" \
     -a "($program words jobs 2>/dev/null)"
-  complete -c $program -f -n "__fish_seen_subcommand_from server" -a start
+  complete -c $program -f -n "__fish_seen_subcommand_from server worker" -a start
   complete -c $program -f -n "__fish_seen_subcommand_from stats" -a "--watch --dashboard"
   complete -c $program -s c -l config -r -d "Configuration file"
   complete -c $program -s o -l output -x -a "text json"

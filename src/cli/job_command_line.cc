@@ -201,6 +201,16 @@ void add_server(Declaring const& to) {
   to.run(start, std::make_shared<UpOptions>(UpOptions{.foreground = true}), up);
 }
 
+void add_worker(Declaring const& to) {
+  CLI::App* const worker =
+      to.command(to.app, "worker", "Scheduler and workers of jobs, without a port for the API",
+                 "worker start -c aether.yaml");
+  worker->require_subcommand(1);
+  CLI::App* const start =
+      to.command(*worker, "start", "Start in the foreground", "worker start -c aether.yaml");
+  to.run(start, std::make_shared<UpOptions>(UpOptions{.foreground = true, .jobs_alone = true}), up);
+}
+
 }  // namespace
 
 void add_job_commands(CLI::App& app, Globals const& globals, Choose const& choose) {
@@ -214,6 +224,7 @@ void add_job_commands(CLI::App& app, Globals const& globals, Choose const& choos
   add_repairs(to, *jobs);
   add_reading(to);
   add_server(to);
+  add_worker(to);
 }
 
 }  // namespace aether::cli

@@ -42,6 +42,18 @@ Result<config::Config> load_for_up(Globals const& globals) {
   return config;
 }
 
+/// What is left of a configuration for one who only works on jobs.
+Status keep_jobs_alone(config::Config& config) {
+  if (!config.services.empty() || !config.functions.empty()) {
+    return fail(ErrorCode::UsageInvalid,
+                fmt::format("{} also names services or functions, and a worker runs jobs alone: "
+                            "start all of it with `aether up`",
+                            config.path));
+  }
+  config.api.port.reset();
+  return {};
+}
+
 Result<int> run_foreground(config::Config config) {
   SystemClock const clock;
   fmt::print("{}", starting_text(config));
@@ -157,6 +169,7 @@ Result<int> up(Globals const& globals, UpOptions const& options) {
   }
   TRY(os::block_all_early());
   TRY_ASSIGN(config::Config config, load_for_up(globals));
+  if (options.jobs_alone) TRY(keep_jobs_alone(config));
   if (options.foreground) return run_foreground(std::move(config));
   return start_background(globals, std::move(config));
 }

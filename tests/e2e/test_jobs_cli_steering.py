@@ -2,10 +2,12 @@
 """Steering jobs from the command line: what is done, what is printed, and with which exit code."""
 
 import json
+import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from aether import eventually
+from aether import BINARY, PATIENCE, eventually, free_port
 from jobs import Jobs, config, http_node
 from judge import Judge
 
@@ -72,6 +74,21 @@ def test_who_waits_for_a_job_is_told_that_it_is_kept_when_aether_goes_away(tmp_p
         assert ended.returncode != 0 and f"aether jobs show {run}" in ended.stderr, ended
         own.again()
         assert own.job(run)["status"] == "parked"
+
+
+def test_a_worker_does_the_work_and_listens_nowhere(tmp_path):
+    port = free_port()
+    with Jobs(tmp_path, config(api={"port": port}), command=("worker", "start")) as worker:
+        assert worker.ended(worker.submit([{"id": "a", "type": "value", "with": 1}]))["status"] == "completed"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+        second = worker.cli("worker", "start")
+        assert second.returncode == 1 and "already-running" in second.stderr, second
+    with_more = tmp_path / "more.yaml"
+    with_more.write_text('service: {command: ["true"]}\nstore: {path: other.db}\n')
+    refused = subprocess.run([BINARY, "worker", "start", "-c", with_more], env=worker.env, capture_output=True,
+                             text=True, timeout=PATIENCE, check=False)
+    assert refused.returncode == 2 and "aether up" in refused.stderr, refused
 
 
 def test_a_signal_with_its_payload_arrives(house):
