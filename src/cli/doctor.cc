@@ -96,7 +96,9 @@ Finding limits() {
 }
 
 Finding copies() {
-  Status const made = functions::try_copying();
+  // What is made to try could not be ended without pidfds, either.
+  Status const pidfds = os::check_pidfd();
+  Status const made = pidfds ? functions::try_copying() : pidfds;
   return {"copies of handlers (ptrace)", made ? Grade::Good : Grade::Lacking,
           made ? "made" : fmt::format("each instance is spawned: {}", made.error().message())};
 }
