@@ -191,24 +191,14 @@ void add_reading(Declaring const& to) {
   to.run(fsck_command, checking, fsck);
 }
 
-void add_server(Declaring const& to) {
-  CLI::App* const server =
-      to.command(to.app, "server", "API, scheduler and workers of jobs in one process",
-                 "server start -c aether.yaml");
-  server->require_subcommand(1);
-  CLI::App* const start =
-      to.command(*server, "start", "Start in the foreground", "server start -c aether.yaml");
-  to.run(start, std::make_shared<UpOptions>(UpOptions{.foreground = true}), up);
-}
-
-void add_worker(Declaring const& to) {
-  CLI::App* const worker =
-      to.command(to.app, "worker", "Scheduler and workers of jobs, without a port for the API",
-                 "worker start -c aether.yaml");
-  worker->require_subcommand(1);
-  CLI::App* const start =
-      to.command(*worker, "start", "Start in the foreground", "worker start -c aether.yaml");
-  to.run(start, std::make_shared<UpOptions>(UpOptions{.foreground = true, .jobs_alone = true}), up);
+/// `NAME start`: what `up` does, under the name by which other such systems have it.
+void add_start(Declaring const& to, std::string const& name, std::string const& about,
+               UpOptions options) {
+  std::string const example = name + " start -c aether.yaml";
+  CLI::App* const named = to.command(to.app, name, about, example);
+  named->require_subcommand(1);
+  CLI::App* const start = to.command(*named, "start", "Start in the foreground", example);
+  to.run(start, std::make_shared<UpOptions>(options), up);
 }
 
 }  // namespace
@@ -223,8 +213,10 @@ void add_job_commands(CLI::App& app, Globals const& globals, Choose const& choos
   add_answers(to, *jobs);
   add_repairs(to, *jobs);
   add_reading(to);
-  add_server(to);
-  add_worker(to);
+  add_start(to, "server", "API, scheduler and workers of jobs in one process",
+            {.foreground = true});
+  add_start(to, "worker", "Scheduler and workers of jobs, without a port for the API",
+            {.foreground = true, .jobs_alone = true});
 }
 
 }  // namespace aether::cli
