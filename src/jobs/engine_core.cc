@@ -103,7 +103,7 @@ TurnWorld const& EngineCore::world() {
 }
 
 RunId EngineCore::make_run() {
-  return make_run_id(clock.wall(), random_.take(10));
+  return make_run_id(clock.wall(), random_.take(8));
 }
 
 Result<std::unique_ptr<Driver>> EngineCore::make_driver(RunState const& state) const {

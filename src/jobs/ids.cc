@@ -14,7 +14,7 @@ namespace aether::jobs {
 namespace {
 
 constexpr std::size_t kUuidBytes = 16;
-constexpr std::size_t kRandomBytes = 10;
+constexpr std::size_t kRandomBytes = 8;
 
 bool is_hyphen_place(std::size_t at) {
   return at == 8 || at == 13 || at == 18 || at == 23;
@@ -32,17 +32,21 @@ std::string base64url(journal::Hash const& hash) {
 }  // namespace
 
 RunId make_run_id(WallTime at, std::string_view random) {
-  AETHER_CHECK(random.size() == kRandomBytes, "a run id needs 10 random bytes");
-  auto const since = std::chrono::floor<std::chrono::milliseconds>(at.time_since_epoch()).count();
-  auto const time = static_cast<std::uint64_t>(since);
+  AETHER_CHECK(random.size() == kRandomBytes, "a run id needs 8 random bytes");
+  auto const since = std::chrono::floor<std::chrono::milliseconds>(at.time_since_epoch());
+  auto const time = static_cast<std::uint64_t>(since.count());
+  Duration const beyond = at.time_since_epoch() - since;
+  // RFC 9562, section 6.2, method 3: runs of one millisecond are in the order of their times, too.
+  auto const fraction = static_cast<std::uint64_t>(beyond.count()) * 4096 / 1'000'000;
   std::array<std::uint8_t, kUuidBytes> bytes{};
   for (std::size_t i = 0; i < 6; ++i) {
     bytes[i] = static_cast<std::uint8_t>(time >> (40U - 8U * i) & 0xFFU);
   }
   for (std::size_t i = 0; i < kRandomBytes; ++i) {
-    bytes[6 + i] = static_cast<std::uint8_t>(random[i]);
+    bytes[8 + i] = static_cast<std::uint8_t>(random[i]);
   }
-  bytes[6] = static_cast<std::uint8_t>((bytes[6] & 0x0FU) | 0x70U);  // RFC 9562: version 7,
+  bytes[6] = static_cast<std::uint8_t>(fraction >> 8U | 0x70U);  // Version 7,
+  bytes[7] = static_cast<std::uint8_t>(fraction & 0xFFU);
   bytes[8] = static_cast<std::uint8_t>((bytes[8] & 0x3FU) | 0x80U);  // and the variant.
   std::string text;
   text.reserve(36);

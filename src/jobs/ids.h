@@ -20,7 +20,8 @@ struct RunId {
   auto operator<=>(RunId const&) const = default;
 };
 
-/// @param random 10 bytes nobody has seen.
+/// In the order of `at`, to a quarter of a microsecond.
+/// @param random 8 bytes nobody has seen.
 [[nodiscard]] RunId make_run_id(WallTime at, std::string_view random);
 /// RequestInvalid if it is not a UUID in lower case.
 [[nodiscard]] Result<RunId> parse_run_id(std::string_view text);

@@ -13,10 +13,13 @@ namespace {
 
 TEST(RunIds, AreUuidsOfVersionSevenInTheOrderOfTheirTimes) {
   WallTime const at(std::chrono::milliseconds(0x0193A6C17E4B));
-  RunId const id = make_run_id(at, std::string(10, '\xFF'));
-  EXPECT_EQ(id.text, "0193a6c1-7e4b-7fff-bfff-ffffffffffff");
-  EXPECT_EQ(make_run_id(at, std::string(10, '\0')).text, "0193a6c1-7e4b-7000-8000-000000000000");
-  EXPECT_LT(id, make_run_id(at + std::chrono::milliseconds(1), std::string(10, '\0')));
+  RunId const id = make_run_id(at, std::string(8, '\xFF'));
+  EXPECT_EQ(id.text, "0193a6c1-7e4b-7000-bfff-ffffffffffff");
+  EXPECT_EQ(make_run_id(at, std::string(8, '\0')).text, "0193a6c1-7e4b-7000-8000-000000000000");
+  EXPECT_EQ(make_run_id(at + std::chrono::nanoseconds(999'999), std::string(8, '\0')).text,
+            "0193a6c1-7e4b-7fff-8000-000000000000");
+  for (auto const later : {std::chrono::nanoseconds(1'000), std::chrono::nanoseconds(1'000'000)})
+    EXPECT_LT(id, make_run_id(at + later, std::string(8, '\0')));
   ASSERT_TRUE(parse_run_id(id.text));
   EXPECT_EQ(*parse_run_id(id.text), id);
 }
