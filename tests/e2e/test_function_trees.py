@@ -37,8 +37,6 @@ def processes(folder):
 
 
 def gunicorn(folder, **keys):
-    if subprocess.run([PYTHON, "-c", "import gunicorn"], capture_output=True).returncode != 0:
-        pytest.skip("gunicorn is not installed (package gunicorn)")
     (folder / "app.py").write_text(APP)
     handler = folder / "serve.sh"
     handler.write_text(GUNICORN.format(python=PYTHON, folder=folder))
