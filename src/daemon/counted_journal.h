@@ -21,6 +21,7 @@ class CountedJournal final : public journal::Journal {
   [[nodiscard]] api::JobCounts counts() const;
 
   void append(journal::Batch batch, journal::Answer answer) override;
+  [[nodiscard]] journal::Sharing* sharing() override { return inner_->sharing(); }
 
   [[nodiscard]] Result<std::vector<journal::Event>> read(journal::Position from,
                                                          std::size_t count) override {

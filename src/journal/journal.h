@@ -48,6 +48,8 @@ struct Batch {
   std::vector<std::string> views_dropped{};  ///< Emptied before `records` are written.
   std::vector<BlobHash> blobs_erased{};      ///< Content and salt go, the address stays.
   std::optional<std::string> checkpoint{};   ///< A signed note (checkpoint.h), to be kept.
+  /// Names that the other processes on a shared store hear when it is durable (sharing.h).
+  std::vector<std::string> told{};
 };
 
 /// Where the events of a batch came to stand: first, first + 1, ...
@@ -103,6 +105,8 @@ struct StorageFault {
   std::string what;
 };
 
+class Sharing;
+
 class Journal : public TreeNodes {
  public:
   ~Journal() override = default;
@@ -111,6 +115,9 @@ class Journal : public TreeNodes {
   /// RequestInvalid (a batch that breaks a limit or the form), LimitReached (too many wait),
   /// StoreFull. Thread-safe, as all of this interface; never blocks.
   virtual void append(Batch batch, Answer answer) = 0;
+
+  /// How the processes that share the store divide the work. Null: it belongs to this one alone.
+  [[nodiscard]] virtual Sharing* sharing() { return nullptr; }
 
   /// What follows shows what is durable, and nothing else. It may wait for the disk.
   /// Events from a position on, at most `count` and at most kReadEventsMax.
