@@ -133,6 +133,8 @@ std::string_view role_name(Role role) {
       return "operator";
     case Role::Auditor:
       return "auditor";
+    case Role::Worker:
+      return "worker";
   }
   return "unknown";
 }
@@ -153,6 +155,8 @@ bool grants(Role role, Right right) {
       return role == Role::Approver;
     case Right::Audit:
       return role == Role::Auditor || role == Role::Operator;
+    case Right::Work:
+      return role == Role::Worker || role == Role::Operator;
   }
   return false;
 }
@@ -170,6 +174,8 @@ std::string_view role_needed(Right right) {
       return role_name(Role::Approver);
     case Right::Audit:
       return role_name(Role::Auditor);
+    case Right::Work:
+      return role_name(Role::Worker);
     case Right::Change:
     case Right::Operate:
       break;

@@ -36,6 +36,7 @@ enum class Right : std::uint8_t {
   Approve,   ///< Answers to approvals.
   Operate,   ///< Pause, cancel, resolve, fork.
   Audit,     ///< Evidence, and who was refused what.
+  Work,      ///< Claim jobs of agents with code, and do them.
 };
 [[nodiscard]] bool grants(Role role, Right right);
 /// The least role that has it, as it is written in the configuration.

@@ -102,6 +102,8 @@ bool has(Role role, Right right) {
       return role == Role::Approver;
     case Right::Audit:
       return role == Role::Auditor || role == Role::Operator;
+    case Right::Work:
+      return role == Role::Worker || role == Role::Operator;
     default:
       return true;
   }
@@ -110,6 +112,7 @@ bool has(Role role, Right right) {
 std::string least_role_of(Right right) {
   if (right == Right::Submit) return "submitter";
   if (right == Right::Approve) return "approver";
+  if (right == Right::Work) return "worker";
   return right == Right::Audit ? "auditor" : "operator";
 }
 

@@ -59,6 +59,20 @@ class FakeJobsPlane final : public JobsPlane {
     asked.push_back("fork " + asker.name + " " + step + " " + canonical_json(spec.input));
     co_return jobs::RunId{kFakeRun};
   }
+  async::Task<std::vector<jobs::ClaimedRun>> claim(jobs::WorkClaim claim, Duration) override {
+    asked.push_back("claim " + claim.worker);
+    jobs::ClaimedRun made{.run = run.id, .token = "t", .agent = claim.agents.front()};
+    co_return std::vector<jobs::ClaimedRun>{std::move(made)};
+  }
+  async::Task<jobs::WorkAnswers> work(jobs::RunId, std::string token,
+                                      std::vector<jobs::WorkMessage> messages) override {
+    jobs::WorkAnswers answers;
+    for (jobs::WorkMessage const& message : messages) {
+      asked.push_back(std::string(jobs::text_of(message.verb)) + " " + token);
+      answers.push_back({{"is", "held"}});
+    }
+    co_return answers;
+  }
   void note(std::string actor, jobs::AuditNoted note) override {
     notes.emplace_back(std::move(actor), std::move(note));
   }
@@ -90,6 +104,7 @@ class FakeJobsPlane final : public JobsPlane {
   std::shared_ptr<RunWatch> watch(jobs::RunId const&) override { return watched; }
   JobCounts counts() const override { return {.opened = 1}; }
   Result<boost::json::value> agent(std::string_view name) const override {
+    if (name == "coder") return boost::json::object{{"name", "coder"}, {"code", true}};
     if (name != "clerk") return fail(ErrorCode::RequestInvalid, "there is no such agent");
     return boost::json::object{{"name", "clerk"}};
   }

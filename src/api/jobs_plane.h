@@ -13,6 +13,7 @@
 #include "async/task.h"
 #include "base/json.h"
 #include "base/result.h"
+#include "base/time.h"
 #include "jobs/engine.h"
 
 namespace aether::api {
@@ -47,6 +48,15 @@ class JobsPlane {
   /// @param spec Its graph and input, where they are not null, take the place of the recorded ones.
   [[nodiscard]] virtual async::Task<jobs::RunId> fork(jobs::Asker asker, jobs::RunId run,
                                                       std::string step, jobs::RunSpec spec) = 0;
+
+  // For workers (docs/worker-protocol.md).
+
+  /// Waits for work for at most `wait`; empty if there was none.
+  [[nodiscard]] virtual async::Task<std::vector<jobs::ClaimedRun>> claim(jobs::WorkClaim claim,
+                                                                         Duration wait) = 0;
+  [[nodiscard]] virtual async::Task<jobs::WorkAnswers> work(
+      jobs::RunId run, std::string token, std::vector<jobs::WorkMessage> messages) = 0;
+
   /// A point in the stream "audit". Never waits.
   virtual void note(std::string actor, jobs::AuditNoted note) = 0;
 

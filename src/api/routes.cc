@@ -20,6 +20,7 @@
 #include "api/json_text.h"
 #include "api/status_json.h"
 #include "api/streams.h"
+#include "api/work_routes.h"
 #include "base/log.h"
 
 namespace aether::api {
@@ -164,6 +165,7 @@ std::vector<RouteInfo> const& routes() {
   static std::vector<RouteInfo> const all = [] {
     std::vector<RouteInfo> made(kRoutes.begin(), kRoutes.end());
     made.insert(made.end(), job_routes().begin(), job_routes().end());
+    made.insert(made.end(), work_routes().begin(), work_routes().end());
     return made;
   }();
   return all;
@@ -260,7 +262,13 @@ async::Task<http::Response> Routes::dispatch(http::Request request, Decision dec
   http::Response const otherwise = no_route(request);
   bool const of_jobs =
       path.size() >= 2 && path[0] == "v1" && (path[1] == "jobs" || path[1] == "audit");
+  bool const of_work = request.path == "/v1/work" || request.path == "/v1/work:claim";
   std::optional<http::Response> answer;
+  if (of_work) {
+    WallTime const now = clock_.wall();
+    answer = co_await answer_of_work(&control_, std::move(request), std::move(decision), now);
+    co_return answer ? std::move(*answer) : otherwise;
+  }
   if (of_function) answer = co_await answer_of_functions(&control_, std::move(request), path);
   if (of_jobs) {
     WallTime const now = clock_.wall();

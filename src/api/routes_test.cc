@@ -116,6 +116,8 @@ std::string right_name(Right right) {
       return "operate";
     case Right::Audit:
       return "audit";
+    case Right::Work:
+      return "work";
     case Right::Change:
       break;
   }

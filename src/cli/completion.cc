@@ -20,7 +20,7 @@ _aether() {
       return ;;
     -o|--output) words="text json" ;;
     completion) words="bash zsh fish" ;;
-    --role) words="viewer submitter approver operator auditor" ;;
+    --role) words="viewer submitter approver operator auditor worker" ;;
     reload) words="$("$program" words services 2>/dev/null)" ;;
     invoke) words="$("$program" words functions 2>/dev/null)" ;;
     rollback|status|logs|inspect) words="$("$program" words names 2>/dev/null)" ;;
@@ -46,7 +46,7 @@ _aether() {
     -c|--config|--token-file|-w|--write|validate|deploy) _files; return ;;
     -o|--output) compadd text json; return ;;
     completion) compadd bash zsh fish; return ;;
-    --role) compadd viewer submitter approver operator auditor; return ;;
+    --role) compadd viewer submitter approver operator auditor worker; return ;;
     reload) compadd -- ${(f)"$("$program" words services 2>/dev/null)"}; return ;;
     invoke) compadd -- ${(f)"$("$program" words functions 2>/dev/null)"}; return ;;
     rollback|status|logs|inspect)
@@ -88,7 +88,7 @@ for program in aether aeterna aetheris
   complete -c $program -l url -x -d "Ask an Aether elsewhere"
   complete -c $program -l token-file -r -d "File with its token"
   complete -c $program -n "__fish_seen_subcommand_from token" -l role -x \
-    -a "viewer submitter approver operator auditor"
+    -a "viewer submitter approver operator auditor worker"
 end
 )sh";
 // clang-format on

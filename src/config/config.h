@@ -241,6 +241,7 @@ struct Service {
   std::optional<std::string> pid_file;
   Orchestration orchestration;
   Handoff handoff;
+  bool is_worker = false;  ///< Of an agent: its instances get a socket for the worker protocol.
   bool operator==(Service const&) const = default;
 
   [[nodiscard]] bool listen_none() const { return listen && listen->empty(); }
@@ -328,7 +329,7 @@ struct Observability {
 };
 
 /// What the bearer of a token may do; docs/operations.md has the table.
-enum class Role : std::uint8_t { Viewer, Submitter, Approver, Operator, Auditor };
+enum class Role : std::uint8_t { Viewer, Submitter, Approver, Operator, Auditor, Worker };
 
 /// Who may use the API from elsewhere. Exactly one of the three says what the token is.
 struct Token {

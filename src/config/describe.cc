@@ -159,7 +159,6 @@ std::vector<std::string> not_in_this_release(Config const& config) {
     if (function.launch == Launch::Image) lacks("launch: image");
     if (function.ipc == Ipc::Ring) lacks("ipc: ring");
   }
-  if (config.store.type == StoreType::Postgres) wishes.emplace_back("store.type: postgres");
   if (config.orchestrator.ebpf.enabled) wishes.emplace_back("orchestrator.ebpf");
   return wishes;
 }

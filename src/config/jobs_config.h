@@ -14,7 +14,7 @@ namespace aether::config {
 
 enum class StoreType : std::uint8_t { Sqlite, Postgres, Memory };
 
-/// Where the journal is. Postgres is parsed; `up` refuses it in this release.
+/// Where the journal is.
 struct Store {
   StoreType type = StoreType::Sqlite;
   /// A file (absolute, if the configuration was loaded by path), or a postgres:// URL. Empty: the
@@ -31,10 +31,17 @@ struct Jobs {
   bool operator==(Jobs const&) const = default;
 };
 
-/// An agent without code: a model that may use tools, in a loop.
+/// An agent without code: a model that may use tools, in a loop. Or one with code: a program that
+/// claims its jobs as a worker (docs/worker-protocol.md).
 struct Agent {
   std::string name;
   std::vector<std::string> tools;  ///< Those of Aether that it may use.
+  bool is_code = false;            ///< Workers do its jobs.
+  /// The worker that Aether keeps running for it, as a service of the agent's name; empty: it comes
+  /// from elsewhere.
+  std::vector<std::string> command;
+  std::vector<std::pair<std::string, std::string>> env;
+  std::string workdir;  ///< Absolute, if the file was loaded by path. Empty: the file's folder.
   /// All of what the file says, as an object: {name, model, instructions, tools, ...}. Jobs read
   /// it.
   std::string declaration_json;

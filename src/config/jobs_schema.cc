@@ -24,7 +24,7 @@ constexpr std::array kStoreTypes{
 
 constexpr std::array kStoreFields{
     Field<Store>{{"type", "`sqlite`, `postgres`, `memory`", "sqlite",
-                  "`memory` is forgotten when Aether ends. `postgres` is not in this release."},
+                  "`memory` is forgotten when Aether ends; `postgres` may be shared."},
                  store<&Store::type, read_choice<kStoreTypes>>},
     Field<Store>{{"path", "path or URL", "`aether.db` beside this file",
                   "A relative one is taken from this file's folder. Beside it lie its log, its "
@@ -168,11 +168,33 @@ constexpr std::array kAgentFields{
         {"timeout", "duration", "", "Of one call of the model."},
         [](Reader& reader, Node const& node, Agent&) { (void)read_timeout(reader, node); }},
     Field<Agent>{{"options", "map", "", "Passed to the model, e.g. `temperature`."}, check_map},
+    Field<Agent>{{"code", "bool", "true with `command`",
+                  "Its jobs are done by workers (docs/worker-protocol.md), not by a model alone."},
+                 store<&Agent::is_code, read_bool>},
+    Field<Agent>{{"command", "list of text", "",
+                  "The worker, which Aether keeps running as a service of the agent's name."},
+                 store<&Agent::command, read_command>},
+    Field<Agent>{{"env", "map, or list of `K=V`", "", "The worker's variables."},
+                 store<&Agent::env, read_variables>},
+    Field<Agent>{{"workdir", "path", "this file's folder", "The worker's."},
+                 store<&Agent::workdir, read_path>},
 };
+
+/// What is not of the model: a job keeps no more of its agent than that it has code.
+void read_code_agent(Reader& reader, Node const& node, Agent& agent) {
+  for (char const* const key : {"model", "instructions", "tools", "max_iterations", "policy"}) {
+    if (node.find(key) != nullptr)
+      reader.mistake(node.place, fmt::format("{} is of agents without code; this one has its own "
+                                             "program", key));
+  }
+  agent.declaration_json = fmt::format("{{\"code\":true,\"name\":\"{}\"}}", agent.name);
+}
 
 void read_agent(Reader& reader, Node const& node, Agent& agent) {
   read_map<Agent>(reader, node, agent, kAgentFields);
   if (node.kind != Node::Kind::Map) return;
+  if (!agent.command.empty()) agent.is_code = true;
+  if (agent.is_code) return read_code_agent(reader, node, agent);
   auto json = read_json(reader, node);
   if (!json) return;
   bool const named = node.find("name") != nullptr;

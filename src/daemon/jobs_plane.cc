@@ -91,9 +91,9 @@ Result<std::unique_ptr<Jobs>> Jobs::open(config::Config const& config, async::Ex
                                          Clock const& clock, supervise::KnownChildren& known) {
   TRY_ASSIGN(std::unique_ptr<journal::Journal> journal, open_store(config));
   TRY_ASSIGN(journal::Signer signer, open_signer(config));
-  bool const in_memory = config.store.type == config::StoreType::Memory;
+  bool const is_file = config.store.type == config::StoreType::Sqlite;
   std::unique_ptr<Jobs> jobs(new Jobs(std::move(executor), clock, std::move(journal),
-                                      in_memory ? "" : store_path(config), std::move(signer)));
+                                      is_file ? store_path(config) : "", std::move(signer)));
   TRY_ASSIGN(jobs->tools_, make_tools(config, clock, known, jobs->ports_));
   TRY(jobs->set_agents(config.agents));
   TRY(jobs->set_schedules(config.schedules));
@@ -234,6 +234,84 @@ async::Task<jobs::RunId> Jobs::fork(jobs::Asker asker, jobs::RunId run, std::str
   });
 }
 
+namespace {
+
+/// A claim that waits; whoever waits may go at any time.
+struct PendingClaim {
+  async::Event answered;
+  Result<std::vector<jobs::ClaimedRun>> result = std::vector<jobs::ClaimedRun>();
+  bool is_left = false;  ///< Nobody waits any more.
+};
+
+/// What nobody took goes back.
+void return_runs(jobs::Engine* engine, std::vector<jobs::ClaimedRun> const& runs) {
+  for (jobs::ClaimedRun const& run : runs) {
+    std::vector<jobs::WorkMessage> messages(1);
+    messages[0].verb = jobs::WorkVerb::Release;
+    messages[0].why = "the worker hung up";
+    engine->work(run.run, run.token, std::move(messages), [](auto const&) {});
+  }
+}
+
+/// Ends the claim of a worker that hung up.
+class ClaimGuard {
+ public:
+  ClaimGuard(jobs::Engine* engine, std::uint64_t claim, std::shared_ptr<PendingClaim> pending)
+      : engine_(engine), claim_(claim), pending_(std::move(pending)) {}
+  ClaimGuard(ClaimGuard const&) = delete;
+  ClaimGuard& operator=(ClaimGuard const&) = delete;
+  ~ClaimGuard() {
+    if (is_taken_) return;
+    pending_->is_left = true;
+    if (pending_->answered.is_set() && pending_->result) return_runs(engine_, *pending_->result);
+    engine_->end_claim(claim_);
+  }
+  void taken() { is_taken_ = true; }
+
+ private:
+  jobs::Engine* engine_;
+  std::uint64_t claim_;
+  std::shared_ptr<PendingClaim> pending_;
+  bool is_taken_ = false;
+};
+
+async::Task<std::vector<jobs::ClaimedRun>> wait_for_work(jobs::Engine* engine,
+                                                         jobs::WorkClaim claim, Duration wait) {
+  async::Executor const executor = co_await async::this_executor;
+  auto const pending = std::make_shared<PendingClaim>();
+  jobs::Reply<std::vector<jobs::ClaimedRun>> reply = [engine, executor, pending](auto result) {
+    boost::asio::post(executor, [engine, pending, result = std::move(result)]() mutable {
+      if (pending->is_left && result) return return_runs(engine, *result);
+      pending->result = std::move(result);
+      pending->answered.set();
+    });
+  };
+  std::uint64_t const id = engine->claim(std::move(claim), std::move(reply));
+  ClaimGuard guard(engine, id, pending);
+  bool const answered = co_await pending->answered.wait_for(wait);
+  if (!answered) {
+    engine->end_claim(id);
+    co_await pending->answered.wait();
+  }
+  guard.taken();
+  co_return or_throw(std::move(pending->result));
+}
+
+}  // namespace
+
+async::Task<std::vector<jobs::ClaimedRun>> Jobs::claim(jobs::WorkClaim claim, Duration wait) {
+  return wait_for_work(engine_.get(), std::move(claim), wait);
+}
+
+async::Task<jobs::WorkAnswers> Jobs::work(jobs::RunId run, std::string token,
+                                          std::vector<jobs::WorkMessage> messages) {
+  return wait_for<jobs::WorkAnswers>([engine = engine_.get(), run = std::move(run),
+                                      token = std::move(token),
+                                      messages = std::move(messages)](auto reply) mutable {
+    engine->work(std::move(run), std::move(token), std::move(messages), std::move(reply));
+  });
+}
+
 void Jobs::note(std::string actor, jobs::AuditNoted note) {
   engine_->note(std::move(actor), std::move(note));
 }
@@ -331,9 +409,19 @@ void Jobs::tell_watchers(jobs::RunId const& run, std::uint64_t sequence) {
     watching_ = watches_.size();
     return;
   }
+  // Told by another process on the store, which does not say how far the run has come.
+  if (sequence == 0) return tasks_.spawn("look how far a run has come", look_how_far(run));
   watch->latest = std::max(watch->latest, sequence);
   watch->grown.set();
   watch->grown.reset();
+}
+
+async::Task<void> Jobs::look_how_far(jobs::RunId run) {
+  std::function<Result<journal::StreamState>()> const reading =
+      [journal = journal_.get(), name = run.text] { return journal->stream(name); };
+  async::Task<Result<journal::StreamState>> waiting = async::offload(readers_, reading);
+  Result<journal::StreamState> const state = co_await std::move(waiting);
+  if (state && state->last.value > 0) tell_watchers(run, state->last.value);
 }
 
 api::JobCounts Jobs::counts() const {

@@ -73,6 +73,10 @@ class Jobs final : public api::JobsPlane {
                                                      boost::json::value result) override;
   [[nodiscard]] async::Task<jobs::RunId> fork(jobs::Asker asker, jobs::RunId run, std::string step,
                                               jobs::RunSpec spec) override;
+  [[nodiscard]] async::Task<std::vector<jobs::ClaimedRun>> claim(jobs::WorkClaim claim,
+                                                                 Duration wait) override;
+  [[nodiscard]] async::Task<jobs::WorkAnswers> work(
+      jobs::RunId run, std::string token, std::vector<jobs::WorkMessage> messages) override;
   void note(std::string actor, jobs::AuditNoted note) override;
   [[nodiscard]] async::Task<std::vector<jobs::RunSummary>> list(jobs::ListQuery query) override;
   [[nodiscard]] async::Task<jobs::RunState> show(jobs::RunId run) override;
@@ -100,11 +104,12 @@ class Jobs final : public api::JobsPlane {
   async::Task<void> sign();
   void progressed(jobs::RunId const& run, std::uint64_t sequence);
   void tell_watchers(jobs::RunId const& run, std::uint64_t sequence);
+  async::Task<void> look_how_far(jobs::RunId run);
 
   async::Executor executor_;
   Clock const& clock_;
   std::unique_ptr<CountedJournal> journal_;
-  std::string store_;  ///< Its file; empty: it is in memory.
+  std::string store_;  ///< Its file; empty: it has none.
   journal::Signer signer_;
   std::uint64_t signed_size_ = 0;
   KnownPorts ports_;

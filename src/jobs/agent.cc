@@ -8,15 +8,16 @@
 #include <fmt/format.h>
 
 #include "jobs/expand.h"
+#include "jobs/run_event.h"
 
 namespace aether::jobs {
 namespace {
 
 namespace json = boost::json;
 
-constexpr std::array<std::string_view, 9> kAgentMembers{"name",    "model",          "instructions",
-                                                        "tools",   "max_iterations", "policy",
-                                                        "timeout", "options",        "description"};
+constexpr std::array<std::string_view, 10> kAgentMembers{
+    "name",   "model",   "instructions", "tools",       "max_iterations",
+    "policy", "timeout", "options",      "description", "code"};
 constexpr std::array<std::string_view, 7> kAgentToolMembers{
     "name", "tool", "description", "parameters", "with", "policy", "timeout"};
 
@@ -123,6 +124,10 @@ Agent read_agent(json::value const& value, std::string const& pointer, GraphMist
     else
       members.mistake("options", "options must be an object: they go to the llm tool as they are");
   }
+  if (auto const* code = members.find("code")) {
+    agent.is_code = code->is_bool() && code->get_bool();
+    if (!code->is_bool()) members.mistake("code", "code is neither true nor false");
+  }
   read_agent_tools(members, agent, mistakes);
   return agent;
 }
@@ -132,6 +137,16 @@ Result<Agent> parse_agent(json::value const& value) {
   Agent agent = read_agent(value, {}, mistakes);
   if (!mistakes.empty()) return fail(ErrorCode::RequestInvalid, mistakes.lines());
   return agent;
+}
+
+std::string code_agent(RunSpec const& spec) {
+  auto const* declared = spec.agent.if_object();
+  if (declared == nullptr || !spec.goal.empty()) return {};
+  auto const* code = declared->if_contains("code");
+  auto const* name = declared->if_contains("name");
+  bool const is_code = code != nullptr && code->is_bool() && code->get_bool();
+  if (!is_code || name == nullptr || !name->is_string()) return {};
+  return std::string(name->get_string());
 }
 
 json::array tools_for_model(Agent const& agent) {

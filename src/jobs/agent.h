@@ -34,6 +34,7 @@ struct AgentTool {
 struct Agent {
   std::string name = "agent";
   bool is_only_named = false;  ///< In a graph, before with_agents() wrote it out.
+  bool is_code = false;        ///< Workers do it; nothing else is said of it here.
   std::string model;           ///< Empty: the one that the llm tool has by default.
   std::string instructions;
   std::vector<AgentTool> tools;
@@ -55,5 +56,9 @@ struct Agent {
 
 /// The tools as OpenAI's chat completions want them.
 [[nodiscard]] boost::json::array tools_for_model(Agent const& agent);
+
+struct RunSpec;
+/// The name of the agent with code whose workers do such a run; empty: it is done here.
+[[nodiscard]] std::string code_agent(RunSpec const& spec);
 
 }  // namespace aether::jobs

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "jobs/agent_driver.h"
+#include "jobs/code_driver.h"
 #include "jobs/graph_driver.h"
 #include "jobs/planner.h"
 
@@ -16,6 +17,12 @@ namespace {
 /// Who submits a graph writes out the agents that it names (with_agents), if the names are known.
 Status check_agents_known(Graph const& graph) {
   for (GraphNode const& node : graph.nodes) {
+    if (node.agent && node.agent->is_code) {
+      return fail(ErrorCode::RequestInvalid,
+                  fmt::format("{}/agent: the agent \"{}\" is code, which a graph cannot hold; "
+                              "submit a job for it",
+                              node.pointer, node.agent->name));
+    }
     if (!node.agent || !node.agent->is_only_named) continue;
     return fail(ErrorCode::RequestInvalid,
                 fmt::format("{}/agent: there is no agent \"{}\" in the configuration", node.pointer,
@@ -40,7 +47,10 @@ Result<std::unique_ptr<Driver>> make_driver(RunOpened const& opening) {
   if (!spec.agent.is_null()) {
     TRY_ASSIGN(agent, parse_agent(spec.agent));
   }
+  if (!spec.goal.empty() && agent && agent->is_code)
+    return fail(ErrorCode::RequestInvalid, "an agent with code takes an input, and no goal");
   if (!spec.goal.empty()) return std::make_unique<PlanDriver>(spec.goal, std::move(agent));
+  if (agent && agent->is_code) return std::make_unique<CodeDriver>();
   if (agent) return std::make_unique<AgentDriver>(std::move(*agent));
   return fail(ErrorCode::RequestInvalid,
               "a job needs something to do: a graph, an agent, or a goal in words");

@@ -23,6 +23,9 @@ struct CallTool {
   std::optional<Policy> policy;  ///< Absent: the tool's own.
   std::string business_key;
   std::optional<Duration> timeout;
+  /// A function of the run's own code: the worker that holds the run calls it once the intent is
+  /// durable. `tool` is own_tool() of its name.
+  bool by_worker = false;
 };
 /// A run below this one, waited for at `path` (a wait of kind child is opened with it). The wait is
 /// answered with {"outcome", "output", "error"} of that run; ending the wait cancels it.

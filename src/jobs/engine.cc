@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <atomic>
 #include <future>
 #include <thread>
 #include <utility>
@@ -61,6 +62,7 @@ struct Engine::Body {
   async::TaskGroup last_tasks;  ///< They end with the loop.
   std::thread thread;
   bool stopped = false;
+  std::atomic<std::uint64_t> claims{0};
 };
 
 Engine::Engine(journal::Journal& journal, tools::ToolSet& tools, Clock const& clock,
@@ -146,6 +148,27 @@ void Engine::fork(Asker asker, RunId run, std::string step, std::optional<RunSpe
                           reply = std::move(reply)]() mutable {
     body_->core.fork(std::move(asker), std::move(run), std::move(step), std::move(changed),
                      std::move(reply));
+  });
+}
+
+std::uint64_t Engine::claim(WorkClaim claim, Reply<std::vector<ClaimedRun>> reply) {
+  std::uint64_t const id = ++body_->claims;
+  body_->core.mail->post(
+      [this, id, claim = std::move(claim), reply = std::move(reply)]() mutable {
+        body_->core.claim(id, std::move(claim), std::move(reply));
+      });
+  return id;
+}
+
+void Engine::end_claim(std::uint64_t claim) {
+  body_->core.mail->post([this, claim] { body_->core.end_claim(claim); });
+}
+
+void Engine::work(RunId run, std::string token, std::vector<WorkMessage> messages,
+                  Reply<WorkAnswers> reply) {
+  body_->core.mail->post([this, run = std::move(run), token = std::move(token),
+                          messages = std::move(messages), reply = std::move(reply)]() mutable {
+    body_->core.work(run, token, std::move(messages), std::move(reply));
   });
 }
 

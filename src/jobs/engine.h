@@ -20,6 +20,7 @@
 #include "base/result.h"
 #include "jobs/driver.h"
 #include "jobs/run_state.h"
+#include "jobs/work_message.h"
 #include "journal/journal.h"
 #include "tools/tool.h"
 
@@ -67,6 +68,24 @@ struct ListQuery {
   std::string after;  ///< Run id: older ones than this. Newest first.
   std::size_t count = 100;
 };
+/// A worker that has room for runs of its agents.
+struct WorkClaim {
+  std::string worker;               ///< Its name, for people.
+  std::vector<std::string> agents;  ///< In the order in which it wants their runs.
+  std::vector<std::string> spaces;  ///< The only namespaces that it is for; empty: all.
+  std::size_t runs = 1;             ///< At most so many.
+};
+/// A run that a worker holds, until it is silent for `lease`.
+struct ClaimedRun {
+  RunId run;
+  std::string token;  ///< Says that it is this holding of the run.
+  std::uint64_t fence = 0;
+  Duration lease{};
+  std::string agent, name, space;
+  boost::json::value input;
+  std::size_t steps = 0;  ///< That are recorded already.
+};
+using WorkAnswers = std::vector<boost::json::object>;
 /// Makes the driver of a run; make_driver, but for tests.
 using DriverFactory = std::function<Result<std::unique_ptr<Driver>>(RunOpened const& opening)>;
 enum class Resolution : std::uint8_t { Happened, NotHappened, Abandon };
@@ -104,6 +123,19 @@ class Engine {
   /// of the journal: LimitReached.
   void fork(Asker asker, RunId run, std::string step, std::optional<RunSpec> changed,
             Reply<RunId> reply);
+
+  // For workers (docs/worker-protocol.md).
+
+  /// Answered when there is work, or after end_claim(), or when the engine stops: with nothing.
+  /// @return Names the claim for end_claim().
+  std::uint64_t claim(WorkClaim claim, Reply<std::vector<ClaimedRun>> reply);
+  /// A claim that found nothing yet is answered now. Of one that was answered: nothing.
+  void end_claim(std::uint64_t claim);
+  /// An answer for each message, when all of them have one and it is durable. What takes long is
+  /// answered as open when the worker has said something else for a while.
+  void work(RunId run, std::string token, std::vector<WorkMessage> messages,
+            Reply<WorkAnswers> reply);
+
   /// A point in the stream "audit": refusals, and what other planes did.
   void note(std::string actor, AuditNoted note);
 

@@ -82,13 +82,14 @@ EngineCore::EngineCore(journal::Journal& its_journal, tools::ToolSet& its_tools,
       began(its_clock.wall()),
       factory_(std::move(factory)),
       scheduler_({.concurrency = its_limits.concurrency, .lease = its_limits.lease}),
+      sharing_(its_journal.sharing()),
       group_(executor, "jobs") {
   holder = fmt::format("engine:{}:{}", ::getpid(), hex_of(random_.take(4)));
   world_.emplace(TurnWorld{.tools = tools,
                            .now = {},
                            .call_timeout = limits.call_timeout,
                            .salts = salts,
-                           .make_token = [this] { return hex_of(random_.take(16)); },
+                           .make_token = [this] { return make_token(); },
                            .make_run = [this] { return make_run(); },
                            .key_holder = [this](auto const& key) { return key_holder(key); },
                            .child_end = [this](auto const& run) { return child_end(run); }});
@@ -100,6 +101,10 @@ EngineCore::~EngineCore() = default;
 TurnWorld const& EngineCore::world() {
   world_->now = clock.wall();
   return *world_;
+}
+
+std::string EngineCore::make_token() {
+  return hex_of(random_.take(16));
 }
 
 RunId EngineCore::make_run() {
@@ -148,6 +153,7 @@ void EngineCore::deliver(RunId const& run, Input input) {
 
 void EngineCore::release(RunActor& actor) {
   scheduler_.release(actor.id());
+  give_back(actor.id());
 }
 
 void EngineCore::appoint(RunId const& run, std::optional<WallTime> at) {
@@ -160,7 +166,7 @@ void EngineCore::appoint(RunId const& run, std::optional<WallTime> at) {
 
 void EngineCore::retire(RunActor& actor) {
   (void)fault::pass(fault::Point::JobsRetire);
-  if (actor.is_leased()) scheduler_.release(actor.id());
+  if (actor.is_leased()) release(actor);
   auto const found = actors_.find(actor.id().text);
   AETHER_CHECK(found != actors_.end() && found->second.get() == &actor);
   // Its own frames may be on the stack still.
@@ -201,9 +207,11 @@ void EngineCore::schedule() {
       if (Status const read = read_due(); !read)
         log::error("times of runs cannot be read: {}", read.error().describe());
     }
+    serve_claims();
     again_ = again_ || !actions.empty();
   }
   scheduling_ = false;
+  want_work();
   std::optional<WallTime> const next = scheduler_.next();
   if (next && (!armed_ || *next < *armed_)) wake_.set();
 }
@@ -213,6 +221,7 @@ void EngineCore::perform(BeginRun const& begin) {
   RunActor* actor = passed ? find_or_load(begin.run.run, nullptr) : nullptr;
   if (actor != nullptr) return actor->begin(begin.lease_until);
   scheduler_.release(begin.run.run);
+  give_back(begin.run.run);
   // Not at once: what cannot be read now is not readable a moment later.
   retry_later(begin.run.run);
 }
@@ -227,7 +236,11 @@ void EngineCore::perform(RenewLease const& renew) {
   (void)fault::pass(fault::Point::JobsRenew);
   auto const found = actors_.find(renew.run.text);
   if (found == actors_.end()) return;
-  // The store belongs to this process alone: who could look at a recorded renewal is not there.
+  if (found->second->has_worker()) {
+    (void)renew_worker(*found->second, found->second->state().fence);
+    return;
+  }
+  // Not recorded: who shares the store is told by the claim, which the journal renews by itself.
   found->second->renew(renew.until);
   (void)scheduler_.renew(renew.run, found->second->state().fence, renew.until);
 }
@@ -235,6 +248,11 @@ void EngineCore::perform(RenewLease const& renew) {
 void EngineCore::perform(ReclaimRun const& reclaim) {
   auto const found = actors_.find(reclaim.run.text);
   if (found == actors_.end()) return;
+  if (found->second->has_worker()) {
+    if (renew_worker(*found->second, reclaim.fence)) return;
+    (void)fault::pass(fault::Point::WorkLost);
+    return found->second->lose_worker(GiveBack::Lost, "it was silent for too long");
+  }
   // The clock jumped; the run is here, and works on.
   WallTime const until = clock.wall() + limits.lease;
   scheduler_.adopt(ready_of(found->second->state()), reclaim.fence, until);
@@ -262,6 +280,8 @@ async::Task<void> EngineCore::stop(Duration grace) {
   (void)fault::pass(fault::Point::JobsStop);
   stopping = true;
   scheduler_.hold(true);
+  for (WaitingClaim& waiting : std::exchange(claims_, {})) waiting.reply(std::vector<ClaimedRun>());
+  drop_workers(false);
   Instant const end = async::deadline_in(grace);
   std::vector<std::string> held;
   bool ended = actors_.empty();
@@ -270,6 +290,7 @@ async::Task<void> EngineCore::stop(Duration grace) {
     ended = co_await std::move(waiting);
   }
   if (!ended) {
+    drop_workers(true);
     for (auto const& [run, actor] : actors_) held.push_back(run);
     for (std::string const& run : held) {
       auto const found = actors_.find(run);
@@ -284,6 +305,7 @@ async::Task<void> EngineCore::stop(Duration grace) {
     async::Task<void> pause = async::sleep_for(std::chrono::milliseconds(1));
     co_await std::move(pause);
   }
+  if (is_shared()) sharing_->end();
   async::Task<std::vector<std::string>> stopping_group = group_.stop(kStopGrace);
   co_await std::move(stopping_group);
 }

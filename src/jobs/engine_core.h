@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inside of the engine: what lives on its loop. Only the engine's files include this.
 #pragma once
+#include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -15,6 +17,7 @@
 #include "jobs/engine.h"
 #include "jobs/run_actor.h"
 #include "jobs/scheduler.h"
+#include "journal/sharing.h"
 
 namespace aether::jobs {
 
@@ -65,6 +68,12 @@ class EngineCore {
   void fork(Asker asker, RunId run, std::string step, std::optional<RunSpec> changed,
             Reply<RunId> reply);
   void note(std::string actor, AuditNoted note);
+  // engine_work.cc
+  void claim(std::uint64_t id, WorkClaim claim, Reply<std::vector<ClaimedRun>> reply);
+  void end_claim(std::uint64_t id);
+  void work(RunId const& run, std::string const& token, std::vector<WorkMessage> messages,
+            Reply<WorkAnswers> reply);
+  [[nodiscard]] std::string make_token();
   /// Begins what can begin; called after anything that may have changed that.
   void schedule();
 
@@ -72,7 +81,8 @@ class EngineCore {
   [[nodiscard]] TurnWorld const& world();
   [[nodiscard]] RunId make_run();
   [[nodiscard]] Result<std::unique_ptr<Driver>> make_driver(RunState const& state) const;
-  void offer(ReadyRun run) { scheduler_.offer(std::move(run)); }
+  /// The run has work. On a shared store it is claimed first, here or elsewhere.
+  void offer(ReadyRun run);
   void release(RunActor& actor);
   void lease_taken(RunId const& run, std::uint64_t fence) { (void)scheduler_.leased(run, fence); }
   /// The run's next time, as its row says.
@@ -81,6 +91,9 @@ class EngineCore {
   void retry_later(RunId run);
   void tell(RunId const& run, std::uint64_t sequence);
   void listen(std::function<void(RunId const&, std::uint64_t)> listener);
+
+  /// Other engines work on the same store: what of a run is not leased here may be elsewhere.
+  [[nodiscard]] bool is_shared() const { return sharing_ != nullptr; }
 
   journal::Journal& journal;
   tools::ToolSet& tools;
@@ -94,6 +107,19 @@ class EngineCore {
   std::size_t appends_in_flight = 0;
 
  private:
+  /// A worker that waits for work.
+  struct WaitingClaim {
+    std::uint64_t id = 0;
+    WorkClaim claim;
+    Reply<std::vector<ClaimedRun>> reply;
+  };
+  void serve_claims();
+  bool serve(WaitingClaim& waiting);
+  void take_late(RunId const& run, std::vector<WorkMessage> messages, Reply<WorkAnswers> reply);
+  /// The lease of a worker goes on from when it was last heard of. False: there is none.
+  bool renew_worker(RunActor& actor, std::uint64_t fence);
+  void drop_workers(bool all);
+
   RunActor* find_or_load(RunId const& run, Error* why);
   void perform(BeginRun const& begin);
   void perform(WakeRun const& wake);
@@ -104,6 +130,17 @@ class EngineCore {
   /// Its state, and the batch that makes it.
   Result<RunState> prepare_fork(std::string const& actor, RunId const& run, std::string const& step,
                                 std::optional<RunSpec> changed, journal::Batch& batch);
+  // On a shared store.
+  Status begin_sharing();
+  void want_work();
+  void give_back(RunId const& run);
+  void claimed(std::vector<journal::Record> rows);
+  void heard(std::string const& run);
+  /// What happened by time, or to a run above another, and its process did not live to see.
+  void keep();
+  Status keep_times();
+  Status keep_wakes();
+
   Status read_ready();
   Status read_due();
   Status read_wakes();
@@ -119,10 +156,13 @@ class EngineCore {
   std::unordered_map<std::string, std::unique_ptr<RunActor>> actors_;
   std::vector<std::unique_ptr<RunActor>> gone_;  ///< Until their last frames are.
   std::function<void(RunId const&, std::uint64_t)> listener_;
+  std::deque<WaitingClaim> claims_;
   std::optional<std::string> due_after_;  ///< The index has more, after this key.
   async::Event wake_;
   async::Event idle_;
   std::optional<WallTime> armed_;
+  journal::Sharing* const sharing_;      ///< Null: the store is this engine's alone.
+  std::map<std::string, Instant> kept_;  ///< Rows that keep() saw, and when it told of them.
   bool scheduling_ = false;
   bool again_ = false;
   async::TaskGroup group_;

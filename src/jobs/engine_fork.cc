@@ -109,7 +109,7 @@ void EngineCore::fork(Asker asker, RunId run, std::string step, std::optional<Ru
     reply(born.id);
     tell(born.id, born.sequence);
     if (rows.due) appoint(born.id, rows.due);
-    if (rows.ready) scheduler_.offer(ready_of(born));
+    if (rows.ready) offer(ready_of(born));
     schedule();
   };
   ++appends_in_flight;

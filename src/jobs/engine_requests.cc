@@ -54,6 +54,7 @@ void EngineCore::submit(Asker asker, RunOpened opening, Reply<Submitted> reply) 
   RunRows rows = rows_of(born);
   add_changes(born.id, nullptr, rows, batch.records);
   batch.checks.push_back({.stream = born.id.text, .expected = journal::Sequence{0}});
+  if (is_shared()) batch.told.push_back(born.id.text);
   Submitted done{.run = born.id, .status = born.status()};
   ReadyRun ready = ready_of(born);
   ++appends_in_flight;
@@ -84,7 +85,7 @@ void EngineCore::submitted(Submitted done, ReadyRun ready, RunRows const& rows,
     reply(std::move(done));
   tell(run, 1);
   if (rows.due) appoint(run, rows.due);
-  if (rows.ready) scheduler_.offer(std::move(ready));
+  if (rows.ready) offer(std::move(ready));
   schedule();
 }
 
@@ -125,6 +126,7 @@ void EngineCore::note(std::string actor, AuditNoted note) {
 }
 
 Status EngineCore::start() {
+  if (is_shared()) return begin_sharing();
   TRY(read_ready());
   due_after_ = "";
   TRY(read_due());

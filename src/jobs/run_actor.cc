@@ -16,7 +16,8 @@ namespace {
 
 /// Rows of a run that was running and still is differ in nothing but its next time.
 RunRows next_rows(RunState const& state, RunRows const& before, RunStatus was) {
-  if (was != RunStatus::Running || state.status() != was || !before.ready) return rows_of(state);
+  bool const runs_on = was == RunStatus::Running && state.status() == was;
+  if (!runs_on || !before.ready || state.cancel_requested) return rows_of(state);
   return {.line = before.line, .ready = before.ready, .due = due_time(state)};
 }
 
@@ -56,11 +57,12 @@ void RunActor::cancel_calls() {
 
 bool RunActor::is_idle() const {
   return !appending_ && !turning_ && calls_running_ == 0 && inputs_.empty() && !has_more_ &&
-         !waits_to_retry_;
+         !waits_to_retry_ && !work_;
 }
 
 void RunActor::turn() {
   if (appending_ || turning_) return;
+  asks_more_ = false;
   if (is_astray_ && !reload()) return;
   turning_ = true;
   waits_to_retry_ = false;
@@ -151,6 +153,11 @@ void RunActor::append(RunTurn turn) {
     if (leased_ && lease_recorded_) check.held = journal::Fence{state_.fence};
     batch.checks.push_back(std::move(check));
   }
+  if (core_.is_shared() && (!leased_ || rows_.line != rows_next_.line))
+    batch.told.push_back(state_.id.text);
+  for (ReadyRun const& child : children_next_) {
+    if (core_.is_shared()) batch.told.push_back(child.run.text);
+  }
   ++core_.appends_in_flight;
   // The actor stays until it was answered: it is not idle.
   core_.journal.append(std::move(batch), [this, mail = core_.mail](auto outcome) {
@@ -182,7 +189,9 @@ void RunActor::appended(Result<journal::AppendOutcome> outcome) {
   tell_relatives(has_new);
   if (std::exchange(cancels_next_, false)) cancel_calls();
   begin_calls(is_cut);
-  if (!inputs_.empty() || has_more_) return turn();
+  if (work_) answer_worker();
+  is_astray_ = is_astray_ || std::exchange(is_behind_, false);
+  if (!inputs_.empty() || has_more_ || asks_more_ || is_astray_) return turn();
   settle_down();
 }
 
@@ -211,10 +220,14 @@ void RunActor::answer_all(std::vector<Input>& inputs) {
 
 void RunActor::refused(journal::Refusal const& refusal) {
   using enum journal::Refusal::Why;
-  if (refusal.why == FenceStale || refusal.why == FenceNotHigher) {
+  is_behind_ = false;
+  bool const is_stale = refusal.why == FenceStale || refusal.why == FenceNotHigher;
+  if (is_stale)
     log::warn("run {}: another worker has it now (fence {})", state_.id.text, refusal.current);
-    if (leased_) core_.release(*this);
-    leased_ = false;
+  // Who was late to take it may be late because its claim is another's by now.
+  if (is_stale || (core_.is_shared() && takes_lease_)) {
+    drop_lease();
+    if (work_) end_work(give_back(GiveBack::Lost, "another one has it"));
   }
   std::vector<Input> taken = std::exchange(taken_, {});
   for (auto input = taken.rbegin(); input != taken.rend(); ++input)
@@ -224,6 +237,21 @@ void RunActor::refused(journal::Refusal const& refusal) {
   log::error("run {}: refused {} times in a row: {}", state_.id.text, refusals_,
              journal::describe(refusal));
   retry_later();
+}
+
+void RunActor::drop_lease() {
+  if (leased_) core_.release(*this);
+  leased_ = false;
+  lease_recorded_ = false;
+}
+
+void RunActor::look_again() {
+  if (appending_ || turning_) {
+    is_behind_ = true;
+    return;
+  }
+  is_astray_ = true;
+  turn();
 }
 
 void RunActor::retry_later() {
@@ -258,7 +286,9 @@ bool RunActor::reload() {
   state_ = std::move(*loaded);
   durable_ = state_.sequence;
   rows_ = rows_of(state_);
-  lease_recorded_ = lease_recorded_ && state_.lease_holder == core_.holder;
+  bool const is_anothers = lease_recorded_ && state_.lease_holder != core_.holder;
+  if (is_anothers && core_.is_shared()) drop_lease();
+  lease_recorded_ = lease_recorded_ && !is_anothers;
   // Planned in the batch that was not appended.
   for (PlannedCall const& call : calls_next_) {
     if (!call.looks_up) memory_.in_flight.erase(call.effect);
@@ -267,6 +297,8 @@ bool RunActor::reload() {
     auto const found = state_.effects.find(each.first);
     return found == state_.effects.end() || found->second.intent.turn != each.second;
   });
+  std::erase_if(memory_.with_worker,
+                [this](auto const& name) { return !memory_.in_flight.contains(name); });
   memory_.unknown.clear();
   for (auto const& [name, effect] : state_.effects) {
     if (!effect.open && effect.settled.outcome == EffectOutcome::Unknown)
@@ -277,6 +309,8 @@ bool RunActor::reload() {
   cancelled_next_.clear();
   cancels_next_ = false;
   has_more_ = false;
+  // Asked by another engine, which has none of the calls.
+  if (core_.is_shared() && state_.cancel_requested && calls_running_ > 0) cancel_calls();
   return true;
 }
 
@@ -315,6 +349,7 @@ void RunActor::appoint() {
 
 /// Its lease was taken after this engine began, by somebody else, and has not ended.
 bool RunActor::is_with_another() const {
+  if (core_.is_shared()) return false;  // The claims know.
   bool const is_other = !state_.lease_holder.empty() && state_.lease_holder != core_.holder;
   if (!is_other || !state_.lease_until) return false;
   bool const is_later = *state_.lease_until - core_.limits.lease > core_.began;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "async/task_group.h"
+#include "jobs/code_driver.h"
 #include "jobs/run_rows.h"
 #include "jobs/run_turn.h"
 
@@ -30,6 +31,21 @@ struct Input {
                               .from = std::move(parent)}};
 }
 
+/// A worker that holds the run, as long as it does.
+struct WorkSession {
+  struct Frame {  ///< What it asked in one breath.
+    std::vector<std::optional<boost::json::object>> answers;
+    std::size_t missing = 0;
+    WallTime since;
+    Reply<WorkAnswers> reply;
+  };
+  std::string worker, token;
+  WallTime heard;             ///< Of it, last.
+  Reply<ClaimedRun> claimed;  ///< Until its lease is durable.
+  std::map<std::uint64_t, Frame> frames;
+  std::uint64_t frames_made = 0;
+};
+
 class RunActor {
  public:
   RunActor(EngineCore& core, RunState state);
@@ -40,6 +56,21 @@ class RunActor {
   /// The scheduler gave it a place until then.
   void begin(WallTime lease_until);
   void renew(WallTime lease_until);
+  // For a run of an agent with code: run_work.cc.
+  /// A worker has claimed it; answered when that is durable.
+  void begin_work(std::string worker, WallTime lease_until, Reply<ClaimedRun> reply);
+  [[nodiscard]] bool has_worker() const { return work_ != nullptr; }
+  [[nodiscard]] bool is_held_with(std::string_view token) const {
+    return work_ != nullptr && work_->token == token;
+  }
+  [[nodiscard]] WallTime heard_of_worker() const { return work_->heard; }
+  /// It calls nothing at the moment.
+  [[nodiscard]] bool is_worker_quiet() const { return memory_.with_worker.empty(); }
+  void work(std::vector<WorkMessage> messages, Reply<WorkAnswers> reply);
+  /// What it still calls may be answered later, by token.
+  void lose_worker(GiveBack why, std::string const& detail);
+  /// Another engine may have appended to it: it is read again.
+  void look_again();
   /// Asks the calls under way to end.
   void cancel_calls();
   /// Does not try again what the store refuses.
@@ -64,6 +95,7 @@ class RunActor {
   /// What was decided did not happen; what came before it is kept, and is tried again later.
   void failed(Error const& error);
   bool reload();
+  void drop_lease();
   void retry_later();
   void tell_relatives(bool has_new);
   void begin_calls(bool is_cut);
@@ -72,6 +104,11 @@ class RunActor {
   void returned(PlannedCall const& planned, tools::CallResult result, SettledBy by);
   void not_made(PlannedCall const& planned, std::string why, SettledBy by);
   static async::Task<void> perform(RunActor* self, tools::Tool* tool, PlannedCall planned);
+  void answer_worker();
+  void answer_claim();
+  void end_work(boost::json::object const& answer);
+  void answer_old_frames();
+  [[nodiscard]] CodeDriver* code() const { return dynamic_cast<CodeDriver*>(driver_.get()); }
   void settle_down();
   void appoint();
   [[nodiscard]] bool is_with_another() const;
@@ -83,6 +120,7 @@ class RunActor {
   RunRows rows_next_;
   std::unique_ptr<Driver> driver_;
   TurnMemory memory_;
+  std::unique_ptr<WorkSession> work_;
   std::unique_ptr<async::TaskGroup> group_;
   std::deque<Input> inputs_;
   std::vector<Input> taken_;  ///< Of them, those in the batch on its way.
@@ -100,8 +138,10 @@ class RunActor {
   bool turning_ = false;
   bool cancels_next_ = false;
   bool has_more_ = false;
+  bool asks_more_ = false;  ///< A turn was wanted while one was on its way.
   bool waits_to_retry_ = false;
   bool is_astray_ = false;  ///< What it holds is not what the journal has: to be read again first.
+  bool is_behind_ = false;  ///< What is on its way was decided before look_again().
   bool is_retired_ = false;
 };
 

@@ -82,14 +82,14 @@ std::optional<std::string> RunTurn::over_budget(std::string const& path) const {
 Status RunTurn::perform(CallTool call) {
   // Its step was failed just now, by a budget.
   if (!state_.open_steps.contains(call.path) && state_.steps.contains(call.path)) return {};
-  tools::Tool* tool = world_.tools.find(call.tool);
-  if (tool == nullptr) {
+  tools::Tool* const tool = call.by_worker ? nullptr : world_.tools.find(call.tool);
+  if (tool == nullptr && !call.by_worker) {
     return fail_step(call.path,
                      fmt::format("calling {}: there is no tool of that name", call.tool));
   }
-  if (Status const good = tool->check(call.args); !good) {
+  Status const good = tool == nullptr ? Status() : tool->check(call.args);
+  if (!good)
     return fail_step(call.path, fmt::format("calling {}: {}", call.tool, good.error().message()));
-  }
   std::string const effect = effect_id(state_.id, call.path, call.tool, call.occurrence);
   std::string hash = value_hash(call.args);
   auto const found = state_.effects.find(effect);
@@ -99,9 +99,9 @@ Status RunTurn::perform(CallTool call) {
         "the call of {} in step \"{}\" was recorded with the arguments {} and comes with {} now",
         call.tool, call.path, before->intent.args_hash, hash)});
   }
-  Policy const policy =
-      before != nullptr ? before->intent.policy : call.policy.value_or(tool->default_policy());
-  bool const can_look_up = tool->can_look_up(call.args);
+  Policy const own = tool == nullptr ? Policy::Once : tool->default_policy();
+  Policy const policy = before != nullptr ? before->intent.policy : call.policy.value_or(own);
+  bool const can_look_up = tool != nullptr && tool->can_look_up(call.args);
   EffectMove const move =
       next_move(policy, turn_known(before, memory_), AskedBy::Driver, can_look_up, false);
   switch (move) {
@@ -160,7 +160,10 @@ Status RunTurn::intend(CallTool call, EffectState const* before, std::string con
   planned.call.timeout = call.timeout.value_or(world_.call_timeout);
   TRY(record(std::move(intent)));
   memory_.in_flight[effect] = planned.turn;
-  calls.push_back(std::move(planned));
+  if (call.by_worker)
+    memory_.with_worker.insert(effect);
+  else
+    calls.push_back(std::move(planned));
   return {};
 }
 

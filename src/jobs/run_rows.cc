@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/json.h"
+#include "jobs/agent.h"
 
 namespace aether::jobs {
 namespace {
@@ -77,6 +78,11 @@ std::string detail_of(RunState const& state) {
   return wait_text(wait.opening) + more;
 }
 
+/// A cancelled run is ended by the engine: its workers may be gone.
+std::string worker_of(RunState const& state) {
+  return state.cancel_requested ? std::string() : code_agent(state.opening.spec);
+}
+
 std::string ready_text(RunState const& state) {
   RunSpec const& spec = state.opening.spec;
   json::object row;
@@ -88,6 +94,7 @@ std::string ready_text(RunState const& state) {
     row["key"] = spec.concurrency_key;
     row["limit"] = spec.concurrency_limit;
   }
+  if (std::string const worker = worker_of(state); !worker.empty()) row["worker"] = worker;
   return canonical_json(row);
 }
 
@@ -145,8 +152,8 @@ void add_changes(RunId const& run, RunRows const* before, RunRows const& after,
   if (before == nullptr || before->line != after.line) {
     changes.push_back({.view = std::string(kRunView), .key = list_key(run), .value = after.line});
   }
-  bool const was_ready = before != nullptr && before->ready;
-  if (was_ready != after.ready.has_value()) {
+  std::optional<std::string> const was_ready = before == nullptr ? std::nullopt : before->ready;
+  if (was_ready != after.ready) {
     changes.push_back({.view = std::string(kReadyView), .key = run.text, .value = after.ready});
   }
   std::optional<WallTime> const old_due = before == nullptr ? std::nullopt : before->due;
@@ -211,7 +218,8 @@ ReadyRun ready_of(RunState const& state) {
           .priority = spec.priority,
           .since = state.opened,
           .concurrency_key = spec.concurrency_key,
-          .concurrency_limit = spec.concurrency_limit};
+          .concurrency_limit = spec.concurrency_limit,
+          .worker = worker_of(state)};
 }
 
 Result<ReadyRun> parse_ready(journal::Record const& row) {
@@ -225,7 +233,8 @@ Result<ReadyRun> parse_ready(journal::Record const& row) {
                   .priority = static_cast<int>(number_at(ready, "priority")),
                   .since = time_of(number_at(ready, "since")),
                   .concurrency_key = text_at(ready, "key"),
-                  .concurrency_limit = static_cast<int>(std::max<std::int64_t>(limit, 1))};
+                  .concurrency_limit = static_cast<int>(std::max<std::int64_t>(limit, 1)),
+                  .worker = text_at(ready, "worker")};
 }
 
 std::string due_key(WallTime at, RunId const& run) {

@@ -85,6 +85,7 @@ struct TurnWorld {
 /// What the shell remembers of a run between turns; not truth.
 struct TurnMemory {
   std::map<std::string, std::uint32_t> in_flight;  ///< Effects whose calls are under way: turns.
+  std::set<std::string> with_worker;               ///< Of those, what the worker calls.
   std::set<std::string> looked_up;                 ///< "effect#turn", asked in vain.
   std::set<std::string> unknown;  ///< Effects settled as unknown that may need a question.
   bool may_begin = true;          ///< False while the engine stops.

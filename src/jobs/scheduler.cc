@@ -32,14 +32,19 @@ Scheduler::Place Scheduler::place_of(ReadyRun const& run) {
 }
 
 void Scheduler::offer(ReadyRun run) {
-  if (leases_.contains(run.run.text) || waiting_.contains(run.run.text)) return;
+  if (leases_.contains(run.run.text)) return;
+  if (auto const known = waiting_.find(run.run.text); known != waiting_.end()) {
+    if (known->second.worker == run.worker) return;
+    leave(known->second);
+    waiting_.erase(known);
+  }
   enqueue(run);
   std::string name = run.run.text;
   waiting_.emplace(std::move(name), std::move(run));
 }
 
 void Scheduler::enqueue(ReadyRun const& run) {
-  Queue& queue = queues_[run.queue];
+  Queue& queue = queues_[{run.worker, run.queue}];
   // Who had nothing to do for a while has not saved up turns by that.
   if (queue.spaces.empty()) queue.pass = std::max(queue.pass, pass_);
   auto const [space, is_new] = queue.spaces.try_emplace(run.space);
@@ -48,7 +53,7 @@ void Scheduler::enqueue(ReadyRun const& run) {
 }
 
 void Scheduler::dequeue(ReadyRun const& run) {
-  auto const queue = queues_.find(run.queue);
+  auto const queue = queues_.find({run.worker, run.queue});
   if (queue == queues_.end()) return;
   auto const space = queue->second.spaces.find(run.space);
   if (space == queue->second.spaces.end()) return;
@@ -63,12 +68,17 @@ void Scheduler::forget(RunId const& run) {
   }
   auto const found = waiting_.find(run.text);
   if (found == waiting_.end()) return;
-  dequeue(found->second);
-  if (auto const key = keys_.find(found->second.concurrency_key); key != keys_.end()) {
-    key->second.waiting.erase(place_of(found->second));
-    if (key->second.running == 0 && key->second.waiting.empty()) keys_.erase(key);
-  }
+  leave(found->second);
   waiting_.erase(found);
+}
+
+/// From where it waits: its lane, or the key that it wants.
+void Scheduler::leave(ReadyRun const& run) {
+  dequeue(run);
+  auto const key = keys_.find(run.concurrency_key);
+  if (key == keys_.end()) return;
+  key->second.waiting.erase(place_of(run));
+  if (key->second.running == 0 && key->second.waiting.empty()) keys_.erase(key);
 }
 
 void Scheduler::wake_at(RunId const& run, WallTime at) {
@@ -97,8 +107,12 @@ bool Scheduler::renew(RunId const& run, std::uint64_t fence, WallTime until) {
 
 void Scheduler::adopt(ReadyRun const& run, std::uint64_t fence, WallTime until) {
   if (leases_.contains(run.run.text)) return;
-  leases_.emplace(run.run.text,
-                  Lease{.fence = fence, .until = until, .concurrency_key = run.concurrency_key});
+  bool const is_own = run.worker.empty();
+  leases_.emplace(run.run.text, Lease{.fence = fence,
+                                      .until = until,
+                                      .is_own = is_own,
+                                      .concurrency_key = run.concurrency_key});
+  if (is_own) ++own_leases_;
   lease_times_.emplace(until, run.run.text);
   if (!run.concurrency_key.empty()) ++keys_[run.concurrency_key].running;
 }
@@ -108,6 +122,7 @@ void Scheduler::release(RunId const& run) {
   if (lease == leases_.end()) return;
   lease_times_.erase({lease->second.until, run.text});
   std::string const key = std::move(lease->second.concurrency_key);
+  if (lease->second.is_own) --own_leases_;
   leases_.erase(lease);
   if (!key.empty()) free_key(key);
 }
@@ -134,40 +149,67 @@ bool Scheduler::take_key(ReadyRun const& run) {
   return false;
 }
 
-std::optional<ReadyRun> Scheduler::pick() {
+std::optional<ReadyRun> Scheduler::pick(std::string_view worker,
+                                        std::vector<std::string> const& spaces) {
+  auto const is_meant = [&spaces](std::string const& space) {
+    return spaces.empty() || std::ranges::find(spaces, space) != spaces.end();
+  };
   while (true) {
     auto best = queues_.end();
-    for (auto at = queues_.begin(); at != queues_.end(); ++at) {
-      if (at->second.spaces.empty()) continue;
-      if (best == queues_.end() || at->second.pass < best->second.pass) best = at;
+    std::map<std::string, Space, std::less<>>::iterator best_space;
+    for (auto at = queues_.lower_bound({std::string(worker), ""});
+         at != queues_.end() && at->first.first == worker; ++at) {
+      if (best != queues_.end() && at->second.pass >= best->second.pass) continue;
+      auto& all = at->second.spaces;
+      auto first = all.end();
+      for (auto space = all.begin(); space != all.end(); ++space) {
+        if (!is_meant(space->first)) continue;
+        if (first == all.end() || space->second.pass < first->second.pass) first = space;
+      }
+      if (first == all.end()) continue;
+      best = at;
+      best_space = first;
     }
     if (best == queues_.end()) return std::nullopt;
-    auto& spaces = best->second.spaces;
-    auto const space =
-        std::ranges::min_element(spaces, {}, [](auto const& each) { return each.second.pass; });
-    ReadyRun const run = waiting_.at(space->second.lane.begin()->run);
+    ReadyRun run = waiting_.at(best_space->second.lane.begin()->run);
     pass_ = best->second.pass;
-    best->second.space_pass = space->second.pass;
+    best->second.space_pass = best_space->second.pass;
     bool const begins = take_key(run);
     if (begins) {
-      best->second.pass += kStride / queue_weight(best->first);
-      ++space->second.pass;
+      best->second.pass += kStride / queue_weight(best->first.second);
+      ++best_space->second.pass;
     }
     dequeue(run);
     if (begins) return run;
   }
 }
 
+BeginRun Scheduler::lease(ReadyRun run, WallTime now) {
+  waiting_.erase(run.run.text);
+  WallTime const until = now + limits_.lease;
+  bool const is_own = run.worker.empty();
+  leases_.emplace(run.run.text, Lease{.until = until,
+                                      .is_own = is_own,
+                                      .concurrency_key = run.concurrency_key});
+  if (is_own) ++own_leases_;
+  lease_times_.emplace(until, run.run.text);
+  return {.run = std::move(run), .lease_until = until};
+}
+
 void Scheduler::begin_runs(WallTime now, std::vector<ScheduleAction>& actions) {
-  while (!held_ && leases_.size() < static_cast<std::size_t>(std::max(limits_.concurrency, 1))) {
-    std::optional<ReadyRun> run = pick();
+  while (!held_ && own_leases_ < static_cast<std::size_t>(std::max(limits_.concurrency, 1))) {
+    std::optional<ReadyRun> run = pick({}, {});
     if (!run) return;
-    waiting_.erase(run->run.text);
-    WallTime const until = now + limits_.lease;
-    leases_.emplace(run->run.text, Lease{.until = until, .concurrency_key = run->concurrency_key});
-    lease_times_.emplace(until, run->run.text);
-    actions.emplace_back(BeginRun{.run = std::move(*run), .lease_until = until});
+    actions.emplace_back(lease(std::move(*run), now));
   }
+}
+
+std::optional<BeginRun> Scheduler::claim(std::string_view worker,
+                                         std::vector<std::string> const& spaces, WallTime now) {
+  if (held_ || worker.empty()) return std::nullopt;
+  std::optional<ReadyRun> run = pick(worker, spaces);
+  if (!run) return std::nullopt;
+  return lease(std::move(*run), now);
 }
 
 void Scheduler::watch_leases(WallTime now, std::vector<ScheduleAction>& actions) {

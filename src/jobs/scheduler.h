@@ -28,6 +28,7 @@ struct ReadyRun {
   WallTime since;    ///< Among equals the one that waits longest is first.
   std::string concurrency_key;
   int concurrency_limit = 1;
+  std::string worker{};  ///< Whose workers may begin it (an agent's name); empty: the engine itself.
 };
 
 struct SchedulerLimits {
@@ -66,7 +67,8 @@ class Scheduler {
  public:
   explicit Scheduler(SchedulerLimits limits) : limits_(limits) {}
 
-  /// The run wants to be worked on. Known already as waiting or leased: nothing changes.
+  /// The run wants to be worked on. Known already as waiting or leased: nothing changes, but who
+  /// may begin it.
   void offer(ReadyRun run);
   /// The run wants nothing any more: it is not begun, and not woken.
   void forget(RunId const& run);
@@ -83,6 +85,11 @@ class Scheduler {
   void release(RunId const& run);
   /// Nothing is begun while it is held.
   void hold(bool held) { held_ = held; }
+
+  /// A run for a worker of the agent, leased as by poll(). It takes no place of the engine's own.
+  /// @param spaces The only namespaces that it may be of; empty: any.
+  [[nodiscard]] std::optional<BeginRun> claim(std::string_view worker,
+                                              std::vector<std::string> const& spaces, WallTime now);
 
   /// Everything that is to be done now. Timers first, in the order of their times.
   [[nodiscard]] std::vector<ScheduleAction> poll(WallTime now);
@@ -115,8 +122,10 @@ class Scheduler {
     std::uint64_t fence = 0;
     WallTime until;
     bool renewal_asked = false;
+    bool is_own = true;  ///< Not of a worker.
     std::string concurrency_key;
   };
+  using QueueName = std::pair<std::string, std::string>;  ///< Of the worker, and the queue.
   struct Key {
     int running = 0;
     Lane waiting;
@@ -125,8 +134,11 @@ class Scheduler {
   static Place place_of(ReadyRun const& run);
   void enqueue(ReadyRun const& run);
   void dequeue(ReadyRun const& run);
+  void leave(ReadyRun const& run);
   void free_key(std::string const& key);
-  [[nodiscard]] std::optional<ReadyRun> pick();
+  [[nodiscard]] std::optional<ReadyRun> pick(std::string_view worker,
+                                             std::vector<std::string> const& spaces);
+  [[nodiscard]] BeginRun lease(ReadyRun run, WallTime now);
   bool take_key(ReadyRun const& run);
   void begin_runs(WallTime now, std::vector<ScheduleAction>& actions);
   void watch_leases(WallTime now, std::vector<ScheduleAction>& actions);
@@ -134,10 +146,11 @@ class Scheduler {
   SchedulerLimits limits_;
   bool held_ = false;
   std::uint64_t pass_ = 0;
-  std::map<std::string, Queue, std::less<>> queues_;
+  std::map<QueueName, Queue> queues_;
   std::unordered_map<std::string, ReadyRun> waiting_;
   std::map<std::string, Key, std::less<>> keys_;
   std::unordered_map<std::string, Lease> leases_;
+  std::size_t own_leases_ = 0;
   std::set<std::pair<WallTime, std::string>> lease_times_;
   std::set<std::pair<WallTime, std::string>> timers_;
   std::unordered_map<std::string, WallTime> times_;
