@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# aether_room(NAME [ROOMS lower rooms...] [LIBRARIES libraries...] [PROGRAM name])
+# aether_room(NAME [ROOMS lower rooms...] [LIBRARIES libraries...] [PROGRAM name] [TOGETHER pattern])
+#
+# Each test runs in a process of its own, but for those whose names match the pattern of TOGETHER:
+# they share what is slow to start.
 #
 # A room is a folder, a library and a namespace. Files are found by their ending:
 #   *.cc        the room itself
@@ -10,7 +13,7 @@
 include(GoogleTest)
 
 function(aether_room name)
-  cmake_parse_arguments(ROOM "" "PROGRAM" "ROOMS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ROOM "" "PROGRAM;TOGETHER" "ROOMS;LIBRARIES" ${ARGN})
   file(GLOB_RECURSE all CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cc")
   set(sources ${all})
   list(FILTER sources EXCLUDE REGEX "(_(test|bench|fuzz)|/main)\\.cc$")
@@ -40,7 +43,14 @@ function(aether_room name)
   if(AETHER_TESTS AND tests)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE aether_${name} GTest::gtest GTest::gmock GTest::gtest_main)
-    gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+    set(apart "*")
+    if(ROOM_TOGETHER)
+      set(apart "-${ROOM_TOGETHER}")
+      add_test(NAME ${name}.together COMMAND ${name}_test --gtest_filter=${ROOM_TOGETHER})
+      set_tests_properties(${name}.together PROPERTIES TIMEOUT 300 LABELS "unit;${name}"
+                           SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+    endif()
+    gtest_discover_tests(${name}_test TEST_FILTER "${apart}" DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                          PROPERTIES TIMEOUT 120 LABELS "unit;${name}")
   endif()
   if(AETHER_BENCHMARKS AND benches)

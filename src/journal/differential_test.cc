@@ -3,6 +3,7 @@
 // when every operation has succeeded and each kind of refusal has occurred, so that it cannot pass
 // without having looked. AETHER_SEED=n for one seed, AETHER_ROUNDS=n for a longer run.
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -12,6 +13,8 @@
 #include "journal/fsck.h"
 #include "journal/journal.h"
 #include "journal/memory/memory_journal.h"
+#include "journal/postgres/postgres_journal.h"
+#include "journal/postgres/testing_server.h"
 #include "journal/sqlite/sqlite_journal.h"
 #include "journal/testing.h"
 #include "os/temp_dir.h"
@@ -129,14 +132,14 @@ std::set<std::string> operations_in(Batch const& batch, Journal& oracle) {
 }
 constexpr std::size_t kOperations = 16;
 
-TEST(Differential, SqliteAnswersWhatMemoryAnswers) {
+using Open = std::function<std::unique_ptr<Journal>()>;
+
+void compare_with_memory(std::uint64_t rounds, Open const& open) {
   std::uint64_t const seed = number_from("AETHER_SEED", 20'261'121);
-  std::uint64_t const rounds = number_from("AETHER_ROUNDS", 1500);
+  rounds = number_from("AETHER_ROUNDS", rounds);
   SCOPED_TRACE("AETHER_SEED=" + std::to_string(seed));
-  os::TempDir const folder = value_of(os::TempDir::create("journal-differential"));
-  SqliteOptions const options{.path = folder.file("store.db")};
   std::unique_ptr<Journal> const oracle = open_memory_journal();
-  std::unique_ptr<Journal> other = value_of(open_sqlite_journal(options));
+  std::unique_ptr<Journal> other = open();
   ASSERT_TRUE(other);
   Workload workload(seed, *oracle);
   std::set<std::string> succeeded;
@@ -155,11 +158,11 @@ TEST(Differential, SqliteAnswersWhatMemoryAnswers) {
       ++refusals[expected.error().why];
     }
     compare_reads(*oracle, *other, workload);
-    if (HasFailure()) FAIL() << "round " << round;
+    if (::testing::Test::HasFailure()) FAIL() << "round " << round;
     // Opening again forgets what the writer remembers.
     if (workload.chance().one_in(200)) {
       other.reset();
-      other = value_of(open_sqlite_journal(options));
+      other = open();
       ASSERT_TRUE(other);
     }
   }
@@ -169,6 +172,19 @@ TEST(Differential, SqliteAnswersWhatMemoryAnswers) {
     // The notes of this test are none, and fsck says so.
     if (finding.kind != Finding::Kind::CheckpointBroken) ADD_FAILURE() << describe(finding);
   }
+}
+
+TEST(Differential, SqliteAnswersWhatMemoryAnswers) {
+  os::TempDir const folder = value_of(os::TempDir::create("journal-differential"));
+  SqliteOptions const options{.path = folder.file("store.db")};
+  compare_with_memory(1500, [&] { return value_of(open_sqlite_journal(options)); });
+}
+
+TEST(PostgresDifferential, PostgresAnswersWhatMemoryAnswers) {
+  testing::PostgresServer* const server = testing::PostgresServer::get();
+  if (server == nullptr) GTEST_SKIP() << "PostgreSQL is not installed";
+  PostgresOptions const options{.url = server->url("differential")};
+  compare_with_memory(600, [&] { return value_of(open_postgres_journal(options)); });
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "journal/event_text.h"
 #include "journal/json_extent.h"
 #include "journal/limits.h"
 
@@ -174,26 +175,40 @@ Status check_event(NewEvent const& event) {
   return {};
 }
 
-std::string event_line(Event const& event) {
-  std::string line = "{";
-  line.reserve(256 + event.body.size());
-  auto const to = std::back_inserter(line);
+EventText text_of_event(NewEvent const& event) {
+  EventText text;
+  std::string& head = text.before_fence;
+  head.reserve(128 + event.body.size());
+  head = "{";
+  auto const to = std::back_inserter(head);
   if (!event.actor.empty()) fmt::format_to(to, "\"actor\":\"{}\",", event.actor);
   fmt::format_to(to, "\"at\":{},", milliseconds_of(event.at));
   if (!event.blobs.empty()) {
     std::vector<std::string> texts;
     for (BlobHash const& hash : event.blobs) texts.push_back(text_of(hash));
-    add_list(line, "blobs", texts);
+    add_list(head, "blobs", texts);
   }
-  line += "\"body\":";
-  line += event.body;
+  head += "\"body\":";
+  head += event.body;
   if (event.cause) fmt::format_to(to, ",\"cause\":{}", event.cause->value);
-  fmt::format_to(to, ",\"fence\":{},", event.fence.value);
-  add_list(line, "keys", event.keys);
-  fmt::format_to(to, "\"kind\":\"{}\",\"mark\":\"{}\",\"position\":{},\"sequence\":{},", event.kind,
-                 text_of(event.mark), event.position.value, event.sequence.value);
-  if (!event.span.empty()) fmt::format_to(to, "\"span\":\"{}\",", event.span);
-  fmt::format_to(to, "\"stream\":\"{}\"}}", event.stream);
+  head += ",\"fence\":";
+  text.before_position = ",";
+  add_list(text.before_position, "keys", event.keys);
+  fmt::format_to(std::back_inserter(text.before_position),
+                 "\"kind\":\"{}\",\"mark\":\"{}\",\"position\":", event.kind, text_of(event.mark));
+  text.after_sequence = ",";
+  auto const end = std::back_inserter(text.after_sequence);
+  if (!event.span.empty()) fmt::format_to(end, "\"span\":\"{}\",", event.span);
+  fmt::format_to(end, "\"stream\":\"{}\"}}", event.stream);
+  return text;
+}
+
+std::string event_line(Event const& event) {
+  EventText text = text_of_event(event);
+  std::string line = std::move(text.before_fence);
+  fmt::format_to(std::back_inserter(line), "{}{}{},\"sequence\":{}{}", event.fence.value,
+                 text.before_position, event.position.value, event.sequence.value,
+                 text.after_sequence);
   return line;
 }
 

@@ -10,6 +10,8 @@
 #include "journal/journal.h"
 #include "journal/limits.h"
 #include "journal/memory/memory_journal.h"
+#include "journal/postgres/postgres_journal.h"
+#include "journal/postgres/testing_server.h"
 #include "journal/sqlite/sqlite_journal.h"
 #include "journal/testing.h"
 #include "os/temp_dir.h"
@@ -37,7 +39,11 @@ struct BackEnd {
 
 class JournalSuite : public ::testing::TestWithParam<BackEnd> {
  protected:
-  void SetUp() override { open(); }
+  void SetUp() override {
+    if (std::string_view(GetParam().name) == "Postgres" && !testing::PostgresServer::get())
+      GTEST_SKIP() << "PostgreSQL is not installed";
+    open();
+  }
   void open() {
     journal_.reset();
     journal_ = GetParam().open(folder_->path());
@@ -294,6 +300,17 @@ TEST_P(JournalSuite, RefusesWhatHasNoFormOrIsTooMuch) {
 std::unique_ptr<Journal> open_store(std::string const& folder) {
   return value_of(open_sqlite_journal({.path = folder + "/store.db"}));
 }
+
+std::unique_ptr<Journal> open_database(std::string const& folder) {
+  testing::PostgresServer* const server = testing::PostgresServer::get();
+  if (server == nullptr) return nullptr;
+  return value_of(open_postgres_journal({.url = server->url(testing::database_of(folder))}));
+}
+
+INSTANTIATE_TEST_SUITE_P(OnServer, JournalSuite,
+                         ::testing::Values(BackEnd{
+                             .name = "Postgres", .keeps = true, .open = open_database}),
+                         [](auto const& each) { return std::string(each.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(
     BackEnds, JournalSuite,

@@ -34,8 +34,14 @@ class Sharing {
   /// Begins. @param view The index whose rows are claimed. @param term For how long a claim holds
   /// when its process says nothing any more, by the store's own clock.
   virtual void begin(std::string view, Duration term, Ear ear) = 0;
+  /// Rows with from <= key < to.
+  struct Wanted {
+    std::string from, to;
+    std::size_t count = 0;
+    bool operator==(Wanted const&) const = default;
+  };
   /// So many more may be claimed: replaces what was wanted before. Thread-safe, as what follows.
-  virtual void want(std::size_t count) = 0;
+  virtual void want(std::vector<Wanted> wanted) = 0;
   /// The claim is given back.
   virtual void release(std::string key) = 0;
   /// Gives back all claims, and calls nobody any more when it returns.

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -94,8 +95,15 @@ Result<Signer> Signer::load_or_create(std::string const& path, std::string const
   while (text.ends_with('\n')) text.pop_back();
   if (!text.empty()) return parse(text);
   TRY_ASSIGN(Signer signer, from_seed(name, secret_bytes(kSeedBytes)));
-  TRY(os::write_file_atomically(path, signer.private_text() + "\n", 0600));
-  return signer;
+  // Several processes may begin at once in one folder: the first one's key is everybody's.
+  std::string const draft = fmt::format("{}.{}", path, ::getpid());
+  TRY(os::write_file_atomically(draft, signer.private_text() + "\n", 0600));
+  int const linked = ::link(draft.c_str(), path.c_str());
+  int const why = errno;
+  (void)::unlink(draft.c_str());
+  if (linked == 0) return signer;
+  if (why != EEXIST) return fail(system_error_from(why, "link", path));
+  return load_or_create(path, name);
 }
 
 Result<std::string> Signer::sign(std::string text) const {

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "journal/postgres/writer.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "journal/limits.h"
+#include "journal/postgres/schema.h"
+#include "journal/signer.h"
+
+namespace aether::journal::postgres {
+namespace {
+
+constexpr std::string_view kStatement = "append";
+constexpr std::size_t kIdBytes = 16;
+/// Between two tries to reach the server.
+constexpr Duration kPauseMin = std::chrono::milliseconds(50);
+constexpr Duration kPauseMax = std::chrono::seconds(2);
+/// A batch that is refused although nothing speaks against it: the two checks differ.
+constexpr int kRefusalsMax = 100;
+
+// What append() of the database says instead of a position.
+constexpr std::int64_t kRefused = -1;
+constexpr std::int64_t kOutOfTurn = -2;
+
+/// The server ends the connection, or is one that cannot be written: another one may do.
+bool ends_connection(std::string_view state) {
+  return state.starts_with("57P") || state.starts_with("08") || state == "25006";
+}
+
+}  // namespace
+
+Writer::Writer(PostgresOptions options, Connection connection, Reader& reader, std::string id)
+    : url_(std::move(options.url)),
+      patience_(options.patience),
+      id_(std::move(id)),
+      reader_(reader),
+      connection_(std::move(connection)),
+      bell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+Result<std::unique_ptr<Writer>> Writer::open(PostgresOptions options, Connection connection,
+                                             Reader& reader) {
+  std::unique_ptr<Writer> writer(
+      new Writer(std::move(options), std::move(connection), reader, secret_bytes(kIdBytes)));
+  if (!writer->bell_) return fail(system_error("eventfd"));
+  // Once: if its row is gone later, the store is not the one that was appended to.
+  TRY(writer->connection_->ask(
+      "DELETE FROM aether.writer WHERE seen < now() - interval '30 days'"));
+  TRY(writer->connection_->ask(
+      "INSERT INTO aether.writer(id,last,bases) VALUES($1,0,array_fill(0::bigint,ARRAY[16]))",
+      Values().bytes(writer->id_)));
+  TRY(writer->begin());
+  // Signals are the main thread's: this thread is born with all of them blocked.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  writer->thread_ = std::thread([self = writer.get()] { self->serve(); });
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return writer;
+}
+
+Status Writer::begin() {
+  TRY(prepare_store(*connection_));
+  // One plan for all groups, by the indexes: the planner would take a young table for a small one.
+  TRY(
+      connection_->run("SET enable_seqscan=off; SET enable_hashjoin=off; SET enable_mergejoin=off;"
+                       "SET enable_bitmapscan=off; SET plan_cache_mode=force_generic_plan;"
+                       "SET jit=off; SET statement_timeout='15s'"));
+  TRY(connection_->prepare(std::string(kStatement), append_call(), Group().values(id_, 0)));
+  TRY(connection_->enter_pipeline());
+  process_ = connection_->process();
+  return {};
+}
+
+Writer::~Writer() {
+  {
+    std::lock_guard const lock(mutex_);
+    ending_ = true;
+  }
+  (void)::eventfd_write(bell_.get(), 1);
+  if (thread_.joinable()) thread_.join();
+}
+
+void Writer::append(Batch batch, Answer answer) {
+  std::optional<Error> refused;
+  bool is_first = false;
+  {
+    std::lock_guard const lock(mutex_);
+    if (away_) {
+      refused = away_;
+    } else if (waiting_ >= kQueuedBatchesMax) {
+      refused = Error(ErrorCode::LimitReached,
+                      fmt::format("appending: {} batches wait for the database already "
+                                  "(kQueuedBatchesMax)",
+                                  kQueuedBatchesMax));
+    } else {
+      is_first = queue_.empty();
+      ++waiting_;
+      queue_.push_back({.batch = std::move(batch), .answer = std::move(answer)});
+    }
+  }
+  if (refused) return answer(fail(std::move(*refused)));
+  if (is_first) (void)::eventfd_write(bell_.get(), 1);
+}
+
+void Writer::take_new() {
+  std::lock_guard const lock(mutex_);
+  std::ranges::move(queue_, std::back_inserter(pending_));
+  queue_.clear();
+}
+
+void Writer::serve() {
+  heard_ = Instant::clock::now();
+  while (true) {
+    take_new();
+    if (give_up_at_end()) return;
+    if (!connection_) {
+      connect();
+      continue;
+    }
+    if (Status const done = exchange(); !done) lose(done.error());
+  }
+}
+
+bool Writer::give_up_at_end() {
+  {
+    std::lock_guard const lock(mutex_);
+    if (!ending_ || !queue_.empty()) return false;
+  }
+  if (connection_ && (!sent_.empty() || !pending_.empty() || !put_back_.empty())) return false;
+  Error const why(ErrorCode::StoreUnavailable,
+                  fmt::format("{} was away when Aether stopped", name_of_url(url_)));
+  for (Group& group : sent_) {
+    for (Group::Waiting& each : group.batches) pending_.push_back(std::move(each));
+  }
+  sent_.clear();
+  answer_all(pending_, why);
+  return true;
+}
+
+void Writer::connect() {
+  Instant const now = Instant::clock::now();
+  bool const is_patient = now < *lost_ + patience_;
+  if (!is_patient) {
+    Error const why(ErrorCode::StoreUnavailable,
+                    fmt::format("appending: {} has been away for {}; it is tried again",
+                                name_of_url(url_), humanize(now - *lost_)));
+    {
+      std::lock_guard const lock(mutex_);
+      away_ = why;
+    }
+    answer_all(pending_, why);
+  }
+  if (now < next_try_) return wait(next_try_ - now);
+  Result<Connection> made = Connection::open(url_, "writer");
+  Status ready;
+  if (made) {
+    connection_ = std::move(*made);
+    ready = begin();
+  }
+  if (made && ready) {
+    log::info("{} is back after {}", name_of_url(url_), humanize(Instant::clock::now() - *lost_));
+    lost_.reset();
+    pause_ = {};
+    heard_ = Instant::clock::now();
+    std::lock_guard const lock(mutex_);
+    away_.reset();
+    return;
+  }
+  connection_.reset();
+  pause_ = std::clamp(pause_ * 2, kPauseMin, kPauseMax);
+  next_try_ = Instant::clock::now() + pause_;
+}
+
+void Writer::lose(Error const& why) {
+  log::warn("the way to the store is lost, and is looked for again: {}", why.describe());
+  connection_.reset();
+  lost_ = Instant::clock::now();
+  next_try_ = *lost_;
+  // Nothing behind a refused group was appended: these may go with other numbers.
+  if (is_draining_) {
+    while (!sent_.empty()) {
+      Group group = std::move(sent_.front());
+      sent_.pop_front();
+      put_back(std::move(group), false);
+    }
+  }
+  for (Group& group : sent_) group.sent = false;
+}
+
+Status Writer::exchange() {
+  TRY(send_groups());
+  TRY_ASSIGN(bool const all_gone, connection_->flush());
+  TRY(receive_answers());
+  bool const can_send = !is_draining_ && sent_.size() < kGroupsSent && !pending_.empty();
+  if (can_send) return {};
+  struct pollfd wanted[] = {{.fd = bell_.get(), .events = POLLIN, .revents = 0},
+                            {.fd = connection_->fd(),
+                             .events = static_cast<short>(all_gone ? POLLIN : POLLIN | POLLOUT),
+                             .revents = 0}};
+  {
+    std::lock_guard const lock(mutex_);
+    if (ending_ && sent_.empty() && pending_.empty() && queue_.empty()) return {};
+  }
+  int const longest =
+      static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(kAnswerMax).count());
+  int const ready = ::poll(wanted, 2, sent_.empty() ? -1 : longest);
+  if (ready < 0 && errno != EINTR) return fail(system_error("poll"));
+  if ((wanted[0].revents & POLLIN) != 0) {
+    eventfd_t rings = 0;
+    (void)::eventfd_read(bell_.get(), &rings);
+  }
+  if (wanted[1].revents != 0) heard_ = Instant::clock::now();
+  bool const is_silent = !sent_.empty() && Instant::clock::now() - heard_ > kAnswerMax;
+  if (!is_silent) return {};
+  return fail(ErrorCode::StoreUnavailable,
+              fmt::format("{} has not answered for {}", name_of_url(url_), humanize(kAnswerMax)));
+}
+
+Status Writer::send_groups() {
+  for (Group& group : sent_) {
+    if (std::exchange(group.sent, true)) continue;
+    TRY(connection_->send(std::string(kStatement), group.values(id_, group.number)));
+  }
+  while (!is_draining_ && sent_.size() < kGroupsSent && !pending_.empty()) {
+    Group group;
+    while (!pending_.empty() && group.takes(pending_.front())) {
+      group.add(std::move(pending_.front()));
+      pending_.pop_front();
+    }
+    // Asked for now, so that what it is refused for is what those before it left.
+    if (group.is_hopeless() && !sent_.empty()) {
+      pending_.push_front(std::move(group.batches.front()));
+      return {};
+    }
+    if (group.is_hopeless()) {
+      refuse_one(std::move(group.batches.front()));
+      continue;
+    }
+    if (sent_.empty()) heard_ = Instant::clock::now();
+    group.number = next_++;
+    group.sent = true;
+    sent_.push_back(std::move(group));
+    if (Status const passed = fault::pass(fault::Point::JournalBegin); !passed) {
+      connection_->cut();
+      return fail(passed.error());
+    }
+    TRY(connection_->send(std::string(kStatement), sent_.back().values(id_, sent_.back().number)));
+  }
+  return {};
+}
+
+Status Writer::receive_answers() {
+  // Also while nothing is asked: a server that ends says so.
+  TRY(connection_->notices());
+  while (!sent_.empty()) {
+    TRY_ASSIGN(std::optional<Connection::Reply> reply, connection_->receive());
+    if (!reply) return {};
+    if (Status const passed = fault::pass(fault::Point::JournalAnswer); !passed) {
+      connection_->cut();
+      return fail(passed.error());
+    }
+    TRY(answered(std::move(*reply)));
+  }
+  return {};
+}
+
+Status Writer::answered(Connection::Reply reply) {
+  if (reply.fault && ends_connection(reply.state)) {
+    connection_->cut();
+    return fail(*reply.fault);
+  }
+  Group group = std::move(sent_.front());
+  sent_.pop_front();
+  if (is_draining_) {
+    put_back(std::move(group), false);
+    return {};
+  }
+  if (reply.fault && !may_be_sent_again(reply.state)) {
+    fail_group(std::move(group), *reply.fault);
+    return {};
+  }
+  std::int64_t const base = reply.fault ? kRefused : reply.rows->number(0, 0);
+  if (base >= 0) {
+    accept(group, static_cast<std::uint64_t>(base));
+    return {};
+  }
+  if (base == kOutOfTurn) {
+    fail_group(std::move(group),
+               {ErrorCode::StoreDamaged,
+                "the store does not know what this process appended before: was it set back to an "
+                "older copy? Stop every Aether on it, and start them again"});
+    return {};
+  }
+  if (group.batches.size() == 1 && !reply.fault) {
+    Group::Waiting waiting = std::move(group.batches.front());
+    group.batches.clear();
+    refuse_one(std::move(waiting));
+  }
+  put_back(std::move(group), !reply.fault);
+  return {};
+}
+
+void Writer::accept(Group& group, std::uint64_t base) {
+  for (Group::Waiting& each : group.batches) {
+    std::uint64_t const count = each.batch.events.size();
+    answer(each,
+           AppendOutcome(Appended{.first = Position{base + (count == 0 ? 0 : 1)}, .count = count}));
+    base += count;
+  }
+}
+
+void Writer::fail_group(Group group, Error const& why) {
+  for (Group::Waiting& each : std::exchange(group.batches, {})) answer(each, fail(why));
+  put_back(std::move(group), false);
+}
+
+void Writer::put_back(Group group, bool alone) {
+  if (!std::exchange(is_draining_, true)) next_ = group.number;
+  for (Group::Waiting& each : group.batches) {
+    each.alone = each.alone || alone;
+    put_back_.push_back(std::move(each));
+  }
+  if (!sent_.empty()) return;
+  is_draining_ = false;
+  pending_.insert(pending_.begin(), std::move_iterator(put_back_.begin()),
+                  std::move_iterator(put_back_.end()));
+  put_back_.clear();
+}
+
+void Writer::refuse_one(Group::Waiting waiting) {
+  Result<std::optional<Refusal>> why = why_refused(waiting.batch);
+  if (!why) return answer(waiting, fail(why.error()));
+  if (*why) return answer(waiting, AppendOutcome(std::unexpected(std::move(**why))));
+  // What it was refused for is so no more.
+  if (++waiting.refusals > kRefusalsMax) {
+    return answer(waiting, fail(ErrorCode::Internal,
+                                "the store refuses a batch that nothing speaks against"));
+  }
+  put_back_.push_front(std::move(waiting));
+  if (!sent_.empty() || is_draining_) return;
+  pending_.push_front(std::move(put_back_.front()));
+  put_back_.pop_front();
+}
+
+void Writer::answer_all(std::deque<Group::Waiting>& batches, Error const& why) {
+  for (Group::Waiting& each : std::exchange(batches, {})) answer(each, fail(why));
+}
+
+void Writer::answer(Group::Waiting& waiting, Result<AppendOutcome> outcome) {
+  {
+    std::lock_guard const lock(mutex_);
+    --waiting_;
+  }
+  waiting.answer(std::move(outcome));
+}
+
+void Writer::wait(Duration longest) {
+  struct pollfd bell{.fd = bell_.get(), .events = POLLIN, .revents = 0};
+  auto const milliseconds = std::chrono::ceil<std::chrono::milliseconds>(longest).count();
+  if (::poll(&bell, 1, static_cast<int>(milliseconds)) <= 0) return;
+  eventfd_t rings = 0;
+  (void)::eventfd_read(bell_.get(), &rings);
+}
+
+}  // namespace aether::journal::postgres
