@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Aether with agents that have code, and their workers as processes that a test can kill."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from aether import PATIENCE, eventually
+from jobs import ENDED, Jobs, config
+
+SDK = Path(__file__).parents[2] / "sdk" / "python"
+
+# What workers share: a tool that the judge counts.
+PRELUDE = """
+import json, os, sys, time, urllib.request
+from aetheris import *
+
+JUDGE = os.environ["JUDGE"]
+
+def tell(path, **body):
+    request = urllib.request.Request(JUDGE + path, json.dumps(body).encode(), method="POST")
+    if idempotency_key():
+        request.add_header("Idempotency-Key", idempotency_key())
+    with urllib.request.urlopen(request) as answer:
+        return json.loads(answer.read()).get("n")
+"""
+
+
+class House(Jobs):
+    """An Aether whose agents' workers come from elsewhere."""
+
+    def __init__(self, folder, judge, *agents, lease="1s", store="sqlite", **sections):
+        named = [{"name": name, "code": True} for name in agents or ("coder",)]
+        super().__init__(folder, config(store, jobs={"lease": lease}, agents=named, **sections))
+        self.judge = judge
+        self.workers = []
+
+    @property
+    def url(self):
+        return f"unix:{self.control_socket}"
+
+    def worker(self, code, **env):
+        made = Worker(self, code, env)
+        self.workers.append(made)
+        return made
+
+    def halt(self):
+        for worker in self.workers:
+            worker.kill()
+        return super().halt()
+
+    def until_over(self, run, otherwise=lambda: False):
+        """Until the run has ended, or a person is asked what became of a call: "ended", "asks" or "otherwise"."""
+
+        def state():
+            job = self.job(run)
+            if job["status"] in ENDED:
+                return "ended"
+            if any(wait["effect"] for wait in job["waits"]):
+                return "asks"
+            return "otherwise" if otherwise() else None
+
+        return eventually(state, f"{run} comes on")
+
+    def begin(self, agent="coder", given=None, **job):
+        return self.submit(agent=agent, input=given, **job)
+
+
+class Worker:
+    def __init__(self, house, code, env):
+        self.file = house.folder / f"worker{len(house.workers)}.py"
+        self.file.write_text(PRELUDE + code + "\nserve()\n")
+        self.env = {**os.environ, "PYTHONPATH": str(SDK), "AETHER_URL": house.url, "JUDGE": house.judge.url(""),
+                    "AETHERIS_LOG": "INFO", **env}  # fmt: skip
+        self.log = house.folder / f"{self.file.stem}.log"
+        self.process = None
+        self.start()
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([sys.executable, str(self.file)], env=self.env, stdout=log, stderr=log)
+        return self
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def again(self):
+        self.kill()
+        return self.start()
+
+    def stopped(self):
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    def text(self):
+        return self.log.read_text()
+
+
+def counted(judge, path, at_least=1):
+    """Waits until the judge has had so many calls of the path."""
+    return eventually(lambda: judge.count(path) >= at_least, f"the judge hears {path}")
