@@ -45,7 +45,7 @@ Result<Source> find_source(Globals const& globals) {
     return fail(std::move(client).error());
   TRY_ASSIGN(source.config, config::load(globals.config_file()));
   if (source.config.store.type == config::StoreType::Memory) return fail(std::move(client).error());
-  TRY_ASSIGN(source.journal, daemon::look_into_store(daemon::store_path(source.config)));
+  TRY_ASSIGN(source.journal, daemon::look_into_store(source.config));
   return source;
 }
 
@@ -147,7 +147,7 @@ Result<Checked> look_at_all(Globals const& globals, std::string const& key, bool
   TRY_ASSIGN(std::string verifier, key_from(key));
   TRY_ASSIGN(std::optional<std::string> const own, daemon::public_key_of(path));
   if (verifier.empty()) verifier = own.value_or("");
-  TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::look_into_store(path));
+  TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::look_into_store(config));
   TRY_ASSIGN(daemon::StoreCheck check, daemon::check_store(*journal, verifier, with_views));
   return Checked{std::move(check), std::move(verifier)};
 }

@@ -94,10 +94,8 @@ std::string starting_text(config::Config const& config) {
     told += fmt::format("▶ Starting service: {}\n", service.name);
   for (config::Function const& function : config.functions)
     told += fmt::format("▶ Spawning function: {}\n", function.id);
-  if (!config.jobs.enabled || config.store.type == config::StoreType::Postgres) return told;
-  bool const in_memory = config.store.type == config::StoreType::Memory;
-  told += fmt::format("▶ Running jobs: {}\n",
-                      in_memory ? "in memory, forgotten at the end" : daemon::store_path(config));
+  if (!config.jobs.enabled) return told;
+  told += fmt::format("▶ Running jobs: {}\n", daemon::store_name(config));
   if (config.api.port && *config.api.port != 0)
     told += fmt::format("▶ API: http://{}:{}\n", config.api.host, *config.api.port);
   return told;

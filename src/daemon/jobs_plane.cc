@@ -18,6 +18,7 @@
 #include "daemon/jobs_store.h"
 #include "daemon/jobs_tools.h"
 #include "daemon/known_tools.h"
+#include "daemon/work_line.h"
 #include "jobs/agent.h"
 
 namespace aether::daemon {
@@ -312,6 +313,23 @@ async::Task<jobs::WorkAnswers> Jobs::work(jobs::RunId run, std::string token,
   });
 }
 
+namespace {
+
+async::Task<void> serve_line(std::unique_ptr<WorkLine> line) {
+  async::Task<void> serving = line->serve();
+  co_await std::move(serving);
+}
+
+}  // namespace
+
+Result<os::UniqueFd> Jobs::open_line(std::string service) {
+  TRY_ASSIGN(LineEnds ends, open_line_ends());
+  auto line =
+      std::make_unique<WorkLine>(executor_, service, std::move(ends.ours), *this, clock_);
+  tasks_.spawn("worker " + service, serve_line(std::move(line)));
+  return std::move(ends.theirs);
+}
+
 void Jobs::note(std::string actor, jobs::AuditNoted note) {
   engine_->note(std::move(actor), std::move(note));
 }
@@ -410,7 +428,10 @@ void Jobs::tell_watchers(jobs::RunId const& run, std::uint64_t sequence) {
     return;
   }
   // Told by another process on the store, which does not say how far the run has come.
-  if (sequence == 0) return tasks_.spawn("look how far a run has come", look_how_far(run));
+  if (sequence == 0) {
+    tasks_.spawn("look how far a run has come", look_how_far(run));
+    return;
+  }
   watch->latest = std::max(watch->latest, sequence);
   watch->grown.set();
   watch->grown.reset();

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "journal/memory/memory_journal.h"
+#include "journal/postgres/postgres_journal.h"
 #include "journal/sqlite/sqlite_journal.h"
 
 namespace aether::daemon {
@@ -19,6 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kStoreName = "aether.db";
+constexpr std::string_view kSharedName = "aether-postgres";
 /// The name of the journal in its checkpoints.
 constexpr std::string_view kOrigin = "aether-journal";
 
@@ -35,10 +37,20 @@ Status write_public_key(std::string const& path, std::string const& text) {
 }  // namespace
 
 std::string store_path(config::Config const& config) {
-  if (!config.store.path.empty()) return config.store.path;
+  bool const is_shared = config.store.type == config::StoreType::Postgres;
+  if (!config.store.path.empty() && !is_shared) return config.store.path;
   std::error_code ec;
   fs::path const whole = fs::absolute(config.path, ec);
-  return ((ec ? fs::path(config.path) : whole).parent_path() / kStoreName).string();
+  return ((ec ? fs::path(config.path) : whole).parent_path() /
+          (is_shared ? kSharedName : kStoreName))
+      .string();
+}
+
+std::string store_name(config::Config const& config) {
+  if (config.store.type == config::StoreType::Memory) return "in memory, forgotten at the end";
+  if (config.store.type == config::StoreType::Postgres)
+    return journal::postgres_name(config.store.path);
+  return store_path(config);
 }
 
 std::string store_key_path(std::string const& store) {
@@ -47,6 +59,8 @@ std::string store_key_path(std::string const& store) {
 
 Result<std::unique_ptr<journal::Journal>> open_store(config::Config const& config) {
   if (config.store.type == config::StoreType::Memory) return journal::open_memory_journal();
+  if (config.store.type == config::StoreType::Postgres)
+    return journal::open_postgres_journal({.url = config.store.path});
   return journal::open_sqlite_journal({.path = store_path(config)});
 }
 
@@ -68,7 +82,10 @@ std::uint64_t store_bytes(std::string const& store) {
   return bytes;
 }
 
-Result<std::unique_ptr<journal::Journal>> look_into_store(std::string const& store) {
+Result<std::unique_ptr<journal::Journal>> look_into_store(config::Config const& config) {
+  if (config.store.type == config::StoreType::Postgres)
+    return journal::open_postgres_reader({.url = config.store.path});
+  std::string const store = store_path(config);
   struct stat status{};
   if (::stat(store.c_str(), &status) != 0) {
     return fail(ErrorCode::StoreUnavailable,

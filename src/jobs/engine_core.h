@@ -132,6 +132,8 @@ class EngineCore {
                                 std::optional<RunSpec> changed, journal::Batch& batch);
   // On a shared store.
   Status begin_sharing();
+  /// Says how much may be claimed for this engine and the workers that wait at it, and gives back
+  /// what was claimed for workers that wait no more.
   void want_work();
   void give_back(RunId const& run);
   void claimed(std::vector<journal::Record> rows);
@@ -161,7 +163,8 @@ class EngineCore {
   async::Event wake_;
   async::Event idle_;
   std::optional<WallTime> armed_;
-  journal::Sharing* const sharing_;      ///< Null: the store is this engine's alone.
+  journal::Sharing* const sharing_;  ///< Null: the store is this engine's alone.
+  std::unordered_map<std::string, std::string> claimed_keys_;  ///< Of runs: the rows claimed.
   std::map<std::string, Instant> kept_;  ///< Rows that keep() saw, and when it told of them.
   bool scheduling_ = false;
   bool again_ = false;

@@ -34,7 +34,11 @@ Status EngineCore::begin_sharing() {
     mail->post([this, runs] {
       log::warn("{} runs are worked on elsewhere: this process stood still for too long",
                 runs.size());
-      for (std::string const& run : runs) heard(run);
+      for (std::string const& key : runs) {
+        std::string const run = key.substr(key.rfind('/') + 1);
+        claimed_keys_.erase(run);
+        heard(run);
+      }
     });
   };
   ear.keep = [this, mail = mail] { mail->post([this] { keep(); }); };
@@ -50,24 +54,54 @@ void EngineCore::offer(ReadyRun run) {
 
 void EngineCore::want_work() {
   if (!is_shared()) return;
-  std::size_t const busy = scheduler_.leases() + scheduler_.waiting();
-  auto const room = static_cast<std::size_t>(std::max(limits.concurrency, 1));
-  sharing_->want(stopping || busy >= room ? 0 : room - busy);
+  std::map<std::string, std::vector<RunId>> const waiting = scheduler_.waiting_by_worker();
+  std::map<std::string, std::size_t> room{{"", 0}};
+  if (!stopping) {
+    auto const places = static_cast<std::size_t>(std::max(limits.concurrency, 1));
+    room[""] = places - std::min(places, scheduler_.own_leases());
+    for (WaitingClaim const& each : claims_) {
+      for (std::string const& agent : each.claim.agents) room[agent] += each.claim.runs;
+    }
+  }
+  for (auto const& [worker, runs] : waiting) {
+    bool const has_nobody = !worker.empty() && !room.contains(worker);
+    for (RunId const& run : has_nobody ? runs : std::vector<RunId>()) {
+      scheduler_.forget(run);
+      give_back(run);
+    }
+  }
+  std::vector<journal::Sharing::Wanted> wanted;
+  for (auto const& [worker, places] : room) {
+    auto const here = waiting.find(worker);
+    std::size_t const taken = here == waiting.end() ? 0 : here->second.size();
+    if (taken >= places) continue;
+    ReadyRange const rows = ready_range(worker);
+    wanted.push_back({.from = rows.from, .to = rows.to, .count = places - taken});
+  }
+  sharing_->want(std::move(wanted));
 }
 
 void EngineCore::give_back(RunId const& run) {
-  if (is_shared()) sharing_->release(run.text);
+  if (!is_shared()) return;
+  auto const key = claimed_keys_.find(run.text);
+  if (key == claimed_keys_.end()) return;
+  sharing_->release(std::move(key->second));
+  claimed_keys_.erase(key);
 }
 
 void EngineCore::claimed(std::vector<journal::Record> rows) {
   for (journal::Record const& row : rows) {
     Result<ReadyRun> ready = parse_ready(row);
-    if (ready && !stopping) {
-      scheduler_.offer(std::move(*ready));
+    if (!ready) {
+      // Kept: it would be claimed again at once.
+      log::error("{}", ready.error().describe());
       continue;
     }
-    if (!ready) log::error("{}", ready.error().describe());
-    give_back(RunId{row.key});
+    claimed_keys_[ready->run.text] = row.key;
+    if (stopping)
+      give_back(ready->run);
+    else
+      scheduler_.offer(std::move(*ready));
   }
   schedule();
 }

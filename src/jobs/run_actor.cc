@@ -18,7 +18,10 @@ namespace {
 RunRows next_rows(RunState const& state, RunRows const& before, RunStatus was) {
   bool const runs_on = was == RunStatus::Running && state.status() == was;
   if (!runs_on || !before.ready || state.cancel_requested) return rows_of(state);
-  return {.line = before.line, .ready = before.ready, .due = due_time(state)};
+  return {.line = before.line,
+          .ready = before.ready,
+          .ready_key = before.ready_key,
+          .due = due_time(state)};
 }
 
 /// After so many refusals of what a run decided it is left alone for a moment.
@@ -100,7 +103,7 @@ Status RunActor::take_lease(RunTurn& turn) {
   TRY(turn.record(RunControlled{.control = Control::Lease,
                                 .holder = core_.holder,
                                 .until = lease_until_,
-                                .reason = {},
+                                .reason = work_ ? "worker " + work_->worker : std::string(),
                                 .step = {}}));
   turn.batch.checks.push_back({.stream = state_.id.text,
                                .expected = journal::Sequence{durable_},

@@ -142,8 +142,11 @@ std::optional<WallTime> due_time(RunState const& state) {
 }
 
 RunRows rows_of(RunState const& state) {
-  RunRows rows{.line = line_text(state), .ready = {}, .due = due_time(state)};
-  if (has_work(state) && !is_held_back(state)) rows.ready = ready_text(state);
+  RunRows rows{.line = line_text(state), .ready = {}, .ready_key = {}, .due = due_time(state)};
+  if (has_work(state) && !is_held_back(state)) {
+    rows.ready = ready_text(state);
+    rows.ready_key = ready_range(worker_of(state)).from + state.id.text;
+  }
   return rows;
 }
 
@@ -153,9 +156,11 @@ void add_changes(RunId const& run, RunRows const* before, RunRows const& after,
     changes.push_back({.view = std::string(kRunView), .key = list_key(run), .value = after.line});
   }
   std::optional<std::string> const was_ready = before == nullptr ? std::nullopt : before->ready;
-  if (was_ready != after.ready) {
-    changes.push_back({.view = std::string(kReadyView), .key = run.text, .value = after.ready});
-  }
+  std::string const view(kReadyView);
+  if (was_ready && (!after.ready || before->ready_key != after.ready_key))
+    changes.push_back({.view = view, .key = before->ready_key, .value = std::nullopt});
+  if (after.ready && was_ready != after.ready)
+    changes.push_back({.view = view, .key = after.ready_key, .value = after.ready});
   std::optional<WallTime> const old_due = before == nullptr ? std::nullopt : before->due;
   if (old_due == after.due) return;
   if (old_due) {
@@ -210,6 +215,12 @@ Result<RunSummary> parse_line(journal::Record const& row) {
                     .detail = text_at(line, "detail")};
 }
 
+ReadyRange ready_range(std::string_view worker) {
+  // Ids of runs begin with a hexadecimal digit, which is before "~"; "0" is behind "/".
+  if (worker.empty()) return {.from = "", .to = "~"};
+  return {.from = fmt::format("~{}/", worker), .to = fmt::format("~{}0", worker)};
+}
+
 ReadyRun ready_of(RunState const& state) {
   RunSpec const& spec = state.opening.spec;
   return {.run = state.id,
@@ -227,7 +238,7 @@ Result<ReadyRun> parse_ready(journal::Record const& row) {
   if (!parsed || !parsed->is_object()) return damaged_row(kReadyView, row.key);
   json::object const& ready = parsed->as_object();
   std::int64_t const limit = number_at(ready, "limit");
-  return ReadyRun{.run = RunId{row.key},
+  return ReadyRun{.run = RunId{row.key.substr(row.key.rfind('/') + 1)},
                   .space = text_at(ready, "space"),
                   .queue = text_at(ready, "queue"),
                   .priority = static_cast<int>(number_at(ready, "priority")),

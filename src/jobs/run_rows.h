@@ -5,6 +5,7 @@
 //   view  key                    value
 //   run   mirrored id            the line of a list; mirrored, so that the newest comes first
 //   ready id                     what the scheduler needs; there while the run has work to do
+//         "~" agent "/" id       the same of a run that only workers of the agent may begin
 //   due   milliseconds "/" id    nothing; there while something of the run happens by time
 //   wake  run "/" other          nothing: the other, its child, has ended, and it was not told yet;
 //                                "cancel": the other, above it, waits for it no more
@@ -30,6 +31,7 @@ inline constexpr std::string_view kWakeToCancel = "cancel";
 struct RunRows {
   std::string line;                  ///< Of view run.
   std::optional<std::string> ready;  ///< Of view ready.
+  std::string ready_key;             ///< The row's key, if there is one.
   std::optional<WallTime> due;       ///< Of view due.
   bool operator==(RunRows const&) const = default;
 };
@@ -50,6 +52,13 @@ void add_changes(RunId const& run, RunRows const* before, RunRows const& after,
 [[nodiscard]] std::string list_key(RunId const& run);
 [[nodiscard]] Result<RunSummary> parse_line(journal::Record const& row);
 [[nodiscard]] RunSummary summary_of(RunState const& state);
+
+/// Rows of view ready from `from` to before `to`.
+struct ReadyRange {
+  std::string from, to;
+};
+/// Of an agent's workers; empty: of the engines themselves.
+[[nodiscard]] ReadyRange ready_range(std::string_view worker);
 
 [[nodiscard]] ReadyRun ready_of(RunState const& state);
 [[nodiscard]] Result<ReadyRun> parse_ready(journal::Record const& row);

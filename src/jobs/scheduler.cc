@@ -188,9 +188,8 @@ BeginRun Scheduler::lease(ReadyRun run, WallTime now) {
   waiting_.erase(run.run.text);
   WallTime const until = now + limits_.lease;
   bool const is_own = run.worker.empty();
-  leases_.emplace(run.run.text, Lease{.until = until,
-                                      .is_own = is_own,
-                                      .concurrency_key = run.concurrency_key});
+  leases_.emplace(run.run.text,
+                  Lease{.until = until, .is_own = is_own, .concurrency_key = run.concurrency_key});
   if (is_own) ++own_leases_;
   lease_times_.emplace(until, run.run.text);
   return {.run = std::move(run), .lease_until = until};
@@ -238,6 +237,12 @@ std::vector<ScheduleAction> Scheduler::poll(WallTime now) {
   watch_leases(now, actions);
   begin_runs(now, actions);
   return actions;
+}
+
+std::map<std::string, std::vector<RunId>> Scheduler::waiting_by_worker() const {
+  std::map<std::string, std::vector<RunId>> found;
+  for (auto const& [name, run] : waiting_) found[run.worker].push_back(run.run);
+  return found;
 }
 
 std::optional<WallTime> Scheduler::next() const {

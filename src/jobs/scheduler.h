@@ -97,6 +97,10 @@ class Scheduler {
   [[nodiscard]] std::optional<WallTime> next() const;
 
   [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
+  /// How many leases are the engine's own.
+  [[nodiscard]] std::size_t own_leases() const { return own_leases_; }
+  /// Those that wait, by who may begin them: an agent's name; empty: the engine itself.
+  [[nodiscard]] std::map<std::string, std::vector<RunId>> waiting_by_worker() const;
   [[nodiscard]] std::size_t leases() const { return leases_.size(); }
   [[nodiscard]] std::size_t timers() const { return times_.size(); }
   [[nodiscard]] bool is_leased(RunId const& run) const { return leases_.contains(run.text); }
