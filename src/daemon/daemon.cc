@@ -22,6 +22,7 @@
 #include "config/loader.h"
 #include "daemon/debris.h"
 #include "daemon/release.h"
+#include "functions/handler_hooks.h"
 #include "os/child.h"
 #include "os/oom_score.h"
 #include "os/reap.h"
@@ -126,6 +127,16 @@ Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
                           .runtime_dir = names_.folder,
                           .next_instance = [this] { return InstanceId{++instances_}; },
                           .echo = {}};
+  deps.work_line = [this](std::string_view service) -> Result<os::UniqueFd> {
+    if (!jobs_) return fail(ErrorCode::Internal, "a worker, and no jobs");
+    return jobs_->open_line(std::string(service));
+  };
+  std::string const sdk = functions::find_sdk_folder();
+  if (!sdk.empty()) {
+    deps.worker_env = {{"PYTHONPATH", sdk + "/python"},
+                       {"NODE_PATH", sdk + "/node"},
+                       {"PYTHONUNBUFFERED", "1"}};
+  }
   if (echo_) {
     deps.echo = [this](std::string_view service, RevisionId revision, std::string_view line) {
       echo_->line(service, revision, line);

@@ -17,6 +17,7 @@
 #include "daemon/counted_journal.h"
 #include "journal/journal.h"
 #include "journal/signer.h"
+#include "os/unique_fd.h"
 #include "supervise/known_children.h"
 #include "tools/function_tool.h"
 #include "tools/tool.h"
@@ -53,6 +54,8 @@ class Jobs final : public api::JobsPlane {
   void set_functions(std::vector<config::Function> const& functions);
   /// At a reload: jobs that come from now on see these. ConfigInvalid: those that are, stay.
   [[nodiscard]] Status set_agents(std::vector<config::Agent> agents);
+  /// The worker's end of a line over which it asks for work; served until it is closed.
+  [[nodiscard]] Result<os::UniqueFd> open_line(std::string service);
   /// A swap's verdict, as the API tells it.
   void record_swap(std::string const& swap_json);
 

@@ -40,6 +40,12 @@ Result<supervise::Instance*> Service::Impl::launch(RevisionId revision) {
   config::Service const& spec = specs_.at(revision);
   supervise::LaunchSpec launch = supervise::launch_spec(spec, revision, deps_.next_instance());
   TRY_ASSIGN(launch.listeners, listeners_.lanes(listeners_of(revision), revision));
+  os::UniqueFd work_line;
+  if (spec.is_worker && deps_.work_line) {
+    TRY_ASSIGN(work_line, deps_.work_line(name_));
+    launch.work_fd = work_line.get();
+    launch.env.insert(launch.env.begin(), deps_.worker_env.begin(), deps_.worker_env.end());
+  }
   launch.runtime_dir = deps_.runtime_dir;
   launch.state_socket = state_socket_;
   // For a program that is stopped without being told of a drain first.

@@ -142,6 +142,7 @@ std::vector<std::string> build_environment(std::span<std::string const> own,
   set_passed_fds(variables, child);
   if (!child.state_socket.empty()) variables.set("AETERNA_STATE_SOCK", child.state_socket);
   if (!child.notify_socket.empty()) variables.set("NOTIFY_SOCKET", child.notify_socket);
+  if (child.work_fd >= 0) variables.set("AETHER_WORK_FD", fmt::format("{}", child.work_fd));
   if (child.watchdog) {
     auto const interval = std::chrono::duration_cast<std::chrono::microseconds>(*child.watchdog);
     variables.set("WATCHDOG_USEC", fmt::format("{}", interval.count()));

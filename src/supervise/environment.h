@@ -41,6 +41,7 @@ struct ChildEnvironment {
   std::size_t fd_store_max = 0;           ///< FDSTORE; 0: not given.
   std::string state_socket;               ///< AETERNA_STATE_SOCK; empty: not given.
   std::string notify_socket;              ///< NOTIFY_SOCKET; empty: not given.
+  int work_fd = -1;                       ///< AETHER_WORK_FD; -1: not given.
   std::optional<Duration> watchdog;
   std::span<config::Compat const> compat;
   config::Variables user_defaults;  ///< HOME, USER ... of `user:`; weaker than `configured`.

@@ -79,6 +79,13 @@ std::vector<FdStore::Stored> stored_for(LaunchSpec const& spec, FdStore const* s
   return stored;
 }
 
+/// Behind all that has a number of its own.
+int work_number(LaunchSpec const& spec, std::vector<FdStore::Stored> const& stored) {
+  int const next = kFirstListenerFd + static_cast<int>(spec.listeners.size() + stored.size());
+  auto const* const ready = std::get_if<config::ReadyFd>(&spec.ready);
+  return ready == nullptr ? next : std::max(next, ready->fd + 1);
+}
+
 ChildEnvironment child_environment(LaunchSpec const& spec, std::string const& notify_socket,
                                    std::optional<os::Credentials> const& user,
                                    std::vector<FdStore::Stored> const& stored,
@@ -94,6 +101,7 @@ ChildEnvironment child_environment(LaunchSpec const& spec, std::string const& no
                          .user_defaults = user_defaults(user),
                          .configured = spec.env};
   for (FdStore::Stored const& one : stored) child.stored_names.push_back(one.name);
+  if (spec.work_fd >= 0) child.work_fd = work_number(spec, stored);
   if (spec.notify_access == config::NotifyAccess::None) return child;
   child.notify_socket = notify_socket;
   if (store != nullptr) child.fd_store_max = store->max();
@@ -128,6 +136,7 @@ std::vector<os::ChildFd> child_fds(LaunchSpec const& spec, ChildPipes const& pip
   for (FdStore::Stored const& one : stored) fds.push_back({one.fd, target++});
   if (auto const* ready = std::get_if<config::ReadyFd>(&spec.ready))
     fds.push_back({pipes.ready.write_end.get(), ready->fd});
+  if (spec.work_fd >= 0) fds.push_back({spec.work_fd, work_number(spec, stored)});
   return fds;
 }
 

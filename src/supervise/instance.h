@@ -66,6 +66,8 @@ struct LaunchSpec {
   std::string
       runtime_dir;  ///< An existing folder of ours, for the notify socket. Short: 107 bytes.
   std::string state_socket;  ///< AETERNA_STATE_SOCK; empty: not given.
+  /// Borrowed until launch() has returned; the child finds its number in AETHER_WORK_FD. -1: none.
+  int work_fd = -1;
 };
 
 /// The part of a LaunchSpec that the configuration says. Listeners, runtime_dir and state_socket

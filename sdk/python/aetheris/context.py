@@ -182,8 +182,10 @@ class Rules:
             args["messages"] = messages
         else:
             args["prompt"] = prompt
+        if model is not None:
+            args["model"] = model
         policy, timeout = args.pop("policy", None), args.pop("timeout", None)
-        result = yield from self._call(model or "llm", args, name or "llm", policy, None, timeout, 1, 1, "model")
+        result = yield from self._call("llm", args, name or "llm", policy, None, timeout, 1, 1, "model")
         return result if full or not isinstance(result, dict) else result.get("content")
 
     def _wait(self, kind, name, path, timeout=None, schema=None, job=None):

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/work_line.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "api/work_frames.h"
+#include "async/wait_fd.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "os/unix_socket.h"
+
+namespace aether::daemon {
+namespace {
+
+namespace json = boost::json;
+
+/// Of one read.
+constexpr std::size_t kReadBytes = std::size_t{64} << 10U;
+/// Answers that a worker has not taken: it is not read from until it does.
+constexpr std::size_t kOutputMax = 4 * kLineBytesMax;
+constexpr Duration kTasksEnd = std::chrono::seconds(5);
+
+std::string text_of(json::object const& object, std::string_view key) {
+  auto const* const found = object.if_contains(key);
+  return found != nullptr && found->is_string() ? std::string(found->get_string()) : "";
+}
+
+json::array list_of(json::object const& object, std::string_view key) {
+  auto const* const found = object.if_contains(key);
+  return found != nullptr && found->is_array() ? found->get_array() : json::array();
+}
+
+bool is_claim(json::value const& asked) {
+  auto const* const object = asked.if_object();
+  return object != nullptr && text_of(*object, "do") == "claim";
+}
+
+}  // namespace
+
+Result<LineEnds> open_line_ends() {
+  TRY_ASSIGN(auto ends, os::unix_pair(os::UnixKind::Stream, os::Blocking::Yes));
+  // Each end has flags of its own.
+  if (::fcntl(ends.first.get(), F_SETFL, O_NONBLOCK) != 0)
+    return fail(system_error("fcntl", "a worker's line"));
+  return LineEnds{std::move(ends.first), std::move(ends.second)};
+}
+
+WorkLine::WorkLine(async::Executor executor, std::string name, os::UniqueFd socket,
+                   api::JobsPlane& jobs, Clock const& clock, Watch watch)
+    : name_(std::move(name)),
+      socket_(std::move(socket)),
+      jobs_(jobs),
+      clock_(clock),
+      watch_(std::move(watch)),
+      tasks_(executor, "line of " + name_) {}
+
+async::Task<void> WorkLine::serve() {
+  tasks_.spawn("write", write());
+  std::exception_ptr thrown;
+  try {
+    co_await read();
+  } catch (...) {
+    thrown = std::current_exception();
+  }
+  co_await async::ignore_cancellation();
+  ::shutdown(socket_.get(), SHUT_RDWR);
+  async::Task<std::vector<std::string>> stopping = tasks_.stop(kTasksEnd);
+  co_await std::move(stopping);
+  async::Task<void> letting_go = let_go();
+  co_await std::move(letting_go);
+  socket_.reset();
+  co_await async::heed_cancellation();
+  if (thrown) std::rethrow_exception(thrown);
+}
+
+async::Task<void> WorkLine::read() {
+  std::array<char, kReadBytes> bytes{};
+  while (!is_broken_) {
+    co_await async::readable(socket_.get());
+    ssize_t const got = ::recv(socket_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    if (got <= 0) co_return;
+    in_.append(bytes.data(), static_cast<std::size_t>(got));
+    std::size_t start = 0;
+    for (std::size_t end = in_.find('\n'); end != std::string::npos && !is_broken_;
+         end = in_.find('\n', start)) {
+      take_line(std::string_view(in_).substr(start, end - start));
+      start = end + 1;
+    }
+    in_.erase(0, start);
+    if (in_.size() <= kLineBytesMax) continue;
+    log::warn("{}: its worker sent a line over {} bytes; the line to it is closed", name_,
+              kLineBytesMax);
+    co_return;
+  }
+}
+
+void WorkLine::take_line(std::string_view line) {
+  if (line.empty()) return;
+  if (watch_) watch_(line, true);
+  Result<json::value> asked = parse_json(line, "a line");
+  if (!asked || !asked->is_object()) {
+    log::warn("{}: its worker sent what is no line of JSON; the line to it is closed", name_);
+    is_broken_ = true;
+    return;
+  }
+  bool const started = tasks_.spawn("message", answer(std::move(*asked)));
+  if (!started) is_broken_ = true;
+}
+
+async::Task<json::object> WorkLine::answer_of(json::value asked) {
+  if (!is_claim(asked))
+    co_return co_await api::answer_frame(&jobs_, std::move(asked), clock_.wall());
+  api::ReadClaim claim = or_throw(api::read_claim(jobs_, asked));
+  co_return co_await api::answer_claim(&jobs_, std::move(claim));
+}
+
+async::Task<void> WorkLine::answer(json::value asked) {
+  json::object told;
+  try {
+    async::Task<json::object> answering = answer_of(asked);
+    told = co_await std::move(answering);
+  } catch (Error const& error) {
+    told = api::refusal_of(error);
+  }
+  json::object const& question = asked.get_object();
+  note_held(question, told);
+  if (auto const* const id = question.if_contains("id")) told["id"] = *id;
+  send(told);
+}
+
+void WorkLine::note_held(json::object const& asked, json::object const& answer) {
+  for (json::value const& run : list_of(answer, "runs")) {
+    json::object const& claimed = run.get_object();
+    held_[text_of(claimed, "run")] = text_of(claimed, "token");
+  }
+  bool is_over = false;
+  for (json::value const& one : list_of(answer, "answers"))
+    is_over = is_over || jobs::is_give_back(one.get_object());
+  json::array const messages = list_of(asked, "messages");
+  auto const* const last = messages.empty() ? nullptr : messages.back().if_object();
+  is_over = is_over || (last != nullptr && text_of(*last, "do") == "close");
+  auto const found = held_.find(text_of(asked, "run"));
+  bool const is_same = found != held_.end() && found->second == text_of(asked, "token");
+  if (is_over && is_same) held_.erase(found);
+}
+
+void WorkLine::send(json::object const& answer) {
+  std::string const line = json::serialize(answer);
+  if (watch_) watch_(line, false);
+  if (out_.size() > kOutputMax) {
+    is_broken_ = true;
+    ::shutdown(socket_.get(), SHUT_RDWR);
+    return;
+  }
+  out_ += line;
+  out_ += '\n';
+  has_output_.set();
+}
+
+async::Task<void> WorkLine::write() {
+  for (;;) {
+    co_await has_output_.wait();
+    ssize_t const sent =
+        ::send(socket_.get(), out_.data(), out_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent > 0) out_.erase(0, static_cast<std::size_t>(sent));
+    if (out_.empty()) has_output_.reset();
+    bool const is_full = sent < 0 && (errno == EAGAIN || errno == EINTR);
+    if (sent < 0 && !is_full) co_return;  // It is gone; the reader hears of it.
+    if (!out_.empty()) co_await async::writable(socket_.get());
+  }
+}
+
+/// Its runs need not wait for the end of their leases.
+async::Task<void> WorkLine::let_go() {
+  for (auto const& [run, token] : std::exchange(held_, {})) {
+    std::vector<jobs::WorkMessage> messages(1);
+    messages[0].verb = jobs::WorkVerb::Release;
+    messages[0].why = "the worker is gone";
+    try {
+      async::Task<jobs::WorkAnswers> releasing =
+          jobs_.work(jobs::RunId{run}, token, std::move(messages));
+      co_await std::move(releasing);
+    } catch (Error const& error) {
+      log::debug("{}: {}", name_, error.describe());
+    }
+  }
+}
+
+}  // namespace aether::daemon
