@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "api/job_counts.h"
+#include "api/work_plane.h"
 #include "async/event.h"
 #include "async/task.h"
 #include "base/json.h"
@@ -26,10 +27,8 @@ struct RunWatch {
 
 enum class TraceForm : std::uint8_t { Tree, Json, Otlp };
 
-class JobsPlane {
+class JobsPlane : public WorkPlane {
  public:
-  virtual ~JobsPlane() = default;
-
   // Answered when durable.
   [[nodiscard]] virtual async::Task<jobs::Submitted> submit(jobs::Asker asker,
                                                             jobs::Submission submission) = 0;
@@ -48,15 +47,6 @@ class JobsPlane {
   /// @param spec Its graph and input, where they are not null, take the place of the recorded ones.
   [[nodiscard]] virtual async::Task<jobs::RunId> fork(jobs::Asker asker, jobs::RunId run,
                                                       std::string step, jobs::RunSpec spec) = 0;
-
-  // For workers (docs/worker-protocol.md).
-
-  /// Waits for work for at most `wait`; empty if there was none.
-  [[nodiscard]] virtual async::Task<std::vector<jobs::ClaimedRun>> claim(jobs::WorkClaim claim,
-                                                                         Duration wait) = 0;
-  [[nodiscard]] virtual async::Task<jobs::WorkAnswers> work(
-      jobs::RunId run, std::string token, std::vector<jobs::WorkMessage> messages) = 0;
-
   /// A point in the stream "audit". Never waits.
   virtual void note(std::string actor, jobs::AuditNoted note) = 0;
 
@@ -75,8 +65,6 @@ class JobsPlane {
   [[nodiscard]] virtual async::Task<std::string> evidence(jobs::RunId run) = 0;
   [[nodiscard]] virtual std::shared_ptr<RunWatch> watch(jobs::RunId const& run) = 0;
   [[nodiscard]] virtual JobCounts counts() const = 0;
-  /// The declaration of one of `agents:`. RequestInvalid names those that there are.
-  [[nodiscard]] virtual Result<boost::json::value> agent(std::string_view name) const = 0;
 };
 
 }  // namespace aether::api

@@ -239,18 +239,16 @@ async::Task<http::Response> Routes::dispatch(http::Request request, Decision dec
   if (get && request.path == "/v1/services") co_return service_list();
   if (get && request.path == "/v1/events") co_return events(request);
   if (post && request.path == "/v1/stop") co_return stop();
-  if (post && request.path == "/v1/reload") {
+  if (post && request.path == "/v1/reload")
     co_return co_await reload(std::move(request), std::nullopt);
-  }
   bool const of_function = path.size() >= 2 && path[0] == "v1" && path[1] == "functions";
   bool const of_service = path.size() >= 3 && path[0] == "v1" && path[1] == "services";
   bool const of_log = path.size() == 4 && path[3] == "logs";
   if ((of_service || of_function) && get && of_log) co_return logs(request, path[2]);
   if (of_service && get && path.size() == 3) co_return service(path[2]);
   if (of_service && get && path.size() == 4 && path[3] == "inspect") co_return inspect(path[2]);
-  if (of_service && post && path.size() == 4 && path[3] == "reload") {
+  if (of_service && post && path.size() == 4 && path[3] == "reload")
     co_return co_await reload(std::move(request), path[2]);
-  }
   if (of_service && post && path.size() == 4 && path[3] == "rollback") {
     co_return co_await rollback(std::move(request), path[2]);
   }
@@ -260,20 +258,14 @@ async::Task<http::Response> Routes::dispatch(http::Request request, Decision dec
     co_return co_await swap_answer(std::move(tickets), true);
   }
   http::Response const otherwise = no_route(request);
-  bool const of_jobs =
-      path.size() >= 2 && path[0] == "v1" && (path[1] == "jobs" || path[1] == "audit");
-  bool const of_work = request.path == "/v1/work" || request.path == "/v1/work:claim";
+  std::string const first = path.size() >= 2 && path[0] == "v1" ? path[1] : "";
   std::optional<http::Response> answer;
-  if (of_work) {
-    WallTime const now = clock_.wall();
-    answer = co_await answer_of_work(&control_, std::move(request), std::move(decision), now);
-    co_return answer ? std::move(*answer) : otherwise;
-  }
+  WallTime const now = clock_.wall();
   if (of_function) answer = co_await answer_of_functions(&control_, std::move(request), path);
-  if (of_jobs) {
-    WallTime const now = clock_.wall();
+  if (first == "jobs" || first == "audit")
     answer = co_await answer_of_jobs(&control_, std::move(request), path, std::move(decision), now);
-  }
+  else if (first.starts_with("work"))
+    answer = co_await answer_of_work(&control_, std::move(request), std::move(decision), now);
   co_return answer ? std::move(*answer) : otherwise;
 }
 

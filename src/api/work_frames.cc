@@ -49,14 +49,15 @@ Status check_version(json::object const& object) {
                            version, jobs::kWorkVersion));
 }
 
-Status check_agent(JobsPlane const& plane, std::string_view name) {
+Status check_agent(WorkPlane const& plane, std::string_view name) {
   TRY_ASSIGN(json::value const declared, plane.agent(name));
   auto const* const object = declared.if_object();
   auto const* const code = object == nullptr ? nullptr : object->if_contains("code");
   if (code != nullptr && code->is_bool() && code->get_bool()) return {};
-  return wrong(fmt::format("the agent {} has no code that a worker could run: write `code: true`, "
-                           "or a command, under agents:",
-                           name));
+  return wrong(
+      fmt::format("the agent {} has no code that a worker could run: write `code: true`, "
+                  "or a command, under agents:",
+                  name));
 }
 
 json::object json_of(jobs::ClaimedRun const& run) {
@@ -80,7 +81,7 @@ struct ReadFrame {
   std::vector<jobs::WorkMessage> messages;
 };
 
-Result<ReadFrame> read_frame(JobsPlane const& plane, json::value const& value, WallTime now) {
+Result<ReadFrame> read_frame(WorkPlane const& plane, json::value const& value, WallTime now) {
   auto const* const object = value.if_object();
   if (object == nullptr) return wrong("a frame is not an object");
   TRY(check_version(*object));
@@ -103,7 +104,7 @@ Result<ReadFrame> read_frame(JobsPlane const& plane, json::value const& value, W
 
 }  // namespace
 
-Result<ReadClaim> read_claim(JobsPlane const& plane, json::value const& value) {
+Result<ReadClaim> read_claim(WorkPlane const& plane, json::value const& value) {
   auto const* const object = value.if_object();
   if (object == nullptr) return wrong("a claim is not an object");
   TRY(check_version(*object));
@@ -125,7 +126,7 @@ Result<ReadClaim> read_claim(JobsPlane const& plane, json::value const& value) {
   return read;
 }
 
-async::Task<json::object> answer_claim(JobsPlane* plane, ReadClaim claim) {
+async::Task<json::object> answer_claim(WorkPlane* plane, ReadClaim claim) {
   async::Task<std::vector<jobs::ClaimedRun>> claiming =
       plane->claim(std::move(claim.claim), claim.wait);
   std::vector<jobs::ClaimedRun> const claimed = co_await std::move(claiming);
@@ -134,7 +135,7 @@ async::Task<json::object> answer_claim(JobsPlane* plane, ReadClaim claim) {
   co_return json::object{{"runs", std::move(runs)}};
 }
 
-async::Task<json::object> answer_frame(JobsPlane* plane, json::value frame, WallTime now) {
+async::Task<json::object> answer_frame(WorkPlane* plane, json::value frame, WallTime now) {
   ReadFrame read = or_throw(read_frame(*plane, frame, now));
   async::Task<jobs::WorkAnswers> working =
       plane->work(std::move(read.run), std::move(read.token), std::move(read.messages));

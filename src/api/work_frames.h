@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "api/jobs_plane.h"
+#include "api/work_plane.h"
 #include "async/task.h"
 #include "base/json.h"
 #include "base/result.h"
@@ -19,12 +19,12 @@ struct ReadClaim {
   Duration wait{};
 };
 /// RequestInvalid names what is wrong: also an agent that is not one with code.
-[[nodiscard]] Result<ReadClaim> read_claim(JobsPlane const& jobs, boost::json::value const& value);
+[[nodiscard]] Result<ReadClaim> read_claim(WorkPlane const& plane, boost::json::value const& value);
 /// `{runs: [...]}`, when there is work or the time is over.
-[[nodiscard]] async::Task<boost::json::object> answer_claim(JobsPlane* jobs, ReadClaim claim);
+[[nodiscard]] async::Task<boost::json::object> answer_claim(WorkPlane* plane, ReadClaim claim);
 /// `{answers: [...]}`. Faults are thrown: then nothing of the frame was done, unless the fault says
 /// that it may be asked again.
-[[nodiscard]] async::Task<boost::json::object> answer_frame(JobsPlane* jobs,
+[[nodiscard]] async::Task<boost::json::object> answer_frame(WorkPlane* plane,
                                                             boost::json::value frame, WallTime now);
 /// Of a carrier that is not HTTP: `{error: {type, detail}}`.
 [[nodiscard]] boost::json::object refusal_of(Error const& error);

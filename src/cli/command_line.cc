@@ -187,7 +187,8 @@ struct Parser {
     token_command->add_option("--name", options->name, "For the log")->capture_default_str();
     token_command->add_option("--role", options->role, "What its bearer may do")
         ->capture_default_str()
-        ->check(CLI::IsMember({"viewer", "submitter", "approver", "operator", "auditor", "worker"}));
+        ->check(
+            CLI::IsMember({"viewer", "submitter", "approver", "operator", "auditor", "worker"}));
     token_command->add_option("-w,--write", options->file,
                               "Write it to a new file that only you can read");
     token_command->callback(

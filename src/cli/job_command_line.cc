@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/agent_commands.h"
 #include "cli/commands.h"
 #include "cli/job_commands.h"
 
@@ -201,6 +202,40 @@ void add_start(Declaring const& to, std::string const& name, std::string const& 
   to.run(start, std::make_shared<UpOptions>(options), up);
 }
 
+void add_agents(Declaring const& to) {
+  auto folder = std::make_shared<std::string>();
+  CLI::App* const init_command = to.command(
+      to.app, "init", "A folder with a first agent, which works at once", "init my-agent");
+  init_command->add_option("folder", *folder, "The new folder; the agent has its name")->required();
+  to.run(init_command, folder, init);
+
+  CLI::App* const run_command =
+      to.command(to.app, "run", "Start in the foreground: API, scheduler and agents", "run");
+  to.run(run_command, std::make_shared<UpOptions>(UpOptions{.foreground = true}), up);
+
+  auto talk = std::make_shared<ChatOptions>();
+  CLI::App* const chat_command =
+      to.command(to.app, "chat", "Talk with an agent; each message is a job", "chat hello");
+  chat_command->add_option("message", talk->message, "Else what is typed, line for line");
+  chat_command->add_option("--agent", talk->agent, "Needed if there are several");
+  to.run(chat_command, talk, chat);
+
+  auto checked = std::make_shared<ConformanceOptions>();
+  std::string const example = "conformance worker --command 'python3 -m aetheris.conformance'";
+  CLI::App* const conformance =
+      to.command(to.app, "conformance", "Whether a program keeps to a protocol", example);
+  conformance->require_subcommand(1);
+  CLI::App* const worker = to.command(*conformance, "worker",
+                                      "Of an SDK's conformance agent: kills it, and checks "
+                                      "what it says",
+                                      example);
+  worker->add_option("--command", checked->command, "The worker, as a shell takes it")->required();
+  worker->add_option("--each", checked->each, "Kill it at each N-th message only")
+      ->check(CLI::Range(1, 1000));
+  worker->add_flag("--lines", checked->verbose, "Show what goes over the line");
+  to.run(worker, checked, conformance_worker);
+}
+
 }  // namespace
 
 void add_job_commands(CLI::App& app, Globals const& globals, Choose const& choose) {
@@ -213,6 +248,7 @@ void add_job_commands(CLI::App& app, Globals const& globals, Choose const& choos
   add_answers(to, *jobs);
   add_repairs(to, *jobs);
   add_reading(to);
+  add_agents(to);
   add_start(to, "server", "API, scheduler and workers of jobs in one process",
             {.foreground = true});
   add_start(to, "worker", "Scheduler and workers of jobs, without a port for the API",

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -44,7 +45,9 @@ Result<config::Config> load_for_up(Globals const& globals) {
 
 /// What is left of a configuration for one who only works on jobs.
 Status keep_jobs_alone(config::Config& config) {
-  if (!config.services.empty() || !config.functions.empty()) {
+  bool const has_services =
+      std::ranges::any_of(config.services, [](auto const& one) { return !one.is_worker; });
+  if (has_services || !config.functions.empty()) {
     return fail(ErrorCode::UsageInvalid,
                 fmt::format("{} also names services or functions, and a worker runs jobs alone: "
                             "start all of it with `aether up`",

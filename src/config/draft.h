@@ -81,6 +81,9 @@ void read_orchestrator(Reader& reader, Node const& node, RootDraft& root);
 void read_store(Reader& reader, Node const& node, RootDraft& root);
 void read_jobs(Reader& reader, Node const& node, RootDraft& root);
 void read_agents(Reader& reader, Node const& node, RootDraft& root);
+/// The workers that Aether keeps running itself: each a service of its agent's name. No soak: two
+/// revisions that both claim would do each other's jobs.
+void add_worker_services(Reader& reader, RootDraft const& root, Config& config);
 void read_tools(Reader& reader, Node const& node, RootDraft& root);
 void read_schedules(Reader& reader, Node const& node, RootDraft& root);
 void read_root(Reader& reader, Node const& node, RootDraft& root);

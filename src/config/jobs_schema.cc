@@ -185,7 +185,8 @@ void read_code_agent(Reader& reader, Node const& node, Agent& agent) {
   for (char const* const key : {"model", "instructions", "tools", "max_iterations", "policy"}) {
     if (node.find(key) != nullptr)
       reader.mistake(node.place, fmt::format("{} is of agents without code; this one has its own "
-                                             "program", key));
+                                             "program",
+                                             key));
   }
   agent.declaration_json = fmt::format("{{\"code\":true,\"name\":\"{}\"}}", agent.name);
 }

@@ -312,30 +312,6 @@ void resolve_jobs(Reader& reader, RootDraft const& root, Config const& config) {
   }
 }
 
-/// The workers that Aether keeps running itself: each a service of its agent's name. No soak: two
-/// revisions that both claim would do each other's jobs.
-void add_worker_services(Reader& reader, RootDraft const& root, Config& config) {
-  Place const place = find_place(root.places, "agents").value_or(Place{});
-  for (Agent const& agent : config.agents) {
-    if (agent.command.empty()) continue;
-    if (std::ranges::find(config.services, agent.name, &Service::name) != config.services.end()) {
-      reader.mistake(place, fmt::format("agents: {} has a command, and there is a service of that "
-                                        "name already; give one of them another name",
-                                        agent.name));
-      continue;
-    }
-    Service service;
-    service.name = agent.name;
-    service.command = agent.command;
-    service.env = agent.env;
-    service.listen.emplace();
-    service.workdir = agent.workdir.empty() ? std::string(reader.folder()) : agent.workdir;
-    if (service.workdir->empty()) service.workdir.reset();
-    service.is_worker = true;
-    config.services.push_back(std::move(service));
-  }
-}
-
 }  // namespace
 
 std::string default_service_name(Command const& command) {

@@ -65,7 +65,7 @@ std::optional<std::string> read_host(Reader& reader, Node const& node) {
 constexpr std::array kRoles{
     Choice{"viewer", Role::Viewer},     Choice{"submitter", Role::Submitter},
     Choice{"approver", Role::Approver}, Choice{"operator", Role::Operator},
-    Choice{"auditor", Role::Auditor},     Choice{"worker", Role::Worker},
+    Choice{"auditor", Role::Auditor},   Choice{"worker", Role::Worker},
 };
 
 std::optional<std::string> read_sha256(Reader& reader, Node const& node) {

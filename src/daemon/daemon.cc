@@ -133,9 +133,8 @@ Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
   };
   std::string const sdk = functions::find_sdk_folder();
   if (!sdk.empty()) {
-    deps.worker_env = {{"PYTHONPATH", sdk + "/python"},
-                       {"NODE_PATH", sdk + "/node"},
-                       {"PYTHONUNBUFFERED", "1"}};
+    deps.worker_env = {
+        {"PYTHONPATH", sdk + "/python"}, {"NODE_PATH", sdk + "/node"}, {"PYTHONUNBUFFERED", "1"}};
   }
   if (echo_) {
     deps.echo = [this](std::string_view service, RevisionId revision, std::string_view line) {

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/json.h"
+#include "jobs/agent.h"
 #include "jobs/driver.h"
 #include "jobs/replay.h"
 #include "jobs/run_event_codec.h"
@@ -129,6 +130,13 @@ Result<json::value> replay_recorded(journal::Journal& journal, jobs::RunId const
   if (opening == nullptr)
     return fail(ErrorCode::StoreDamaged,
                 fmt::format("{} does not begin with run.opened", run.text));
+  if (std::string const agent = jobs::code_agent(opening->spec); !agent.empty()) {
+    return fail(
+        ErrorCode::Unsupported,
+        fmt::format("{} is a job of {}, whose decisions are its own program's: an Aether that "
+                    "runs it (a command under agents:) can replay it",
+                    run.text, agent));
+  }
   TRY_ASSIGN(std::unique_ptr<jobs::Driver> const driver, jobs::make_driver(*opening));
   TRY_ASSIGN(jobs::ReplayReport const report, jobs::replay(run, *driver, history));
   TRY_ASSIGN(jobs::RunState const state, jobs::load_run(journal, run));

@@ -54,7 +54,7 @@ Result<LineEnds> open_line_ends() {
 }
 
 WorkLine::WorkLine(async::Executor executor, std::string name, os::UniqueFd socket,
-                   api::JobsPlane& jobs, Clock const& clock, Watch watch)
+                   api::WorkPlane& jobs, Clock const& clock, Watch watch)
     : name_(std::move(name)),
       socket_(std::move(socket)),
       jobs_(jobs),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// WorkLine: the worker protocol as lines (docs/worker-protocol.md) on one end of a socket pair whose
-// other end is a worker's. The worker is gone when its end is closed: then its runs are free at
-// once. Loop thread only.
+// WorkLine: the worker protocol as lines (docs/worker-protocol.md) on one end of a socket pair
+// whose other end is a worker's. The worker is gone when its end is closed: then its runs are free
+// at once. Loop thread only.
 #pragma once
 #include <cstddef>
 #include <functional>
@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "api/jobs_plane.h"
+#include "api/work_plane.h"
 #include "async/event.h"
 #include "async/task.h"
 #include "async/task_group.h"
@@ -32,7 +32,7 @@ class WorkLine {
   /// What goes over it, before it is answered or sent: for who looks on.
   using Watch = std::function<void(std::string_view line, bool is_from_worker)>;
 
-  WorkLine(async::Executor executor, std::string name, os::UniqueFd socket, api::JobsPlane& jobs,
+  WorkLine(async::Executor executor, std::string name, os::UniqueFd socket, api::WorkPlane& jobs,
            Clock const& clock, Watch watch = {});
   WorkLine(WorkLine const&) = delete;
   WorkLine& operator=(WorkLine const&) = delete;
@@ -53,7 +53,7 @@ class WorkLine {
 
   std::string name_;
   os::UniqueFd socket_;
-  api::JobsPlane& jobs_;
+  api::WorkPlane& jobs_;
   Clock const& clock_;
   Watch watch_;
   std::string in_, out_;

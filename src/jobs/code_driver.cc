@@ -35,7 +35,8 @@ StepKind kind_of(WorkMessage const& message) {
 
 /// What is hashed into the step and compared later.
 json::value input_of(WorkMessage const& message) {
-  if (message.verb != WorkVerb::Wait) return json::object{{"args", message.args}, {"tool", message.tool}};
+  if (message.verb != WorkVerb::Wait)
+    return json::object{{"args", message.args}, {"tool", message.tool}};
   json::object input{{"for", text_of(message.wait)}, {"name", message.name}};
   if (message.wait == WaitKind::Child) input["job"] = message.args;
   return input;
@@ -79,83 +80,6 @@ bool is_for_a_person(EffectState const& effect) {
   return !effect.open && effect.settled.outcome == EffectOutcome::Unknown && !repeats(effect);
 }
 
-json::object recorded_answer(StepState const& step) {
-  json::object answer{{"is", "recorded"}, {"outcome", text_of(step.outcome)}};
-  answer["result"] = step.result;
-  if (!step.error.empty()) answer["error"] = step.error;
-  return answer;
-}
-
-json::object go_answer(EffectState const& effect) {
-  json::object answer{{"is", "go"}};
-  answer["effect"] = effect.intent.effect;
-  answer["turn"] = effect.intent.turn;
-  answer["token"] = effect.intent.token;
-  if (!effect.intent.key.empty()) answer["key"] = effect.intent.key;
-  return answer;
-}
-
-/// Why the whole run goes from the worker, whatever was asked.
-std::optional<json::object> answer_to_all(RunState const& state) {
-  if (state.closing) {
-    bool const cancelled = state.closing->outcome == RunOutcome::Cancelled;
-    return give_back(cancelled ? GiveBack::Cancelled : GiveBack::Closed, state.closing->error);
-  }
-  if (!state.stuck.empty()) return give_back(GiveBack::Stuck, state.stuck);
-  if (state.cancel_requested) return give_back(GiveBack::Cancelled, state.cancel_reason);
-  if (state.paused) return give_back(GiveBack::Paused);
-  return std::nullopt;
-}
-
-std::optional<json::object> answer_of_begin(StepState const* step, EffectState const* effect,
-                                            WorkMessage const& message) {
-  if (step == nullptr) {
-    if (!message.is_pure) return std::nullopt;
-    return json::object{{"is", "go"}};
-  }
-  if (!step->open) return recorded_answer(*step);
-  if (effect == nullptr) return std::nullopt;
-  if (is_for_a_person(*effect)) return give_back(GiveBack::Parked);
-  if (!effect->open) return std::nullopt;
-  return go_answer(*effect);
-}
-
-std::optional<json::object> answer_of_end(StepState const* step, EffectState const* effect,
-                                          WorkMessage const& message) {
-  json::object const done{{"is", "done"}};
-  bool const is_over = step != nullptr && !step->open;
-  if (is_over) return done;
-  if (message.is_pure) return std::nullopt;
-  bool const is_known = effect != nullptr && effect->intent.path == message.path;
-  if (!is_known || effect->intent.token != message.token) {
-    return json::object{{"is", "refused"},
-                        {"detail", "step.end: its effect and token are of no call that is made"}};
-  }
-  if (effect->open) return std::nullopt;
-  if (is_for_a_person(*effect)) return give_back(GiveBack::Parked);
-  if (!message.comes_again && effect->settled.outcome != EffectOutcome::Unknown)
-    return std::nullopt;
-  return done;
-}
-
-std::optional<json::object> answer_of_call(RunState const& state, StepState const* step,
-                                           EffectState const* effect, WorkMessage const& message) {
-  if (step == nullptr) return std::nullopt;
-  bool const is_between = !step->open && step->outcome == StepOutcome::Retryable;
-  if (!step->open && !is_between) return recorded_answer(*step);
-  if (effect != nullptr && is_for_a_person(*effect) && state.status() == RunStatus::Parked)
-    return give_back(GiveBack::Parked);
-  (void)message;
-  return std::nullopt;
-}
-
-json::object answer_of_wait(RunState const& state, StepState const& step,
-                            WorkMessage const& message) {
-  if (!step.open) return recorded_answer(step);
-  bool const parks = message.may_give_back && state.status() == RunStatus::Parked;
-  return parks ? give_back(GiveBack::Parked) : json::object{{"is", "open"}};
-}
-
 }  // namespace
 
 void CodeDriver::ask(WorkPlace place, WorkMessage message) {
@@ -170,8 +94,8 @@ EffectState const* CodeDriver::effect_of(RunState const& state, WorkMessage cons
   bool const is_own = message.verb != WorkVerb::Call;
   bool const is_named = message.verb == WorkVerb::StepEnd;
   std::string const tool = is_own ? own_tool(message.tool) : message.tool;
-  auto const found = state.effects.find(
-      is_named ? message.effect : memory_.effect_of(state, message.path, tool, 1));
+  auto const found = state.effects.find(is_named ? message.effect
+                                                 : memory_.effect_of(state, message.path, tool, 1));
   return found == state.effects.end() ? nullptr : &found->second;
 }
 
@@ -204,8 +128,7 @@ std::optional<Diverged> CodeDriver::visit(RunState const& state, WorkMessage con
   }
   if (is_new) ++replayed_;
   auto const input = [&message] { return input_of(message); };
-  auto const diverged =
-      memory_.compare(message.path, step->second, kind_of(message), input);
+  auto const diverged = memory_.compare(message.path, step->second, kind_of(message), input);
   if (!diverged) return std::nullopt;
   std::string was = words_of(step->second.kind, "with input", step->second.input_hash);
   for (auto const& [name, effect] : state.effects) {
@@ -228,10 +151,10 @@ std::vector<Decision> CodeDriver::decide(RunState const& state) const {
   if (!recorded_) recorded_ = state.steps.size();
   if (state.cancel_requested) {
     if (!state.open_effects.empty()) return decisions;
-    decisions.emplace_back(EndRun{
-        .outcome = RunOutcome::Cancelled,
-        .output = {},
-        .error = state.cancel_reason.empty() ? "cancelled" : state.cancel_reason});
+    decisions.emplace_back(
+        EndRun{.outcome = RunOutcome::Cancelled,
+               .output = {},
+               .error = state.cancel_reason.empty() ? "cancelled" : state.cancel_reason});
     return decisions;
   }
   std::set<std::string_view> paths;
@@ -243,8 +166,7 @@ std::vector<Decision> CodeDriver::decide(RunState const& state) const {
     if (is_met(state, message)) continue;
     if (!message.path.empty() && !paths.insert(message.path).second) continue;
     decide_for(state, message, decisions);
-    bool const diverged =
-        !decisions.empty() && std::holds_alternative<Diverged>(decisions.back());
+    bool const diverged = !decisions.empty() && std::holds_alternative<Diverged>(decisions.back());
     if (diverged) break;
   }
   return decisions;
@@ -306,8 +228,7 @@ void CodeDriver::decide_begin(RunState const& state, WorkMessage const& message,
   if (effect->open || is_for_a_person(*effect)) return;
   EffectSettled const& settled = effect->settled;
   if (settled.outcome == EffectOutcome::Ok) {
-    decisions.emplace_back(
-        EndStep{message.path, StepOutcome::Committed, settled.result, {}});
+    decisions.emplace_back(EndStep{message.path, StepOutcome::Committed, settled.result, {}});
   } else if (may_call_again(*effect)) {
     decisions.emplace_back(own_call(message));
   } else {
@@ -321,8 +242,7 @@ void CodeDriver::decide_end(RunState const& state, WorkMessage const& message,
   bool const is_good = message.outcome == EffectOutcome::Ok;
   if (message.is_pure) {
     decisions.emplace_back(BeginStep{message.path, kind_of(message), 1, input_of(message)});
-    decisions.emplace_back(EndStep{message.path,
-                                   is_good ? StepOutcome::Pure : StepOutcome::Failed,
+    decisions.emplace_back(EndStep{message.path, is_good ? StepOutcome::Pure : StepOutcome::Failed,
                                    message.result, message.error});
     return;
   }
@@ -331,8 +251,7 @@ void CodeDriver::decide_end(RunState const& state, WorkMessage const& message,
   EffectSettled const& settled = effect->settled;
   if (settled.outcome == EffectOutcome::Unknown) return;
   if (settled.outcome == EffectOutcome::Ok) {
-    decisions.emplace_back(
-        EndStep{message.path, StepOutcome::Committed, settled.result, {}});
+    decisions.emplace_back(EndStep{message.path, StepOutcome::Committed, settled.result, {}});
   } else if (!message.comes_again || !may_call_again(*effect)) {
     std::string error = settled.error.empty() ? "it failed" : settled.error;
     decisions.emplace_back(
@@ -386,63 +305,8 @@ void CodeDriver::decide_close(RunState const& state, WorkMessage const& message,
         *next)});
     return;
   }
-  decisions.emplace_back(EndRun{
-      .outcome = message.end, .output = message.result, .error = message.error});
-}
-
-// ---- What is answered ---------------------------------------------------------------------------
-
-std::vector<WorkAnswer> CodeDriver::answers(RunState const& state) {
-  std::vector<WorkAnswer> answers;
-  std::optional<json::object> const to_all = answer_to_all(state);
-  std::deque<Pending> still;
-  for (Pending& each : pending_) {
-    WorkMessage const& message = each.message;
-    auto const found = state.steps.find(message.path);
-    bool const is_end = message.verb == WorkVerb::StepEnd;
-    bool const is_known =
-        found != state.steps.end() && (is_end || visited_.contains(message.path));
-    StepState const* const step = is_known ? &found->second : nullptr;
-    EffectState const* const effect =
-        step == nullptr || message.is_pure ? nullptr : effect_of(state, message);
-    std::optional<json::object> answer;
-    switch (message.verb) {
-      case WorkVerb::Beat:
-        answer = to_all ? to_all : json::object{{"is", "held"}};
-        break;
-      case WorkVerb::StepBegin:
-        if (visited_.contains(message.path)) answer = answer_of_begin(step, effect, message);
-        break;
-      case WorkVerb::StepEnd:
-        answer = answer_of_end(step, effect, message);
-        break;
-      case WorkVerb::Call:
-        answer = answer_of_call(state, step, effect, message);
-        break;
-      case WorkVerb::Wait:
-        if (step != nullptr && state.waits.contains(message.path))
-          answer = answer_of_wait(state, *step, message);
-        break;
-      case WorkVerb::Close:
-        if (state.closing) answer = json::object{{"is", "done"}};
-        break;
-      case WorkVerb::Release:
-        answer = give_back(GiveBack::Released, message.why);
-        break;
-      case WorkVerb::Stuck:
-        break;
-    }
-    // What is recorded is said even so; what could go on does not.
-    bool const is_said = answer && message.verb != WorkVerb::Beat &&
-                         (message.verb == WorkVerb::StepEnd || message.verb == WorkVerb::Close);
-    if (to_all && !is_said) answer = to_all;
-    if (answer)
-      answers.push_back({each.place, std::move(*answer)});
-    else
-      still.push_back(std::move(each));
-  }
-  pending_ = std::move(still);
-  return answers;
+  decisions.emplace_back(
+      EndRun{.outcome = message.end, .output = message.result, .error = message.error});
 }
 
 }  // namespace aether::jobs

@@ -153,10 +153,9 @@ void Engine::fork(Asker asker, RunId run, std::string step, std::optional<RunSpe
 
 std::uint64_t Engine::claim(WorkClaim claim, Reply<std::vector<ClaimedRun>> reply) {
   std::uint64_t const id = ++body_->claims;
-  body_->core.mail->post(
-      [this, id, claim = std::move(claim), reply = std::move(reply)]() mutable {
-        body_->core.claim(id, std::move(claim), std::move(reply));
-      });
+  body_->core.mail->post([this, id, claim = std::move(claim), reply = std::move(reply)]() mutable {
+    body_->core.claim(id, std::move(claim), std::move(reply));
+  });
   return id;
 }
 

@@ -86,9 +86,8 @@ bool EngineCore::serve(WaitingClaim& waiting) {
     RunActor* const actor = passed ? find_or_load(begin.run.run, &why) : nullptr;
     bool const is_free = actor != nullptr && !actor->is_leased();
     if (is_free) {
-      actor->begin_work(claim.worker, begin.lease_until, [gathered](Result<ClaimedRun> run) {
-        gathered->take(std::move(run));
-      });
+      actor->begin_work(claim.worker, begin.lease_until,
+                        [gathered](Result<ClaimedRun> run) { gathered->take(std::move(run)); });
       continue;
     }
     scheduler_.release(begin.run.run);
@@ -99,8 +98,8 @@ bool EngineCore::serve(WaitingClaim& waiting) {
   return true;
 }
 
-void EngineCore::work(RunId const& run, std::string const& token,
-                      std::vector<WorkMessage> messages, Reply<WorkAnswers> reply) {
+void EngineCore::work(RunId const& run, std::string const& token, std::vector<WorkMessage> messages,
+                      Reply<WorkAnswers> reply) {
   if (Status const passed = fault::pass(fault::Point::WorkAsk); !passed)
     return reply(fail(passed.error()));
   auto const found = actors_.find(run.text);

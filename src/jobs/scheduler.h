@@ -28,7 +28,8 @@ struct ReadyRun {
   WallTime since;    ///< Among equals the one that waits longest is first.
   std::string concurrency_key;
   int concurrency_limit = 1;
-  std::string worker{};  ///< Whose workers may begin it (an agent's name); empty: the engine itself.
+  std::string
+      worker{};  ///< Whose workers may begin it (an agent's name); empty: the engine itself.
 };
 
 struct SchedulerLimits {

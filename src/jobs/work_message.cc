@@ -107,8 +107,8 @@ void read_path(Members& members, WorkMessage& message) {
     return c < 0x20 || c == 0x7F || c == '/' || c == '~' || c == '#';
   });
   if (!is_good || message.path.size() > kStepPathMax)
-    members.mistake(fmt::format("path is not a name of at most {} bytes without / ~ #",
-                                kStepPathMax));
+    members.mistake(
+        fmt::format("path is not a name of at most {} bytes without / ~ #", kStepPathMax));
 }
 
 void read_call(Members& members, WorkMessage& message) {
@@ -131,8 +131,9 @@ void read_call(Members& members, WorkMessage& message) {
 void read_step_begin(Members& members, WorkMessage& message) {
   read_call(members, message);
   if (message.policy == Policy::Lookup)
-    members.mistake("policy: a function of a worker's own code cannot be looked up; once, read, "
-                    "keyed and pure are there");
+    members.mistake(
+        "policy: a function of a worker's own code cannot be looked up; once, read, "
+        "keyed and pure are there");
 }
 
 void read_step_end(Members& members, WorkMessage& message) {

@@ -8,8 +8,6 @@
 #include <string_view>
 #include <vector>
 
-#include <boost/json/value.hpp>
-
 #include "base/result.h"
 #include "base/time.h"
 #include "jobs/run_event.h"

@@ -41,10 +41,9 @@ class TestWorker {
   std::size_t look(WorkClaim wanted) {
     auto done = std::make_shared<std::promise<std::size_t>>();
     auto count = done->get_future();
-    std::uint64_t const id =
-        rig_->claim(std::move(wanted), [done](Result<std::vector<ClaimedRun>> runs) {
-          done->set_value(runs ? runs->size() : 0);
-        });
+    std::uint64_t const id = rig_->claim(
+        std::move(wanted),
+        [done](Result<std::vector<ClaimedRun>> runs) { done->set_value(runs ? runs->size() : 0); });
     rig_->end_claim(id);
     return count.get();
   }
@@ -76,13 +75,16 @@ class TestWorker {
   /// Of what begin() was answered last.
   std::string end_text(std::string const& path, std::string const& more) const {
     return R"({"do": "step.end", "path": ")" + path + R"(", "effect": ")" +
-           text_at(last, "effect") + R"(", "turn": )" + std::to_string(turn()) +
-           R"(, "token": ")" + text_at(last, "token") + R"(", )" + more + "}";
+           text_at(last, "effect") + R"(", "turn": )" + std::to_string(turn()) + R"(, "token": ")" +
+           text_at(last, "token") + R"(", )" + more + "}";
   }
-  json::object end(std::string const& path, std::string const& more = R"("outcome": "ok", "result": 1)") {
+  json::object end(std::string const& path,
+                   std::string const& more = R"("outcome": "ok", "result": 1)") {
     return say_one(end_text(path, more));
   }
-  json::object close() { return say_one(R"({"do": "close", "outcome": "succeeded", "output": 42})"); }
+  json::object close() {
+    return say_one(R"({"do": "close", "outcome": "succeeded", "output": 42})");
+  }
   [[nodiscard]] std::int64_t turn() const {
     auto const* const found = last.if_contains("turn");
     return found == nullptr ? 0 : found->to_number<std::int64_t>();

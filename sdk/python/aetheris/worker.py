@@ -94,6 +94,7 @@ class Worker:
         self._room = threading.Semaphore(at_once)
         self._held = {}
         self._loop = None
+        self._begun = threading.Event()
         self._lock = threading.Lock()
 
     def stop(self, *_):
@@ -133,6 +134,7 @@ class Worker:
 
     def _begin(self, held):
         self._held[held.token] = held
+        self._begun.set()  # its lease may be shorter than the pause of the beats
         if self.agents[held.agent].is_async:
             asyncio.run_coroutine_threadsafe(self._run_async(held), self._event_loop())
         else:
@@ -200,17 +202,14 @@ class Worker:
         self._room.release()
 
     def _beat(self):
-        while True:
+        while not (self.stopping.is_set() and not self._held):
             held = list(self._held.values())
-            pause = min([one.lease / 4 for one in held] or [1.0])
+            self._begun.wait(min([one.lease / 4 for one in held] or [1.0]))
+            self._begun.clear()
             for one in held:
                 if one.back is None:
                     with contextlib.suppress(Refused):
                         one.say([{"do": "beat"}])
-            if self.stopping.wait(pause) and not self._held:
-                return
-            if self.stopping.is_set():
-                threading.Event().wait(min(pause, 0.2))
 
     def _leave(self, patience=8.0):
         """Steps that are in the middle may end; all else is given back now."""

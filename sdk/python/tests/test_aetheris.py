@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""aetheris without an Aether: what its parts do by themselves, against a carrier made of answers."""
+
+import asyncio
+import json
+import threading
+import unittest
+
+from aetheris import agent, idempotency_key, tool
+from aetheris.client import AetherisClient, AetherisError, JobStatus
+from aetheris.code import AGENTS
+from aetheris.context import AsyncContext, Context, GiveBack, StepFailed, as_recorded
+
+
+class Recorder:
+    """Answers as Aether would, from a record that survives contexts."""
+
+    run, agent, input = "r", "a", {"n": 1}
+
+    def __init__(self):
+        self.record, self.said, self.parked = {}, [], set()
+
+    def ask(self, messages):
+        json.dumps(messages)
+        self.said += messages
+        return [self.answer(one) for one in messages]
+
+    async def ask_async(self, messages):
+        return self.ask(messages)
+
+    def answer(self, message):
+        path = message["path"]
+        if path in self.record:
+            return self.record[path]
+        if message["do"] == "step.begin":
+            key = "k" if message["policy"] == "keyed" else None
+            return {"is": "go", "effect": "e", "turn": 1, "token": "t", **({"key": key} if key else {})}
+        if message["do"] == "step.end":
+            outcome = "committed" if message["outcome"] == "ok" else "failed"
+            if not message.get("again"):
+                self.record[path] = {"is": "recorded", "outcome": outcome, "result": message.get("result"),
+                                     "error": message.get("error")}  # fmt: skip
+            return {"is": "done"}
+        if message["do"] == "call":
+            return {"is": "recorded", "outcome": "committed", "result": {"content": "said"}}
+        raise GiveBack("parked")
+
+    def calling(self):
+        return threading.Lock()
+
+    def pause(self, seconds):
+        pass
+
+    def check(self):
+        pass
+
+
+class Aetheris(unittest.TestCase):
+    def test_a_step_is_done_once_and_given_back_to_whoever_runs_the_code_again(self):
+        held, done = Recorder(), []
+
+        @tool(policy="keyed")
+        def pay(order, *, sum):
+            done.append((order, sum, idempotency_key()))
+            return (order, sum)
+
+        @agent(name="test-a")
+        def code(ctx, given):
+            paid = ctx.step(pay, "o", sum=given["n"])
+            return [paid, ctx.step("twice", done.count, 1), ctx.step("twice", done.count, 1)]
+
+        first = code(Context(held), {"n": 5})
+        self.assertEqual(first, [["o", 5], 0, 0])
+        self.assertEqual(code(Context(held), {"n": 5}), first)
+        self.assertEqual(done, [("o", 5, "k")])
+        paths = [one["path"] for one in held.said if one["do"] == "step.begin"]
+        self.assertEqual(paths, ["pay", "twice", "twice.2"] * 2)
+        AGENTS.pop("test-a")
+
+    def test_a_tool_that_an_agent_calls_is_a_step_and_elsewhere_a_function(self):
+        from aetheris.code import current
+
+        @tool
+        def add(a, b):
+            return a + b
+
+        self.assertEqual(add(1, 2), 3)
+        held = Recorder()
+        token = current.set(Context(held))
+        try:
+            self.assertEqual(add(1, 2), 3)
+        finally:
+            current.reset(token)
+        self.assertEqual([one["do"] for one in held.said], ["step.begin", "step.end"])
+
+    def test_what_a_step_raises_is_recorded_and_raised_again(self):
+        held = Recorder()
+
+        def bad():
+            raise ValueError("no")
+
+        for _ in range(2):
+            with self.assertRaises(StepFailed) as failed:
+                Context(held).step(bad)
+            self.assertIn("no", failed.exception.message)
+
+    def test_a_result_that_is_no_json_fails_the_code_and_not_the_record(self):
+        held = Recorder()
+        with self.assertRaises(StepFailed):
+            Context(held).step("set", lambda: {1, 2})
+        self.assertEqual(held.said[-1]["outcome"], "ok")  # it happened
+
+    def test_names_cannot_collide(self):
+        context = Context(Recorder())
+        paths = [context._path(name) for name in ("a", "a", "a.2", "a", "b/c#d", "b-c-d")]
+        self.assertEqual(len(set(paths)), 6, paths)
+        self.assertFalse(any(c in path for path in paths for c in "/~#"))
+
+    def test_branches_of_asyncio_are_not_strict_and_one_alone_is(self):
+        held = Recorder()
+
+        async def code():
+            context = AsyncContext(held)
+            await context.step("one", lambda: 1)
+            await asyncio.gather(*(context.step(f"b{i}", lambda: 1) for i in range(2)))
+
+        asyncio.run(code())
+        strict = {one["path"]: one["strict"] for one in held.said if one["do"] == "step.begin"}
+        self.assertTrue(strict["one"])
+        self.assertFalse(strict["b1"])
+
+    def test_no_exception_handler_holds_back_a_run_that_is_given_back(self):
+        with self.assertRaises(GiveBack):
+            try:
+                Context(Recorder()).approve("?")
+            except Exception:  # noqa: BLE001
+                self.fail("GiveBack is an Exception")
+
+    def test_values_are_as_they_come_back_from_the_record(self):
+        self.assertEqual(as_recorded({1: (2, 3)}), {"1": [2, 3]})
+        with self.assertRaises(ValueError):
+            as_recorded(float("nan"))
+
+    def test_a_client_without_an_aether_says_so(self):
+        client = AetherisClient("http://127.0.0.1:9")
+        self.assertFalse(client.health())
+        with self.assertRaises(AetherisError):
+            client.run("a", "b")
+        self.assertIs(JobStatus.of("parked"), JobStatus.WAITING)
+
+
+if __name__ == "__main__":
+    unittest.main()
