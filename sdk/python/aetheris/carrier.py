@@ -132,7 +132,7 @@ class LineCarrier:
         for waiting in list(self._waiting.values()):
             waiting[0].set()
 
-    def _ask(self, body):
+    def _send(self, body):
         number = next(self._ids)
         waiting = self._waiting[number] = [threading.Event(), None]
         line = json.dumps({"id": number, **body}).encode() + b"\n"
@@ -141,6 +141,10 @@ class LineCarrier:
                 self._socket.sendall(line)
         except OSError as error:
             raise Gone(f"Aether has closed the line: {error}") from error
+        return waiting
+
+    def _ask(self, body, waiting=None):
+        waiting = waiting or self._send(body)
         while not waiting[0].wait(SILENCE) and not self._gone:
             pass
         answer = waiting[1]
@@ -153,6 +157,11 @@ class LineCarrier:
             time.sleep(0.1)
             return self._ask(body)
         raise Refused(error["type"], error["detail"])
+
+    def post(self, body):
+        """Sends a frame now; what is called later gives its answers. What is on the line outlives this process."""
+        waiting = self._send(body)
+        return lambda: self._ask(body, waiting)["answers"]
 
     def claim(self, body):
         return self._ask(body)["runs"]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """AetherisClient: submit jobs, look at them, answer them."""
 
+import http.client
 import json
 import os
 import time
@@ -105,8 +106,8 @@ class AetherisClient:
             connection.request(method, path, None if body is None else json.dumps(body).encode(), fields)
             answer = connection.getresponse()
             text = answer.read().decode()
-        except OSError as error:
-            raise AetherisError(f"{self.base_url} does not answer: {error}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise AetherisError(f"{self.base_url} does not answer: {error!r}") from error
         finally:
             connection.close()
         told = json.loads(text) if "json" in (answer.headers.get("Content-Type") or "") else {"detail": text}

@@ -29,6 +29,7 @@ class Held:
         self.back = None  # GiveBack, once it is not ours any more
         self.inside = 0  # functions of its steps that run right now
         self.left = threading.Event()
+        self._posted = []  # ends of steps whose answers are not looked at yet
 
     def check(self):
         if self.back is None and self.worker.stopping.is_set() and self.inside == 0:
@@ -39,11 +40,14 @@ class Held:
     def say(self, messages):
         """The answers; what is given back is noted, and raised by whoever asks."""
         frame = {"v": VERSION, "run": self.run, "token": self.token, "messages": messages}
+        return self._take(lambda: self.carrier.frame(frame), len(messages))
+
+    def _take(self, answering, count):
         try:
-            answers = self.carrier.frame(frame)
+            answers = answering()
         except Gone as gone:
             self.give_back("lost", str(gone))
-            return [{"is": "give_back", "why": "lost"}] * len(messages)
+            return [{"is": "give_back", "why": "lost"}] * count
         for answer in answers:
             if answer["is"] == "give_back":
                 self.give_back(answer["why"], answer.get("detail", ""))
@@ -56,14 +60,28 @@ class Held:
 
     def ask(self, messages):
         ends = messages[0]["do"] == "step.end"
+        if ends and messages[0]["outcome"] == "ok" and hasattr(self.carrier, "post"):
+            return self._post(messages)
         if not ends:
             self.check()
         answers = self.say(messages)
-        if answers[0]["is"] == "refused":
-            raise Refused("refused", answers[0]["detail"])
+        posted, self._posted = self._posted, []
+        for answer in [each for answering in posted for each in self._take(answering, 1)] + answers[:1]:
+            if answer["is"] == "refused":
+                raise Refused("refused", answer["detail"])
         if self.back is not None:
             raise GiveBack(self.back.why, self.back.detail)
         return answers
+
+    def _post(self, messages):
+        """The end of a step goes ahead: whatever is asked next is answered when this is recorded as well."""
+        try:
+            frame = {"v": VERSION, "run": self.run, "token": self.token, "messages": messages}
+            self._posted.append(self.carrier.post(frame))
+        except Gone as gone:
+            self.give_back("lost", str(gone))
+            raise GiveBack("lost", str(gone)) from gone
+        return [{"is": "done"}]
 
     async def ask_async(self, messages):
         return await asyncio.to_thread(self.ask, messages)
