@@ -25,6 +25,7 @@ inline constexpr std::uint32_t kSteps = 20;
 /// The smallest value that so large a part of them is not above; 0 of none.
 [[nodiscard]] double quantile(std::vector<double> values, double part);
 [[nodiscard]] std::uint64_t resident_bytes();
+/// In the folder; or in PostgreSQL, if it is a URL.
 [[nodiscard]] std::unique_ptr<journal::Journal> open_store(std::string const& folder);
 
 /// One effect: which run called its which step.

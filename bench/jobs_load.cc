@@ -16,6 +16,7 @@
 #include "jobs/run_event_codec.h"
 #include "jobs_driver.h"
 #include "journal/limits.h"
+#include "journal/postgres/postgres_journal.h"
 #include "journal/sqlite/sqlite_journal.h"
 
 namespace aether::bench {
@@ -98,6 +99,8 @@ std::uint64_t resident_bytes() {
 }
 
 std::unique_ptr<journal::Journal> open_store(std::string const& folder) {
+  if (folder.starts_with("postgres"))
+    return or_throw(journal::open_postgres_journal({.url = folder}));
   return or_throw(journal::open_sqlite_journal({.path = folder + "/journal.db"}));
 }
 

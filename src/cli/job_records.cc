@@ -162,7 +162,7 @@ Result<int> repair(Globals const& globals) {
   TRY_ASSIGN(Checked const events, look_at_all(globals, {}, false));
   if (!events.check.findings.empty()) return print_check(globals, events.check, events.verifier);
   TRY_ASSIGN(config::Config const config, config::load(globals.config_file()));
-  TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::open_store(config));
+  TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::open_store_alone(config));
   TRY(jobs::rebuild_views(*journal));
   return kDone;
 }

@@ -64,6 +64,11 @@ Result<std::unique_ptr<journal::Journal>> open_store(config::Config const& confi
   return journal::open_sqlite_journal({.path = store_path(config)});
 }
 
+Result<std::unique_ptr<journal::Journal>> open_store_alone(config::Config const& config) {
+  if (config.store.type != config::StoreType::Postgres) return open_store(config);
+  return journal::open_postgres_journal({.url = config.store.path, .alone = true});
+}
+
 Result<journal::Signer> open_signer(config::Config const& config) {
   if (config.store.type == config::StoreType::Memory)
     return journal::Signer::from_seed(std::string(kOrigin), journal::secret_bytes(32));

@@ -24,6 +24,9 @@ namespace aether::daemon {
 
 /// To append to. Faults are those of journal::open_sqlite_journal and open_postgres_journal.
 [[nodiscard]] Result<std::unique_ptr<journal::Journal>> open_store(config::Config const& config);
+/// As open_store, while nobody else appends to it; StoreInUse if somebody does.
+[[nodiscard]] Result<std::unique_ptr<journal::Journal>> open_store_alone(
+    config::Config const& config);
 /// The key of the store; made, with its public half, if there is none.
 [[nodiscard]] Result<journal::Signer> open_signer(config::Config const& config);
 

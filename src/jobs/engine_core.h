@@ -165,6 +165,7 @@ class EngineCore {
   std::optional<WallTime> armed_;
   journal::Sharing* const sharing_;  ///< Null: the store is this engine's alone.
   std::unordered_map<std::string, std::string> claimed_keys_;  ///< Of runs: the rows claimed.
+  std::uint64_t rows_seen_ = 0;                                ///< Of those claimed.
   std::map<std::string, Instant> kept_;  ///< Rows that keep() saw, and when it told of them.
   bool scheduling_ = false;
   bool again_ = false;

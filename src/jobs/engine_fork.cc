@@ -98,6 +98,7 @@ void EngineCore::fork(Asker asker, RunId run, std::string step, std::optional<Ru
   if (!made) return reply(fail(made.error()));
   RunRows const rows = rows_of(*made);
   add_changes(made->id, nullptr, rows, batch.records);
+  if (is_shared()) batch.told.push_back(made->id.text);
   auto done = [this, born = std::move(*made), rows,
                reply = std::move(reply)](Result<journal::AppendOutcome> outcome) mutable {
     --appends_in_flight;

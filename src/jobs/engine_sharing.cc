@@ -78,7 +78,7 @@ void EngineCore::want_work() {
     ReadyRange const rows = ready_range(worker);
     wanted.push_back({.from = rows.from, .to = rows.to, .count = places - taken});
   }
-  sharing_->want(std::move(wanted));
+  sharing_->want(std::move(wanted), rows_seen_);
 }
 
 void EngineCore::give_back(RunId const& run) {
@@ -90,6 +90,7 @@ void EngineCore::give_back(RunId const& run) {
 }
 
 void EngineCore::claimed(std::vector<journal::Record> rows) {
+  rows_seen_ += rows.size();
   for (journal::Record const& row : rows) {
     Result<ReadyRun> ready = parse_ready(row);
     if (!ready) {

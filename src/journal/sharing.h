@@ -6,6 +6,7 @@
 // spans, keys), whatever two processes believe of a claim.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -41,10 +42,12 @@ class Sharing {
     bool operator==(Wanted const&) const = default;
   };
   /// So many more may be claimed: replaces what was wanted before. Thread-safe, as what follows.
-  virtual void want(std::vector<Wanted> wanted) = 0;
+  /// @param seen How many rows `claimed` has given to the caller. If others are on their way
+  /// already, the call is out of date and changes nothing: call again when they are here.
+  virtual void want(std::vector<Wanted> wanted, std::uint64_t seen) = 0;
   /// The claim is given back.
   virtual void release(std::string key) = 0;
-  /// Gives back all claims, and calls nobody any more when it returns.
+  /// Gives back all claims, and calls nobody any more when it returns. It may begin again.
   virtual void end() = 0;
 };
 

@@ -7,6 +7,7 @@ when all of its request has come. The first word of a path says what happens the
 /echo/...      answers with what it got
 /count/...     answers with how many calls of that path there were: each time something else
 /hold/NAME     answers once `release(NAME)` was called
+/slow/...      answers as /echo does, after a while
 /drop/N/...    closes the connection without a word on the first N calls of that path
 /half/N/...    promises more bytes than it sends, on the first N calls
 /busy/N/...    answers 503 to the first N calls
@@ -44,6 +45,8 @@ class Call:
 class Judge:
     def __init__(self, listening=None):
         """`listening`: a bound socket that it takes over, else a port of its own."""
+        self.address = "127.0.0.1"
+        self.closed = threading.Event()
         self.lock = threading.Lock()
         self.calls = []
         self.gates = {}
@@ -99,14 +102,14 @@ class Judge:
 
     def close(self):
         with self.lock:
-            gates = list(self.gates.values())
+            gates = [self.closed, *self.gates.values()]
         for gate in gates:
             gate.set()
         self.server.shutdown()
         self.server.server_close()
 
     def url(self, path):
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"http://{self.address}:{self.port}{path}"
 
     def count(self, path):
         with self.lock:
@@ -177,6 +180,8 @@ class Judge:
             self.note(-1)
             self.gate(rest[0]).wait(120)
             self.note(+1)
+        elif action == "slow":
+            self.closed.wait(0.15)
         elif action == "no":
             return self.send(request, 400, {"error": "no"})
         elif action == "to":

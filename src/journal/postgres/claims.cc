@@ -22,8 +22,8 @@ namespace {
 /// The claim of the process that looks after what nobody owns. No row of an index is called so.
 constexpr std::string_view kKeeper = "keeper";
 constexpr std::string_view kChannel = "LISTEN aether";
-constexpr Duration kPauseMin = std::chrono::milliseconds(50);
-constexpr Duration kPauseMax = std::chrono::seconds(2);
+constexpr Duration kRetryMin = std::chrono::milliseconds(50);
+constexpr Duration kRetryMax = std::chrono::seconds(2);
 /// Rows claimed by one question: the runs of one process are hundreds.
 constexpr std::size_t kClaimsPage = 256;
 
@@ -66,6 +66,15 @@ void Claims::begin(std::string view, Duration term, Ear ear) {
   view_ = std::move(view);
   term_ = term;
   ear_ = std::move(ear);
+  {
+    // As after end(): another engine of this process begins.
+    std::lock_guard const lock(mutex_);
+    ending_ = false;
+    wanted_.clear();
+    released_.clear();
+    given_ = 0;
+    held_.clear();
+  }
   sigset_t all;
   sigset_t before;
   ::sigfillset(&all);  // signals are the main thread's
@@ -84,10 +93,11 @@ void Claims::end() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Claims::want(std::vector<Wanted> wanted) {
+void Claims::want(std::vector<Wanted> wanted, std::uint64_t seen) {
   bool is_more = false;
   {
     std::lock_guard const lock(mutex_);
+    if (seen != given_) return;
     for (Wanted const& each : wanted) {
       auto const before = std::ranges::find(wanted_, each.from, &Wanted::from);
       is_more = is_more || before == wanted_.end() || before->count < each.count;
@@ -124,7 +134,7 @@ void Claims::serve() {
     if (connection_)
       log::warn("the store's claims are cut off, and tried again: {}", done.error().describe());
     connection_.reset();
-    pause_ = std::clamp(pause_ * 2, kPauseMin, kPauseMax);
+    pause_ = std::clamp(pause_ * 2, kRetryMin, kRetryMax);
     wait(Instant::clock::now() + pause_);
   }
   // The others need not wait until the term is over.
@@ -255,6 +265,7 @@ Result<std::size_t> Claims::claim(Wanted const& wanted) {
     // Until the ear says what it wants now.
     std::lock_guard const lock(mutex_);
     auto const still = std::ranges::find(wanted_, wanted.from, &Wanted::from);
+    given_ += count;
     if (still != wanted_.end()) still->count -= std::min(still->count, count);
   }
   ear_.claimed(std::move(claimed));

@@ -33,7 +33,7 @@ class Claims final : public Sharing {
   Claims& operator=(Claims const&) = delete;
 
   void begin(std::string view, Duration term, Ear ear) override;
-  void want(std::vector<Wanted> wanted) override;
+  void want(std::vector<Wanted> wanted, std::uint64_t seen) override;
   void release(std::string key) override;
   void end() override;
 
@@ -67,6 +67,7 @@ class Claims final : public Sharing {
   os::UniqueFd bell_;
   std::mutex mutex_;
   std::vector<Wanted> wanted_;
+  std::uint64_t given_ = 0;  ///< Rows that the ear was told of.
   bool wants_more_ = false;  ///< Than when it was looked last.
   std::vector<std::string> released_;
   bool ending_ = false;

@@ -30,6 +30,7 @@ class Member {
     ear.claimed = [this](std::vector<Record> rows) {
       std::lock_guard const lock(mutex_);
       for (Record const& row : rows) claimed_.insert(row.key);
+      seen_ += rows.size();
     };
     ear.heard = [this](std::string name) {
       std::lock_guard const lock(mutex_);
@@ -49,7 +50,11 @@ class Member {
 
   Sharing& sharing() { return *journal_->sharing(); }
   Journal& journal() { return *journal_; }
-  void want(std::size_t count) { sharing().want({{.from = "", .to = "~", .count = count}}); }
+  void want(std::size_t count) { want({.from = "", .to = "~", .count = count}); }
+  void want(Sharing::Wanted const& wanted) {
+    std::lock_guard const lock(mutex_);
+    sharing().want({wanted}, seen_);
+  }
   std::set<std::string> claimed() {
     std::lock_guard const lock(mutex_);
     return claimed_;
@@ -70,6 +75,7 @@ class Member {
  private:
   std::mutex mutex_;
   std::set<std::string> claimed_, heard_, lost_;
+  std::uint64_t seen_ = 0;
   int kept_ = 0;
   std::unique_ptr<Journal> journal_;
 };
@@ -131,7 +137,7 @@ TEST_F(PostgresClaims, NoMoreIsClaimedThanIsWanted) {
 TEST_F(PostgresClaims, RowsAreClaimedForWhomTheyAreMeant) {
   Member one(url_, kTerm);
   make_ready(one.journal(), {"a", "~clerk/b", "~cook/c"});
-  one.sharing().want({{.from = "~clerk/", .to = "~clerk0", .count = 5}});
+  one.want({.from = "~clerk/", .to = "~clerk0", .count = 5});
   ASSERT_TRUE(wait_until([&] { return one.claimed().contains("~clerk/b"); }));
   one.want(5);
   ASSERT_TRUE(wait_until([&] { return one.claimed().contains("a"); }));

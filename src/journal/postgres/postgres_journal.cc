@@ -16,16 +16,13 @@
 namespace aether::journal {
 namespace {
 
-using postgres::Connection;
-using postgres::Reader;
-
 /// Leaves that are read at once to bring the tree up to date.
 constexpr std::uint64_t kLeavesPage = 10'000;
 
 class PostgresJournal final : public Journal {
  public:
   /// @param looks_at Of a reader: the size that it shows.
-  PostgresJournal(std::string const& url, std::unique_ptr<Reader> reader,
+  PostgresJournal(std::string const& url, std::unique_ptr<postgres::Reader> reader,
                   std::unique_ptr<postgres::Writer> writer, std::optional<Position> looks_at)
       : reader_(std::move(reader)), writer_(std::move(writer)), looks_at_(looks_at) {
     if (writer_) claims_.emplace(url, [this] { return writer_->process(); });
@@ -79,7 +76,7 @@ class PostgresJournal final : public Journal {
 
  private:
   // In this order: the writer asks the reader until it has ended, and the claims ask the writer.
-  std::unique_ptr<Reader> reader_;
+  std::unique_ptr<postgres::Reader> reader_;
   std::unique_ptr<postgres::Writer> writer_;
   std::optional<postgres::Claims> claims_;
   std::optional<Position> const looks_at_;
@@ -115,11 +112,11 @@ Result<TreeHead> PostgresJournal::tree_head() {
 }  // namespace
 
 Result<std::unique_ptr<Journal>> open_postgres_journal(PostgresOptions options) {
-  TRY_ASSIGN(Connection writing, Connection::open(options.url, "writer"));
+  TRY_ASSIGN(postgres::Connection writing, postgres::Connection::open(options.url, "writer"));
   TRY(postgres::look_at_durability(writing));
   TRY(postgres::prepare_store(writing));
-  TRY_ASSIGN(Connection reading, Connection::open(options.url, "reader"));
-  auto reader = std::make_unique<Reader>(options.url, std::move(reading));
+  TRY_ASSIGN(postgres::Connection reading, postgres::Connection::open(options.url, "reader"));
+  auto reader = std::make_unique<postgres::Reader>(options.url, std::move(reading));
   TRY_ASSIGN(std::unique_ptr<postgres::Writer> writer,
              postgres::Writer::open(options, std::move(writing), *reader));
   return std::make_unique<PostgresJournal>(options.url, std::move(reader), std::move(writer),
@@ -127,9 +124,9 @@ Result<std::unique_ptr<Journal>> open_postgres_journal(PostgresOptions options) 
 }
 
 Result<std::unique_ptr<Journal>> open_postgres_reader(PostgresOptions options) {
-  TRY_ASSIGN(Connection connection, Connection::open(options.url, "look"));
+  TRY_ASSIGN(postgres::Connection connection, postgres::Connection::open(options.url, "look"));
   TRY(postgres::check_store(connection));
-  auto reader = std::make_unique<Reader>(options.url, std::move(connection));
+  auto reader = std::make_unique<postgres::Reader>(options.url, std::move(connection));
   TRY_ASSIGN(Position const last, reader->last());
   return std::make_unique<PostgresJournal>(options.url, std::move(reader), nullptr, last);
 }

@@ -15,10 +15,12 @@ struct PostgresOptions {
   /// For so long batches wait for a server that is away (a restart takes a second or two). Those
   /// that come later are refused until it is back.
   Duration patience = std::chrono::seconds(10);
+  /// Refused with StoreInUse while others append to the store; they are while it is open.
+  bool alone = false;
 };
 
 /// Opens the store to read and to append; makes its tables, or brings them to this release's
-/// version. Faults: StoreVersion, StoreDamaged, StoreFull, StoreUnavailable.
+/// version. Faults: StoreInUse, StoreVersion, StoreDamaged, StoreFull, StoreUnavailable.
 [[nodiscard]] Result<std::unique_ptr<Journal>> open_postgres_journal(PostgresOptions options);
 
 /// Opens it to look at it. append() answers StoreInUse. Events are those of the moment of opening.

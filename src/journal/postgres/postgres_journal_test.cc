@@ -193,6 +193,73 @@ TEST_F(PostgresJournalTest, AServerThatStaysAwayIsToldAndItsReturnIsFound) {
   EXPECT_EQ(value_of(journal->stream("lost")), StreamState());
 }
 
+TEST_F(PostgresJournalTest, AConnectionThatTheServerEndsIsMadeAgain) {
+  std::unique_ptr<Journal> const journal = open();
+  for (std::uint64_t round = 1; round <= 3; ++round) {
+    EXPECT_EQ(appended(*journal, batch_of({point("a")})), Position{round});
+    change(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+        "datname=current_database() AND pid<>pg_backend_pid()");
+    EXPECT_EQ(value_of(journal->stream("a")).last, Sequence{round});
+  }
+}
+
+/// Makes the server refuse an append as it does when something is the matter with it.
+std::string trigger(std::string const& condition, std::string const& state) {
+  return fmt::format(
+      "CREATE SEQUENCE tries;"
+      "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+      "IF {} THEN RAISE EXCEPTION 'told to' USING ERRCODE='{}'; END IF; RETURN new; END $$;"
+      "CREATE TRIGGER refuse BEFORE INSERT ON aether.event FOR EACH ROW EXECUTE FUNCTION refuse()",
+      condition, state);
+}
+
+TEST_F(PostgresJournalTest, AFullDiskRefusesWhatNeedsRoomAndNothingElse) {
+  std::unique_ptr<Journal> const journal = open();
+  change(trigger("new.stream='large'", "53100"));
+  std::vector<std::future<Result<AppendOutcome>>> answers;
+  for (char const* stream : {"a", "large", "b", "large", "c"}) {
+    auto promise = std::make_shared<std::promise<Result<AppendOutcome>>>();
+    answers.push_back(promise->get_future());
+    Batch batch = batch_of({point(stream)});
+    // So that each goes in a group of its own.
+    batch.checkpoint = "a note";
+    journal->append(std::move(batch), [promise](Result<AppendOutcome> outcome) {
+      promise->set_value(std::move(outcome));
+    });
+  }
+  std::vector<std::string> told;
+  for (auto& each : answers) {
+    Result<AppendOutcome> const outcome = each.get();
+    told.push_back(outcome ? "yes" : std::string(info(outcome.error().code()).name));
+  }
+  EXPECT_THAT(told, ::testing::ElementsAre("yes", "store-full", "yes", "store-full", "yes"));
+  EXPECT_EQ(all_events(*journal).size(), 3U);
+}
+
+TEST_F(PostgresJournalTest, WhatOnlyMetAnotherTransactionGoesAgainByItself) {
+  std::unique_ptr<Journal> const journal = open();
+  change(trigger("nextval('tries')<=3", "40001"));
+  EXPECT_EQ(appended(*journal, batch_of({point("a")})), Position{1});
+}
+
+TEST_F(PostgresJournalTest, WhoRepairsTheStoreHasItAlone) {
+  std::unique_ptr<Journal> journal = open();
+  auto const alone = [this] { return open_postgres_journal({.url = url_, .alone = true}); };
+  auto const refused = alone();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::StoreInUse);
+  journal.reset();
+  // The server notices a moment later that the connection has ended.
+  std::unique_ptr<Journal> repairing;
+  ASSERT_TRUE(os::testing::wait_until([&] {
+    auto opened = alone();
+    if (opened) repairing = std::move(*opened);
+    return repairing != nullptr;
+  }));
+  EXPECT_EQ(fault_of_opening(), ErrorCode::StoreInUse);
+}
+
 TEST_F(PostgresJournalTest, AStoreThatWasSetBackIsNotAppendedTo) {
   std::unique_ptr<Journal> const journal = open();
   appended(*journal, batch_of({point("a")}));

@@ -62,9 +62,12 @@ Status migrate(Connection& connection) {
   TRY_ASSIGN(std::int64_t const before, version_of(connection));
   TRY(check_version(before));
   if (before == kSchemaVersion) return {};
+  // IF NOT EXISTS would want the right to make schemas also where there is one.
+  TRY_ASSIGN(Rows const schemas,
+             connection.ask("SELECT count(*) FROM pg_namespace WHERE nspname='aether'"));
+  if (schemas.number(0, 0) == 0) TRY(connection.run("CREATE SCHEMA aether"));
   TRY(
-      connection.run("CREATE SCHEMA IF NOT EXISTS aether;"
-                     "CREATE TABLE IF NOT EXISTS aether.version("
+      connection.run("CREATE TABLE IF NOT EXISTS aether.version("
                      "number bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"));
   for (std::int64_t version = before; version < kSchemaVersion; ++version) {
     Migration const& next = kMigrations[version];

@@ -31,6 +31,9 @@ constexpr Duration kPauseMax = std::chrono::seconds(2);
 /// A batch that is refused although nothing speaks against it: the two checks differ.
 constexpr int kRefusalsMax = 100;
 
+/// Of the advisory lock that all writers share: "AEth" and 2.
+constexpr std::int64_t kWritersLock = (std::int64_t{0x41457468} << 32U) + 2;
+
 // What append() of the database says instead of a position.
 constexpr std::int64_t kRefused = -1;
 constexpr std::int64_t kOutOfTurn = -2;
@@ -45,6 +48,7 @@ bool ends_connection(std::string_view state) {
 Writer::Writer(PostgresOptions options, Connection connection, Reader& reader, std::string id)
     : url_(std::move(options.url)),
       patience_(options.patience),
+      alone_(options.alone),
       id_(std::move(id)),
       reader_(reader),
       connection_(std::move(connection)),
@@ -74,6 +78,7 @@ Result<std::unique_ptr<Writer>> Writer::open(PostgresOptions options, Connection
 
 Status Writer::begin() {
   TRY(prepare_store(*connection_));
+  TRY(take_seat());
   // One plan for all groups, by the indexes: the planner would take a young table for a small one.
   TRY(
       connection_->run("SET enable_seqscan=off; SET enable_hashjoin=off; SET enable_mergejoin=off;"
@@ -83,6 +88,19 @@ Status Writer::begin() {
   TRY(connection_->enter_pipeline());
   process_ = connection_->process();
   return {};
+}
+
+/// The lock is the session's: it ends with the connection.
+Status Writer::take_seat() {
+  std::string_view const kind = alone_ ? "" : "_shared";
+  TRY_ASSIGN(Rows const taken,
+             connection_->ask(fmt::format("SELECT pg_try_advisory_lock{}($1)::int::bigint", kind),
+                              Values().number(kWritersLock)));
+  if (taken.number(0, 0) == 1) return {};
+  return fail(ErrorCode::StoreInUse,
+              fmt::format("opening {}: {}", name_of_url(url_),
+                          alone_ ? "other processes append to it; stop them first"
+                                 : "a process has it for itself, to repair it; wait for its end"));
 }
 
 Writer::~Writer() {

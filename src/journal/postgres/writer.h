@@ -47,6 +47,7 @@ class Writer {
   Writer(PostgresOptions options, Connection connection, Reader& reader, std::string id);
   /// Makes a new connection ready to append.
   Status begin();
+  Status take_seat();
   void serve();
   void take_new();
   void connect();
@@ -69,6 +70,7 @@ class Writer {
 
   std::string const url_;
   Duration const patience_;
+  bool const alone_;
   std::string const id_;
   Reader& reader_;
   std::optional<Connection> connection_;

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs of many processes on one PostgreSQL, under everything that happens to machines: processes are killed,
+stopped past their leases and cut off, the database is restarted without a word. A counting server outside says
+how often each tool was called.
+
+AETHER_SOAK=120 is a longer trial, in seconds."""
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from aether import PATIENCE, eventually, free_port
+from database import Database
+from jobs import ENDED, Jobs, config, http_node
+from judge import Judge
+from partition import Cable
+
+SECONDS = int(os.environ.get("AETHER_SOAK", "15"))
+SERVERS, WORKERS = 3, 5
+
+
+@pytest.fixture
+def judge():
+    with Judge() as judge:
+        yield judge
+
+
+@pytest.fixture
+def database():
+    with Database() as database:
+        yield database
+
+
+def everywhere():
+    listening = socket.socket()
+    listening.bind(("0.0.0.0", 0))
+    return Judge(listening)
+
+
+class House:
+    """Servers and workers on one store; all of them stop at the end."""
+
+    def __init__(self, folder, url, **sections):
+        self.folder, self.members = folder, []
+        self.config = {**config(**sections), "store": {"type": "postgres", "path": url}}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        for member in self.members:
+            if member.process and member.process.poll() is None:
+                member.process.send_signal(signal.SIGCONT)
+        for member in self.members:
+            member.__exit__(kind)
+
+    def add(self, role, wait=True, wrap=(), **more):
+        name = f"{role}{len(self.members)}"
+        member = Jobs(self.folder / name, {**self.config, **more}, command=(role, "start"), wrap=wrap)
+        if self.members:  # the key that signs is one for all
+            for file in self.members[0].folder.glob("aether-postgres.key*"):
+                shutil.copy(file, member.folder)
+        self.members.append(member)
+        return member.start(wait)
+
+
+def steps(judge, name, count, policy=None):
+    nodes = []
+    for number in range(count):
+        after = [f"s{number - 1}"] if number else []
+        nodes.append(http_node(judge, f"s{number}", f"/slow/{name}/s{number}", after=after, policy=policy))
+    return nodes
+
+
+def verified(member):
+    done = member.cli("-o", "json", "fsck")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not json.loads(done.stdout)["findings"], done.stdout
+
+
+def test_a_job_of_one_process_is_done_steered_and_seen_by_others(tmp_path, database, judge):
+    with House(tmp_path, database.url) as house:
+        server, other = house.add("server"), house.add("server")
+        runs = [server.submit(steps(judge, f"r{number}", 3)) for number in range(20)]
+        for run in runs:
+            assert other.ended(run)["status"] == "completed"
+        assert len(judge.calls) == 60
+        # Who did it is in the journal: both had a part.
+        holders = {
+            event["body"]["holder"]
+            for run in runs
+            for event in server.events(run)
+            if event["type"] == "run.controlled" and event["body"]["control"] == "lease"
+        }
+        assert len(holders) == 2, holders
+        # An answer at one process goes to a job of the other; a key is one job everywhere.
+        graph = [
+            {"id": "ask", "type": "approval", "with": {"message": "Go on?"}},
+            http_node(judge, "then", "/echo/then", after=["ask"]),
+        ]
+        run = server.submit(graph, key="k")
+        assert other.submit(graph, key="k") == run
+        other.asks(run)
+        other.change(run, "approvals", decision="approve")
+        assert server.ended(run)["status"] == "completed"
+        assert judge.count("/echo/then") == 1
+        # What is under way in one process is cancelled at the other.
+        run = server.submit([http_node(judge, "long", "/hold/long")])
+        eventually(lambda: judge.count("/hold/long") == 1, "the call is under way")
+        other.change(run, "control", action="cancel")
+        assert other.wait_status(run, "cancelled", "parked")
+        server.halt()
+        other.halt()
+        verified(other)
+
+
+def test_what_a_stopped_process_held_goes_on_elsewhere_and_its_late_answer_counts(tmp_path, database, judge):
+    with House(tmp_path, database.url) as house:
+        worker = house.add("worker")
+        run = worker.submit([http_node(judge, "pay", "/hold/pay")])
+        eventually(lambda: judge.count("/hold/pay") == 1, "the call is under way")
+        server = house.add("server")
+        worker.process.send_signal(signal.SIGSTOP)
+        # The other one takes it over, finds a call whose end nobody knows, and asks a person.
+        (wait,) = server.wait_status(run, "parked")["waits"]
+        assert wait["effect"], wait
+        judge.release("pay")
+        worker.process.send_signal(signal.SIGCONT)
+        assert server.ended(run)["status"] == "completed"
+        settled = [event["body"] for event in server.events(run) if event["type"] == "effect.settled"]
+        assert settled[-1]["by"] == "late", settled
+        assert judge.count("/hold/pay") == 1
+
+
+def test_a_process_that_is_cut_off_is_followed_by_another_and_its_late_answer_counts(tmp_path):
+    with Cable() as cable, everywhere() as judge, Database(listen=f"{cable.here}:{free_port()}") as database:
+        judge.address = cable.here
+        url = f"postgres://tester@{cable.here}:{database.port}/postgres"
+        with House(tmp_path, url) as house:
+            worker = house.add("worker", wrap=cable.wrap)
+            run = worker.submit([http_node(judge, "pay", "/hold/pay")])
+            eventually(lambda: judge.count("/hold/pay") == 1, "the call is under way")
+            server = house.add("server")
+            cable.pull()
+            server.wait_status(run, "parked")
+            judge.release("pay")
+            cable.plug()
+            assert server.ended(run)["status"] == "completed"
+            assert judge.count("/hold/pay") == 1
+            # What it had claimed is another's, and it works on.
+            more = [worker.submit(steps(judge, f"after{number}", 1)) for number in range(3)]
+            for run in more:
+                assert server.ended(run)["status"] == "completed"
+
+
+class Trial:
+    """Submits while everything is disturbed, and knows what was acknowledged."""
+
+    def __init__(self, house, database, judge, cable):
+        self.house, self.database, self.judge, self.cable = house, database, judge, cable
+        self.kinds = ["restart", "kill", "stop", "cut"] if cable else ["restart", "kill", "stop"]
+        self.acknowledged = {}
+        self.ends = threading.Event()
+        self.random = random.Random(7)
+        self.done = []
+
+    def submit(self, server, number):
+        count = 0
+        while not self.ends.is_set():
+            key = f"k{number}-{count}"
+            try:
+                self.acknowledged[key] = server.submit(steps(self.judge, key, 3), key=key)
+                count += 1
+            except (OSError, http.client.HTTPException, AssertionError):
+                pass  # Asked again with the same key: it is the same job.
+            self.ends.wait(0.05)
+
+    def disturb(self):
+        """One thing at a time; each undone before the next."""
+        kind = self.kinds[len(self.done) % len(self.kinds)]
+        victim = self.random.choice(self.house.members)
+        if kind == "restart":
+            self.database.restart()
+        elif kind == "kill":
+            victim.crash()
+            victim.again(wait=False)
+        elif kind == "stop":
+            victim.process.send_signal(signal.SIGSTOP)
+            self.ends.wait(4)  # twice its lease
+            victim.process.send_signal(signal.SIGCONT)
+        else:
+            self.cable.pull()
+            self.ends.wait(4)
+            self.cable.plug()
+        self.done.append(kind)
+
+
+def test_no_job_is_lost_and_no_tool_is_called_twice_whatever_happens(tmp_path):
+    with contextlib.ExitStack() as stack:
+        cable = stack.enter_context(Cable()) if Cable.can_be() else None
+        judge = stack.enter_context(everywhere())
+        database = stack.enter_context(Database(listen=f"{cable.here}:{free_port()}" if cable else ""))
+        house = stack.enter_context(House(tmp_path, database.url))
+        servers = [house.add("server") for _ in range(SERVERS)]
+        for number in range(WORKERS):
+            far = {}
+            if cable and number == 0:
+                url = f"postgres://tester@{cable.here}:{database.port}/postgres"
+                far = {"wrap": cable.wrap, "store": {"type": "postgres", "path": url}}
+            house.add("worker", wait=False, **far)
+        judge.address = cable.here if cable else judge.address
+        trial = Trial(house, database, judge, cable)
+        threads = [threading.Thread(target=trial.submit, args=each) for each in zip(servers, range(SERVERS))]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end or len(trial.done) < len(trial.kinds):
+            trial.disturb()
+            trial.ends.wait(SECONDS / 15)
+        trial.ends.set()
+        for thread in threads:
+            thread.join()
+        assert len(trial.acknowledged) > 10, trial.done
+        eventually(servers[0].control_ready, "the first server serves")
+        settle(servers[0], trial, judge)
+
+
+def settle(server, trial, judge):
+    """Every job that was acknowledged ends, or waits for a person because a call was cut; no call was made twice."""
+    waiting = {}
+
+    def all_over():
+        for key, run in trial.acknowledged.items():
+            if waiting.get(key) not in (*ENDED, "parked"):
+                waiting[key] = server.job(run)["status"]
+        return all(status in (*ENDED, "parked") for status in waiting.values())
+
+    eventually(all_over, lambda: f"all end: {[k for k, s in waiting.items() if s not in ENDED]}", PATIENCE * 2)
+    asked = 0
+    for key, run in trial.acknowledged.items():
+        job = server.job(run)
+        calls = [judge.count(f"/slow/{key}/s{number}") for number in range(3)]
+        assert max(calls) <= 1, f"{key} ({run}) called {calls}"
+        if job["status"] == "completed":
+            assert calls == [1, 1, 1], f"{key} ({run}) called {calls}"
+        else:
+            assert job["waits"] and job["waits"][0]["effect"], job
+            asked += 1
+    ended = len(trial.acknowledged) - asked
+    print(f"{ended} jobs ended and {asked} ask a person; disturbed by {trial.done}")
+    assert ended > asked
+    assert asked or SECONDS < 60, "in so long a trial some calls are cut off"
+    verified(server)
