@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// A run that this worker holds: what its code asks goes to Aether in frames, in the order in which it was asked.
+//
+// The end of a step is not waited for: it goes in one frame with what the code asks next, so that a step costs one
+// round trip. Nothing overtakes it: while a frame with an end is on its way, what comes later waits.
+//
+// When the run goes from this worker, the promises that its code awaits are never settled. So nothing of the code
+// runs on, whatever it catches; its memory is given back as that of any promise that nobody can reach.
+'use strict';
+
+const { Gone, Refused, VERSION } = require('./carrier.js');
+
+const MESSAGES_MAX = 64;
+/** Of a frame of several messages; Aether takes 1 MiB. */
+const FRAME_BYTES = 512 << 10;
+
+const never = () => new Promise(() => {});
+const isEnd = message => message.do === 'step.end';
+/** Its answer may take long, or ends everything: nothing goes in the same frame. */
+const isAlone = message => message.do === 'call' || message.do === 'release';
+
+class Held {
+  constructor(worker, claimed) {
+    this.worker = worker;
+    this.run = claimed.run;
+    this.token = claimed.token;
+    this.agent = claimed.agent;
+    this.input = claimed.input;
+    this.lease = claimed.lease_ms;
+    this.back = null; // {why, detail}, once it is not ours any more
+    this.inside = 0; // functions of its steps that run right now
+    this.hasBranches = false; // the code has asked for several things at once
+    this._queue = [];
+    this._isSoon = false;
+    this._ends = 0; // frames with ends of steps that are on their way
+    this._leaving = new AbortController();
+    this.left = this._leaving.signal;
+    this.gone = new Promise(resolve => (this._goes = resolve));
+  }
+
+  /** The answer; Refused if Aether does not take it. Never settled when the run goes from this worker. */
+  ask(message) {
+    if (this.back) return never();
+    if (this.worker.isStopping && this.inside === 0) {
+      this.release();
+      return never();
+    }
+    return this._put(message);
+  }
+
+  /** As ask, for the end of a step: it is said in any case. Who does not await it goes on at once. */
+  end(message) {
+    const said = this._put(message);
+    said.catch(error => this._fail(error));
+    return said;
+  }
+
+  release() {
+    if (this._isReleased) return;
+    this._isReleased = true;
+    this._put({ do: 'release', why: 'the worker stops' }).catch(() => this.giveBack('lost', 'the worker stops'));
+  }
+
+  async beat() {
+    const [answer] = await this.worker.carrier.frame(this._frame([{ do: 'beat' }]));
+    if (answer.is === 'give_back') this.giveBack(answer.why, answer.detail);
+  }
+
+  giveBack(why, detail = '') {
+    if (this.back) return;
+    this.back = { why, detail };
+    this._queue = this._queue.filter(each => isEnd(each.message));
+    this._goes();
+    this._leaving.abort();
+  }
+
+  async pause(milliseconds) {
+    await new Promise(resolve => setTimeout(resolve, milliseconds).unref());
+    return this.back ? never() : undefined;
+  }
+
+  async calling(code) {
+    ++this.inside;
+    try {
+      return await code();
+    } finally {
+      --this.inside;
+    }
+  }
+
+  _frame(messages) {
+    return { v: VERSION, run: this.run, token: this.token, messages };
+  }
+
+  _put(message) {
+    return new Promise((resolve, reject) => {
+      this._queue.push({ message, resolve, reject });
+      if (this._isSoon) return;
+      this._isSoon = true;
+      // After all that the code does without waiting: its branches, or the step after this one.
+      setImmediate(() => {
+        this._isSoon = false;
+        this._flush();
+      });
+    });
+  }
+
+  _flush() {
+    while (this._queue.length > 0 && this._ends === 0) {
+      const frame = [];
+      let bytes = 0;
+      while (this._queue.length > 0 && frame.length < MESSAGES_MAX) {
+        const { message } = this._queue[0];
+        if ('strict' in message) message.strict = !this.hasBranches;
+        bytes += JSON.stringify(message).length;
+        const goesOn = frame.length === 0 || (!isAlone(message) && bytes <= FRAME_BYTES);
+        if (!goesOn) break;
+        frame.push(this._queue.shift());
+        if (isAlone(message)) break;
+      }
+      this._send(frame);
+    }
+  }
+
+  async _send(frame) {
+    const ends = frame.some(each => isEnd(each.message)) ? 1 : 0;
+    this._ends += ends;
+    try {
+      await this._say(frame);
+    } finally {
+      this._ends -= ends;
+    }
+    if (ends) this._flush();
+  }
+
+  async _say(frame) {
+    let answers;
+    try {
+      answers = await this.worker.carrier.frame(this._frame(frame.map(each => each.message)));
+    } catch (error) {
+      if (error instanceof Gone) return this.giveBack('lost', error.message);
+      if (frame.length === 1) return frame[0].reject(error);
+      // Nothing of the frame was done: each by itself, to know which one is refused.
+      for (const each of frame) {
+        if (!this.back || isEnd(each.message)) await this._say([each]);
+      }
+      return undefined;
+    }
+    const back = answers.find(answer => answer.is === 'give_back');
+    if (back) this.giveBack(back.why, back.detail);
+    frame.forEach(({ resolve, reject }, i) => {
+      const answer = answers[i];
+      if (answer.is === 'refused') reject(new Refused('refused', answer.detail));
+      else if (!this.back) resolve(answer);
+    });
+    return undefined;
+  }
+
+  /** The code went on already: its run ends with what is wrong. */
+  _fail(error) {
+    if (this.back) return;
+    this._queue = [];
+    const words = `${error.name}: ${error.message}`.slice(0, 2000);
+    const told = this._put({ do: 'close', outcome: 'failed', error: words });
+    told.catch(() => {}).then(() => this.giveBack('closed', words));
+  }
+}
+
+module.exports = { Held };
