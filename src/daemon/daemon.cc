@@ -127,9 +127,10 @@ Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
                           .runtime_dir = names_.folder,
                           .next_instance = [this] { return InstanceId{++instances_}; },
                           .echo = {}};
-  deps.work_line = [this](std::string_view service) -> Result<os::UniqueFd> {
+  deps.work_line = [this](std::string_view service,
+                          std::function<void()> on_claim) -> Result<os::UniqueFd> {
     if (!jobs_) return fail(ErrorCode::Internal, "a worker, and no jobs");
-    return jobs_->open_line(std::string(service));
+    return jobs_->open_line(std::string(service), std::move(on_claim));
   };
   std::string const sdk = functions::find_sdk_folder();
   if (!sdk.empty()) {

@@ -2,6 +2,7 @@
 // Jobs: the journal, the tools and the engine of one Aether, for its API. Owns the key that signs.
 #pragma once
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -55,7 +56,7 @@ class Jobs final : public api::JobsPlane {
   /// At a reload: jobs that come from now on see these. ConfigInvalid: those that are, stay.
   [[nodiscard]] Status set_agents(std::vector<config::Agent> agents);
   /// The worker's end of a line over which it asks for work; served until it is closed.
-  [[nodiscard]] Result<os::UniqueFd> open_line(std::string service);
+  [[nodiscard]] Result<os::UniqueFd> open_line(std::string service, std::function<void()> on_claim);
   /// A swap's verdict, as the API tells it.
   void record_swap(std::string const& swap_json);
 

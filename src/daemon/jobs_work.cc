@@ -98,9 +98,10 @@ async::Task<void> serve_line(std::unique_ptr<WorkLine> line) {
 
 }  // namespace
 
-Result<os::UniqueFd> Jobs::open_line(std::string service) {
+Result<os::UniqueFd> Jobs::open_line(std::string service, std::function<void()> on_claim) {
   TRY_ASSIGN(LineEnds ends, open_line_ends());
   auto line = std::make_unique<WorkLine>(executor_, service, std::move(ends.ours), *this, clock_);
+  line->on_claim(std::move(on_claim));
   tasks_.spawn("worker " + service, serve_line(std::move(line)));
   return std::move(ends.theirs);
 }

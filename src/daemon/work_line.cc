@@ -120,6 +120,7 @@ async::Task<json::object> WorkLine::answer_of(json::value asked) {
   if (!is_claim(asked))
     co_return co_await api::answer_frame(&jobs_, std::move(asked), clock_.wall());
   api::ReadClaim claim = or_throw(api::read_claim(jobs_, asked));
+  if (auto const heard = std::exchange(on_claim_, {})) heard();
   co_return co_await api::answer_claim(&jobs_, std::move(claim));
 }
 

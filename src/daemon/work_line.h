@@ -37,6 +37,9 @@ class WorkLine {
   WorkLine(WorkLine const&) = delete;
   WorkLine& operator=(WorkLine const&) = delete;
 
+  /// Called once, when the worker asks for work for the first time.
+  void on_claim(std::function<void()> call) { on_claim_ = std::move(call); }
+
   /// Until the worker has closed its end, or what it sends is no line of ours. When it is
   /// cancelled, the line is closed. Once.
   [[nodiscard]] async::Task<void> serve();
@@ -56,6 +59,7 @@ class WorkLine {
   api::WorkPlane& jobs_;
   Clock const& clock_;
   Watch watch_;
+  std::function<void()> on_claim_;
   std::string in_, out_;
   std::map<std::string, std::string> held_;  ///< Runs that the worker has, and their tokens.
   async::Event has_output_;

@@ -42,8 +42,10 @@ struct ServiceDeps {
   std::function<InstanceId()> next_instance;
   /// Called with each line of the program's output as it comes, e.g. to show it on the terminal.
   std::function<void(std::string_view service, RevisionId, std::string_view line)> echo;
-  /// The worker's end of a line to the jobs (config::Service::is_worker); may be null.
-  std::function<Result<os::UniqueFd>(std::string_view service)> work_line = {};
+  /// The worker's end of a line to the jobs (config::Service::is_worker); may be null. `on_claim`
+  /// is called when work is asked for on it for the first time, also after the service has gone.
+  std::function<Result<os::UniqueFd>(std::string_view service, std::function<void()> on_claim)>
+      work_line = {};
   /// What workers are told besides: where the SDKs are. Weaker than the service's own `env`.
   config::Variables worker_env = {};
 };

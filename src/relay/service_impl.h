@@ -280,6 +280,8 @@ class Service::Impl {
   std::deque<SwapReport> reports_;  ///< The last kReportsMax, oldest first.
   async::Event verdict_told_;
   std::function<void()> on_ended_;
+  /// For what may call after the service has gone; last, so that it goes first.
+  std::shared_ptr<bool> here_ = std::make_shared<bool>(true);
 };
 
 }  // namespace aether::relay

@@ -42,7 +42,13 @@ Result<supervise::Instance*> Service::Impl::launch(RevisionId revision) {
   TRY_ASSIGN(launch.listeners, listeners_.lanes(listeners_of(revision), revision));
   os::UniqueFd work_line;
   if (spec.is_worker && deps_.work_line) {
-    TRY_ASSIGN(work_line, deps_.work_line(name_));
+    // Who asks for work is ready: not every language can say READY=1.
+    auto on_claim = [this, id = launch.instance, here = std::weak_ptr<bool>(here_)] {
+      if (here.expired()) return;
+      auto const found = instances_.find(id);
+      if (found != instances_.end()) found->second->mark_ready_by_sdk();
+    };
+    TRY_ASSIGN(work_line, deps_.work_line(name_, std::move(on_claim)));
     launch.work_fd = work_line.get();
     launch.env.insert(launch.env.begin(), deps_.worker_env.begin(), deps_.worker_env.end());
   }
