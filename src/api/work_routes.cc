@@ -6,6 +6,7 @@
 
 #include <boost/json.hpp>
 
+#include "api/jobs_plane.h"
 #include "api/json_text.h"
 #include "api/work_frames.h"
 #include "base/json.h"

@@ -12,6 +12,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::good;
+using testing::mistakes;
 
 TEST(JobForms, AFileWithJobsAloneIsWhole) {
   Config const config = good(R"(
@@ -46,6 +47,24 @@ schedules:
             R"({"goal":"tidy up","priority":5,"input":{"n":1.5,"s":"2","t":true}})");
   EXPECT_TRUE(good("api: {port: 0}").jobs.enabled);
   EXPECT_FALSE(good("service: {command: [a]}\napi: {port: 0}").jobs.enabled);
+}
+
+TEST(JobForms, AnAgentWithACommandIsAServiceOfItsName) {
+  Config const config = good(R"(
+agents:
+  - {name: coder, command: [python3, agent.py], env: {A: b}}
+  - {name: elsewhere, code: true}
+)");
+  ASSERT_EQ(config.agents.size(), 2U);
+  EXPECT_EQ(config.agents[0].declaration_json, R"({"code":true,"name":"coder"})");
+  EXPECT_TRUE(config.agents[1].is_code);
+  ASSERT_EQ(config.services.size(), 1U);
+  EXPECT_EQ(config.services[0].name, "coder");
+  EXPECT_TRUE(config.services[0].is_worker);
+  EXPECT_TRUE(config.services[0].listen_none());
+  EXPECT_TRUE(mistakes("agents: [{name: a, command: [x], model: m}]").contains("model"));
+  EXPECT_TRUE(mistakes("service: {name: a, command: [x]}\nagents: [{name: a, command: [y]}]")
+                  .contains("a service of that name"));
 }
 
 }  // namespace
