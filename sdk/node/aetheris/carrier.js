@@ -10,6 +10,7 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const VERSION = 1;
 const SILENCE = 60_000; // milliseconds: longer than Aether holds anything
 const GIVE_UP = 30_000; // after so long without an answer the lease is gone as well
+const LINE_MAX = 1 << 20; // bytes
 const CLAIM_PATIENCE = 5000;
 const PAUSE_FIRST = 20;
 const PAUSE_LAST = 1000;
@@ -81,13 +82,14 @@ class HttpCarrier {
   async _ask(path, body, patience) {
     const text = JSON.stringify(body);
     const until = Date.now() + patience;
+    if (this.isGone) throw new Gone('the worker has ended');
     for (let pause = PAUSE_FIRST; ; pause = Math.min(pause * 2, PAUSE_LAST)) {
       try {
         return await this._post(path, text);
       } catch (error) {
         if (error instanceof Refused) throw error;
-        const isLate = this.isGone || Date.now() + pause > until;
-        if (isLate) throw new Gone(`${this.url} does not answer: ${error.message}`, { cause: error });
+        if (this.isGone || Date.now() + pause > until)
+          throw new Gone(`${this.url} does not answer: ${error.message}`, { cause: error });
       }
       await sleep(pause);
     }
@@ -145,8 +147,11 @@ class LineCarrier {
     for (;;) {
       if (this.isGone) throw new Gone('Aether has closed the line');
       const id = ++this._last;
+      const line = `${JSON.stringify({ id, ...body })}\n`;
+      const bytes = Buffer.byteLength(line);
+      if (bytes > LINE_MAX) throw new Refused('request-invalid', `a message of ${bytes} bytes, and ${LINE_MAX} may be`);
       const answered = new Promise(resolve => this._waiting.set(id, resolve));
-      this._socket.write(`${JSON.stringify({ id, ...body })}\n`);
+      this._socket.write(line);
       const answer = await answered;
       if (answer === null) throw new Gone('Aether has closed the line');
       if (!answer.error) return answer;

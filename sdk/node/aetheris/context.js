@@ -10,6 +10,8 @@ const { NotExecuted, Retryable, StepFailed, TimedOut, Unknown, asRecorded, milli
 const PAUSE_MAX = 60_000;
 /** Of the 200 that a path may have. */
 const NAME_BYTES = 180;
+/** Beside other branches a wait gives the run back when nothing has been asked and answered for so long. */
+const QUIET = 1000;
 /** How soon it is asked again about a wait beside which something else goes on. */
 const LOOK_FIRST = 20;
 const LOOK_LAST = 500;
@@ -48,6 +50,8 @@ class Context {
     this._names = new Map();
     this._open = 0; // promises of ctx that nobody has had yet
     this._busy = 0; // those of them that are no waits: what would be cut off
+    this._stirred = 0; // when something was asked for, or answered, last
+    held.mayPark = () => this._mayPark();
   }
 
   /** Calls the function once and records what it gave. `options.args` are recorded as well, and given to it. */
@@ -140,14 +144,21 @@ class Context {
 
   /** What is begun before its predecessor is done is one of several branches. */
   async _counted(busy, code) {
+    this._stirred = Date.now();
     this._busy += busy;
     if (++this._open > 1) this.held.hasBranches = true;
     try {
       return await code();
     } finally {
+      this._stirred = Date.now();
       this._busy -= busy;
       --this._open;
     }
+  }
+
+  /** Whether only waits are left. A branch whose wait is over asks for its next step soon after. */
+  _mayPark() {
+    return this._busy === 0 && (!this.held.hasBranches || Date.now() - this._stirred >= QUIET);
   }
 
   _going(code, busy = 1) {
@@ -219,8 +230,7 @@ class Context {
     return this._going(async () => {
       let pause = LOOK_FIRST;
       for (;;) {
-        const mayGiveBack = this._busy === 0;
-        const answer = await this.held.ask({ do: 'wait', path, ...wanted, give_back: mayGiveBack, strict: true });
+        const answer = await this.held.ask({ do: 'wait', path, ...wanted, give_back: true, strict: true });
         if (answer.is === 'recorded') return take(given(path, answer));
         await this.held.pause(pause);
         pause = Math.min(pause * 2, LOOK_LAST);

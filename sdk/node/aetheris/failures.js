@@ -40,7 +40,8 @@ function milliseconds(duration) {
 function checked(key, value) {
   const kind = typeof value;
   const isLost = kind === 'function' || kind === 'symbol' || value instanceof Map || value instanceof Set;
-  if (isLost) throw new TypeError(`${key || 'it'} is no JSON: ${value instanceof Object ? value.constructor.name : kind}`);
+  const what = value instanceof Object ? value.constructor.name : kind;
+  if (isLost) throw new TypeError(`${key || 'it'} is no JSON: ${what}`);
   if (kind !== 'number') return value;
   if (!Number.isFinite(value)) throw new TypeError(`${key || 'it'} is no JSON: ${value}`);
   // From 1e21 on JSON.stringify writes no digits that somebody could take for exact ones.

@@ -8,6 +8,9 @@
 // runs on, whatever it catches; its memory is given back as that of any promise that nobody can reach.
 'use strict';
 
+const { setMaxListeners } = require('node:events');
+const { setTimeout: sleep } = require('node:timers/promises');
+
 const { Gone, Refused, VERSION } = require('./carrier.js');
 
 const MESSAGES_MAX = 64;
@@ -28,19 +31,22 @@ class Held {
     this.input = claimed.input;
     this.lease = claimed.lease_ms;
     this.back = null; // {why, detail}, once it is not ours any more
+    this.hasFailed = false; // Aether refused what the code took for recorded
     this.inside = 0; // functions of its steps that run right now
     this.hasBranches = false; // the code has asked for several things at once
+    this.mayPark = () => true; // whether waits are all that the code goes on with
     this._queue = [];
     this._isSoon = false;
     this._ends = 0; // frames with ends of steps that are on their way
     this._leaving = new AbortController();
     this.left = this._leaving.signal;
+    setMaxListeners(0, this.left);
     this.gone = new Promise(resolve => (this._goes = resolve));
   }
 
   /** The answer; Refused if Aether does not take it. Never settled when the run goes from this worker. */
   ask(message) {
-    if (this.back) return never();
+    if (this.back || this.hasFailed) return never();
     if (this.worker.isStopping && this.inside === 0) {
       this.release();
       return never();
@@ -75,7 +81,7 @@ class Held {
   }
 
   async pause(milliseconds) {
-    await new Promise(resolve => setTimeout(resolve, milliseconds).unref());
+    await sleep(milliseconds, undefined, { signal: this.left }).catch(() => {});
     return this.back ? never() : undefined;
   }
 
@@ -112,6 +118,7 @@ class Held {
       while (this._queue.length > 0 && frame.length < MESSAGES_MAX) {
         const { message } = this._queue[0];
         if ('strict' in message) message.strict = !this.hasBranches;
+        if ('give_back' in message) message.give_back = this.mayPark();
         bytes += JSON.stringify(message).length;
         const goesOn = frame.length === 0 || (!isAlone(message) && bytes <= FRAME_BYTES);
         if (!goesOn) break;
@@ -142,7 +149,8 @@ class Held {
       if (frame.length === 1) return frame[0].reject(error);
       // Nothing of the frame was done: each by itself, to know which one is refused.
       for (const each of frame) {
-        if (!this.back || isEnd(each.message)) await this._say([each]);
+        const isMute = this.back || this.hasFailed;
+        if (!isMute || isEnd(each.message)) await this._say([each]);
       }
       return undefined;
     }
@@ -158,7 +166,8 @@ class Held {
 
   /** The code went on already: its run ends with what is wrong. */
   _fail(error) {
-    if (this.back) return;
+    if (this.back || this.hasFailed) return;
+    this.hasFailed = true;
     this._queue = [];
     const words = `${error.name}: ${error.message}`.slice(0, 2000);
     const told = this._put({ do: 'close', outcome: 'failed', error: words });

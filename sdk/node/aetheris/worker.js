@@ -33,14 +33,15 @@ class Worker {
     this._log = log;
     this._room = atOnce;
     this._held = new Set();
-    this._stopped = new Promise(resolve => (this._stops = resolve));
+    this._stopping = new AbortController();
+    this._stopped = new Promise(resolve => this._stopping.signal.addEventListener('abort', resolve));
     this._hasRoom = () => {};
   }
 
   /** Claims nothing more; what is in the middle of a step ends it, and the rest goes to another worker. */
   stop() {
     this.isStopping = true;
-    this._stops();
+    this._stopping.abort();
   }
 
   /** Until stop(), or until Aether has gone for good. */
@@ -76,17 +77,21 @@ class Worker {
       if (this.isStopping) return [];
       if (error instanceof Refused) {
         this._log(`aetheris: ${error.message}`);
-        await Promise.race([this._stopped, sleep(AFTER_REFUSAL, undefined, { ref: true })]);
+        await this._pause(AFTER_REFUSAL);
       } else if (!(error instanceof Gone)) {
         throw error;
       } else if (this.carrier.isGone) {
         this.stop();
       } else {
         this._log(`aetheris: ${error.message}; trying again`);
-        await Promise.race([this._stopped, sleep(AFTER_SILENCE)]);
+        await this._pause(AFTER_SILENCE);
       }
       return [];
     }
+  }
+
+  async _pause(milliseconds) {
+    await sleep(milliseconds, undefined, { signal: this._stopping.signal }).catch(() => {});
   }
 
   _begin(held) {
@@ -155,9 +160,11 @@ class Worker {
 
   /** Steps that are in the middle may end; all else is given back now. */
   async _leave() {
-    for (const held of this._held) if (held.inside === 0 && !held.back) held.release();
     const until = Date.now() + LEAVE_PATIENCE;
-    while (this._held.size > 0 && Date.now() < until) await sleep(LOOK);
+    while (this._held.size > 0 && Date.now() < until) {
+      for (const held of this._held) if (held.inside === 0 && !held.back) held.release();
+      await sleep(LOOK);
+    }
     this.carrier.close();
   }
 }
