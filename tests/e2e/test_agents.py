@@ -79,6 +79,17 @@ def test_an_agent_that_is_killed_is_started_again_and_need_not_wait_for_its_leas
     house.verified()
 
 
+def test_a_replay_runs_the_program_and_calls_nothing(house, judge):
+    run = house.submit(agent="coder")
+    assert len(house.ended(run)["output"]) == 30
+    told = house.request("GET", f"/v1/jobs/{run}/replay")[2]
+    assert told["equal"] and told["calls"] == 0 and told["decisions"] == 30, told
+    (house.folder / "agent.py").write_text(PRELUDE + STEPS.replace('f"s{i}", ', 'f"t{i}", '))
+    told = house.request("GET", f"/v1/jobs/{run}/replay")[2]
+    assert not told["equal"] and '"s0"' in told["difference"] and '"t0"' in told["difference"], told
+    assert [judge.count(f"/count/s{i}") for i in range(30)] == [1] * 30
+
+
 def test_the_first_agent_answers_within_a_minute_of_its_making(tmp_path):
     runtime = tempfile.mkdtemp(prefix="ae.", dir="/tmp")  # short: it is part of a socket's path
     env = {**os.environ, "AETHER_RUNTIME_DIR": runtime, "HOME": str(tmp_path)}
