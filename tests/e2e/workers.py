@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Aether with agents that have code, and their workers as processes that a test can kill."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from aether import PATIENCE, eventually
 from jobs import ENDED, Jobs, config
 
+NUMBERS = itertools.count()
 SDK = Path(__file__).parents[2] / "sdk" / "python"
 
 # What workers share: a tool that the judge counts.
@@ -61,7 +63,11 @@ class House(Jobs):
                 return "asks"
             return "otherwise" if otherwise() else None
 
-        return eventually(state, f"{run} comes on")
+        try:
+            return eventually(state, f"{run} comes on")
+        except AssertionError as error:
+            told = [worker.text()[-800:] for worker in self.workers if worker.process.poll() is None]
+            raise AssertionError(f"{error}: {self.job(run)} {self.events(run)[-6:]} {told}") from None
 
     def begin(self, agent="coder", given=None, **job):
         return self.submit(agent=agent, input=given, **job)
@@ -69,7 +75,7 @@ class House(Jobs):
 
 class Worker:
     def __init__(self, house, code, env):
-        self.file = house.folder / f"worker{len(house.workers)}.py"
+        self.file = house.folder / f"worker{next(NUMBERS)}.py"  # tests start several at once
         self.file.write_text(PRELUDE + code + "\nserve()\n")
         self.env = {**os.environ, "PYTHONPATH": str(SDK), "AETHER_URL": house.url, "JUDGE": house.judge.url(""),
                     "AETHERIS_LOG": "INFO", **env}  # fmt: skip
