@@ -44,21 +44,28 @@ test('the end of a step and the beginning of the next go in one frame', async ()
 
 test('nothing overtakes the end of a step', async () => {
   const house = new Recorder();
-  let letGo;
+  const signal = () => {
+    const made = {};
+    made.came = new Promise(resolve => (made.come = resolve));
+    return made;
+  };
+  const [goesOn, answered] = [signal(), signal()];
   const frame = house.frame.bind(house);
   house.carrier.frame = async body => {
     const answers = await frame(body);
-    if (body.messages[0].do === 'step.end' && !letGo) await new Promise(resolve => (letGo = resolve));
+    if (body.messages[0].do === 'step.end') await answered.came;
     return answers;
   };
   const going = house.run(async ctx => {
     await ctx.step('a', () => 1);
-    await new Promise(resolve => setTimeout(resolve, 20)); // the end is on its way
+    await goesOn.came;
     return ctx.step('b', () => 2);
   });
-  await new Promise(resolve => setTimeout(resolve, 60));
+  while (house.said('step.end').length === 0) await new Promise(setImmediate);
+  goesOn.come(); // the end is on its way
+  for (let i = 0; i < 20; ++i) await new Promise(setImmediate);
   assert.deepStrictEqual(paths(house), ['a']);
-  letGo();
+  answered.come();
   assert.strictEqual(await going, 2);
 });
 
