@@ -21,7 +21,8 @@ namespace {
 
 /// The claim of the process that looks after what nobody owns. No row of an index is called so.
 constexpr std::string_view kKeeper = "keeper";
-constexpr std::string_view kChannel = "LISTEN aether";
+/// A claim that a crash of the server forgets is made again: nobody waits for its sync.
+constexpr std::string_view kBegin = "SET synchronous_commit=off; LISTEN aether";
 constexpr Duration kRetryMin = std::chrono::milliseconds(50);
 constexpr Duration kRetryMax = std::chrono::seconds(2);
 /// Rows claimed by one question: the runs of one process are hundreds.
@@ -146,7 +147,7 @@ void Claims::serve() {
 Status Claims::connect() {
   TRY_ASSIGN(Connection made, Connection::open(url_, "claims"));
   connection_ = std::move(made);
-  TRY(connection_->run(kChannel));
+  TRY(connection_->run(kBegin));
   pause_ = {};
   renew_at_ = {};
   look_at_ = {};
