@@ -31,6 +31,8 @@ namespace json = boost::json;
 constexpr std::size_t kReaders = 2;
 /// A checkpoint is a few hundred bytes; what came since the last one is not yet under a signature.
 constexpr Duration kSignEvery = std::chrono::seconds(60);
+/// For those who follow a run that another process works on.
+constexpr Duration kLookEvery = std::chrono::seconds(1);
 /// For calls under way when Aether stops. What is not over then is settled by its policy later.
 constexpr Duration kCallsEnd = std::chrono::seconds(5);
 constexpr Duration kTasksOver = std::chrono::seconds(5);
@@ -92,6 +94,7 @@ Status Jobs::start() {
 
 void Jobs::begin() {
   tasks_.spawn("sign checkpoints", sign_now_and_then());
+  if (journal_->sharing() != nullptr) tasks_.spawn("look at watched runs", look_at_watched());
   for (config::Schedule const& one : schedules_)
     tasks_.spawn(fmt::format("schedule {}", one.name), keep_schedule(one));
 }
@@ -322,6 +325,20 @@ void Jobs::tell_watchers(jobs::RunId const& run, std::uint64_t sequence) {
   watch->latest = std::max(watch->latest, sequence);
   watch->grown.set();
   watch->grown.reset();
+}
+
+async::Task<void> Jobs::look_at_watched() {
+  for (;;) {
+    co_await async::sleep_for(kLookEvery);
+    std::vector<std::string> watched;
+    for (auto const& [run, watch] : watches_) {
+      if (!watch.expired()) watched.push_back(run);
+    }
+    for (std::string const& run : watched) {
+      async::Task<void> looking = look_how_far(jobs::RunId{run});
+      co_await std::move(looking);
+    }
+  }
 }
 
 async::Task<void> Jobs::look_how_far(jobs::RunId run) {

@@ -109,6 +109,8 @@ class Jobs final : public api::JobsPlane {
   void progressed(jobs::RunId const& run, std::uint64_t sequence);
   void tell_watchers(jobs::RunId const& run, std::uint64_t sequence);
   async::Task<void> look_how_far(jobs::RunId run);
+  /// On a shared store: steps of runs that other processes work on are told by nobody.
+  async::Task<void> look_at_watched();
 
   async::Executor executor_;
   Clock const& clock_;

@@ -17,6 +17,7 @@ import threading
 import time
 
 import pytest
+import workers
 from aether import PATIENCE, eventually, free_port
 from database import Database
 from jobs import ENDED, Jobs, config, http_node
@@ -122,6 +123,33 @@ def test_a_job_of_one_process_is_done_steered_and_seen_by_others(tmp_path, datab
         verified(other)
 
 
+CODE = """
+@agent(name="coder")
+def code(ctx, given):
+    return ctx.step("tell", lambda: tell(f"/count/{given}"))
+"""
+
+
+def test_a_worker_of_one_process_does_the_jobs_of_agents_that_came_to_another(tmp_path, database, judge):
+    with contextlib.ExitStack() as stack:
+        houses = []
+        for name in ("asked", "working"):
+            house = workers.House(tmp_path / name, judge)
+            store = {"type": "postgres", "path": database.url}
+            house.write_config({**json.loads(house.config.read_text()), "store": store})
+            stack.callback(house.halt)
+            houses.append(house.start())
+        asked, working = houses
+        run = asked.begin(given="first")
+        working.worker(CODE)
+        assert asked.ended(run)["output"] == 1
+        # When there is no worker here any more, another process's may come.
+        working.halt()
+        asked.worker(CODE)
+        assert asked.ended(asked.begin(given="second"))["output"] == 1
+        assert judge.count("/count/first") == judge.count("/count/second") == 1
+
+
 def test_what_a_stopped_process_held_goes_on_elsewhere_and_its_late_answer_counts(tmp_path, database, judge):
     with House(tmp_path, database.url) as house:
         worker = house.add("worker")
@@ -183,10 +211,17 @@ class Trial:
                 pass  # Asked again with the same key: it is the same job.
             self.ends.wait(0.05)
 
+    def busiest(self):
+        """Who has most to lose."""
+        sql = "select split_part(holder, ':', 2) from aether.claim group by 1 order by count(*) desc limit 1"
+        pid = int(self.database.ask(sql).stdout.strip() or 0)
+        named = [member for member in self.house.members if member.pid == pid]
+        return named[0] if named else self.random.choice(self.house.members)
+
     def disturb(self):
         """One thing at a time; each undone before the next."""
         kind = self.kinds[len(self.done) % len(self.kinds)]
-        victim = self.random.choice(self.house.members)
+        victim = self.busiest() if kind == "kill" else self.random.choice(self.house.members)
         if kind == "restart":
             self.database.restart()
         elif kind == "kill":
