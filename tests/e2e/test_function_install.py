@@ -45,6 +45,7 @@ def test_an_installed_tree_has_what_it_needs_and_nothing_of_the_tests(installed)
     assert "share/aether/prometheus/alerts.yaml" in files
     assert any(file.startswith("share/aether/sdk/python/aetherless") for file in files), files
     assert any(file.startswith("share/aether/sdk/node/aetherless") for file in files), files
+    assert "share/aether/sdk/node/aetheris/index.js" in files
     assert not [file for file in files if "test" in file or file.endswith(".pyc")], files
 
 

@@ -11,8 +11,8 @@ import pytest
 from aether import BINARY, PATIENCE, free_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
-BLOCK = re.compile(r"^```(yaml|python|console)\n(.*?)^```", re.S | re.M)
-CHAPTERS = ["In five minutes", "Steering", "Tools and agents", "Agents with code"]
+BLOCK = re.compile(r"^```(yaml|python|js|console)\n(.*?)^```", re.S | re.M)
+CHAPTERS = ["In five minutes", "Steering", "Tools and agents", "Agents with code", "Agents in Node"]
 
 # What must come of the lines that begin so.
 TOLD = {
@@ -48,7 +48,7 @@ def test_what_the_manual_shows_is_what_happens(tmp_path, chapter):
     script, expected = ["set -e"], []
     for kind, text in blocks_of(chapter):
         if kind != "console":
-            (tmp_path / text.split("\n")[0].removeprefix("# ")).write_text(text.replace("8480", port))
+            (tmp_path / text.split("\n")[0].lstrip("#/ ")).write_text(text.replace("8480", port))
             continue
         for line in re.findall(r"^\$ (.*(?:\n    .*)*)$", text, re.M):
             wanted = next((words for begin, words in TOLD.items() if line.startswith(begin)), None)
@@ -72,7 +72,7 @@ def test_what_the_manual_shows_is_what_happens(tmp_path, chapter):
             assert [word for word in wanted if word not in told] == [], f"{line} told: {told}"
     finally:
         for file in tmp_path.glob("*.yaml"):
-            if file.name in ("aether.yaml", "http.yaml", "clerk.yaml", "refunds.yaml"):
+            if file.name in ("aether.yaml", "http.yaml", "clerk.yaml", "refunds.yaml", "node.yaml"):
                 command = [BINARY, "-c", str(file), "down"]
                 subprocess.run(command, env=env, capture_output=True, timeout=PATIENCE, check=False)
         shutil.rmtree(runtime, ignore_errors=True)

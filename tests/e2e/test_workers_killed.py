@@ -56,12 +56,12 @@ def code(ctx, run):
 """
 
 
-def one_death(house, judge, lane, moment, number):
+def one_death(house, judge, lane, moment, number, code=DYING):
     """False when the run ended before the worker came to die."""
     name = f"{moment}{number}"
     run = house.begin(lane, name)
     house.change(run, "signals", name="go")
-    worker = house.worker(DYING.replace("LANE", lane), DIE=f"{moment}:{number}")
+    worker = house.worker(code.replace("LANE", lane), DIE=f"{moment}:{number}")
     house.until_over(run, lambda: worker.process.poll() is not None)
     lived = worker.process.poll() is None
     worker.kill()
@@ -86,21 +86,22 @@ def was_resolved(house, run):
     return any(event["body"].get("by") == "person" for event in house.events(run))
 
 
-def test_no_death_of_a_worker_makes_a_call_twice_or_loses_a_run(tmp_path):
+def die_at_each_moment(folder, made_by, code, messages):
+    """A worker of `made_by` dies in each of its functions, and before and after each of so many messages."""
     lanes = [f"lane{i}" for i in range(LANES)]
     with Judge() as judge:
-        house = House(tmp_path / "house", judge, *lanes, lease="1s")
+        house = made_by(folder, judge, *lanes, lease="1s")
         try:
             house.start()
 
             def sweep(lane, moments):
                 deaths = 0
                 for moment, number in moments:
-                    deaths += one_death(house, judge, lane, moment, number)
+                    deaths += one_death(house, judge, lane, moment, number, code)
                 return deaths
 
             moments = [("inside", n) for n in range(1, 5)]
-            moments += [(moment, n) for moment in ("before", "after") for n in range(1, 16)]
+            moments += [(moment, n) for moment in ("before", "after") for n in range(1, messages + 1)]
             with ThreadPoolExecutor(LANES) as pool:
                 done = [pool.submit(sweep, lane, moments[i::LANES]) for i, lane in enumerate(lanes)]
                 # On a busy machine a live worker may lose its run, too, before it comes to its moment.
@@ -108,3 +109,7 @@ def test_no_death_of_a_worker_makes_a_call_twice_or_loses_a_run(tmp_path):
             house.verified()
         finally:
             house.halt()
+
+
+def test_no_death_of_a_worker_makes_a_call_twice_or_loses_a_run(tmp_path):
+    die_at_each_moment(tmp_path / "house", House, DYING, 15)
