@@ -28,7 +28,7 @@ enum class ListenMode : std::uint8_t {
   Steered,    ///< A listener per revision; a kernel program names the one that receives.
   Shared,     ///< One listener that every revision inherits.
   Exclusive,  ///< One owner at a time: the old revision stops before the new one starts.
-  Bpf,        ///< For programs that bind their own port. Parsed; `up` refuses it in this release.
+  Bpf,        ///< The program binds its own port; the kernel is told whose socket receives.
 };
 
 struct Listen {
@@ -146,9 +146,24 @@ struct HealthCheck {
   bool operator==(HealthCheck const&) const = default;
 };
 
+/// From then on the new revision gets this much.
+struct CanaryStep {
+  Duration after{};  ///< Since the step before, or since the cutover; longer than 0.
+  int weight = 100;  ///< Percent; above the step's before.
+  bool operator==(CanaryStep const&) const = default;
+};
+
+/// What decides which revision a connection goes to while both get some.
+enum class Stick : std::uint8_t {
+  None,    ///< Chance, for each connection.
+  Source,  ///< The client's address: it keeps its revision, and may only go over to the new one.
+};
+
 struct Canary {
   bool enabled = false;
-  int weight = 100;  ///< Percent of new connections for the new revision. `up` takes only 100.
+  int weight = 100;  ///< Percent of new connections for the new revision from the cutover on.
+  std::vector<CanaryStep> steps;  ///< All of them within the soak.
+  Stick stick = Stick::None;
   std::optional<HealthCheck> health_check;
   bool operator==(Canary const&) const = default;
 };
@@ -252,12 +267,15 @@ struct Service {
 /// A probe's whole URL: `url` itself, or for a "/path" the one on `port` of this machine.
 [[nodiscard]] std::string probe_url(std::string const& url, std::uint16_t port);
 
-// ---- functions (seed 004). Parsed and validated; running them is not in this release.
+// ---- functions (seed 004)
 
+/// Counting and dropping of frames by a program at an interface (XDP).
 struct Ebpf {
   bool enabled = false;
-  std::string interface;
-  std::string mode;  ///< "", "generic", "native" or "offload".
+  std::string interface;    ///< Never empty if enabled.
+  std::string mode;         ///< "" (native if the driver can, else generic), or as written.
+  std::uint32_t rate = 0;   ///< Packets a second that each source may send to a port; 0: any.
+  std::uint32_t burst = 0;  ///< Packets that it may send at once. 0 only if `rate` is.
   bool operator==(Ebpf const&) const = default;
 };
 
@@ -271,6 +289,12 @@ struct Orchestrator {
 };
 
 enum class Route : std::uint8_t { Gateway, Direct };
+/// Which port a handler is told to bind, and who makes it so.
+enum class Bind : std::uint8_t {
+  Auto,        ///< Documented where the machine can, through the gateway; else Internal.
+  Documented,  ///< trigger_port, in each instance: the kernel gives each another one (BPF).
+  Internal,    ///< A free one, or the listener that it inherits.
+};
 enum class Launch : std::uint8_t { Auto, Clone, Image, Spawn };
 enum class Sandbox : std::uint8_t { None, Basic, Strict };
 enum class Ipc : std::uint8_t { Http, Ring };
@@ -300,6 +324,7 @@ struct Function {
   int timeout_ms = 30000;  ///< 1 to 900000.
   Variables environment;
   Route route = Route::Gateway;
+  Bind bind = Bind::Auto;
   int concurrency = 1;    ///< Requests at once in one instance, 1 to 1000.
   int min_instances = 0;  ///< Never above max_instances.
   int max_instances = 10;
@@ -350,6 +375,20 @@ struct Api {
   bool operator==(Api const&) const = default;
 };
 
+/// What the file asks of the kernel, which cannot be known from the file: `validate` and `up` look
+/// whether it can be had here, and refuse the file at this place if not.
+struct KernelNeed {
+  enum class Kind : std::uint8_t {
+    BindSteering,  ///< Rewritten binds and sk_lookup (steer/bpf_support.h).
+    Xdp,
+  };
+  Kind kind = Kind::BindSteering;
+  int line = 0;  ///< As in Warning.
+  int column = 0;
+  std::string what;  ///< Who wants it: service "web": steer: bpf on :8080.
+  bool operator==(KernelNeed const&) const = default;
+};
+
 /// Something that is no mistake but that the user should know: a key without effect, for instance.
 struct Warning {
   int line = 0;    ///< From 1; 0 if it is about the whole file.
@@ -372,6 +411,7 @@ struct Config {
   std::vector<Tool> tools;
   std::vector<Schedule> schedules;
   std::vector<Warning> warnings;  ///< In the file's order.
+  std::vector<KernelNeed> kernel_needs;
 };
 
 }  // namespace aether::config

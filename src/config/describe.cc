@@ -144,13 +144,6 @@ std::vector<std::string> not_in_this_release(Config const& config) {
     Orchestration const& orchestration = service.orchestration;
     if (service.handoff.mechanism == Mechanism::Vault) wish(service, "handoff.mechanism: vault");
     if (orchestration.state_handoff.connections) wish(service, "state_handoff.connections: true");
-    if (orchestration.canary.weight < 100) {
-      wish(service, fmt::format("canary.weight: {}", orchestration.canary.weight));
-    }
-    for (Listen const& listen : effective_listeners(service)) {
-      if (listen.mode == ListenMode::Bpf)
-        wish(service, fmt::format("steer: bpf on {}", listen.address));
-    }
   }
   for (Function const& function : config.functions) {
     auto const lacks = [&](std::string_view key) {
@@ -160,7 +153,6 @@ std::vector<std::string> not_in_this_release(Config const& config) {
     if (function.ipc == Ipc::Ring) lacks("ipc: ring");
   }
   if (config.store.type == StoreType::Postgres) wishes.emplace_back("store.type: postgres");
-  if (config.orchestrator.ebpf.enabled) wishes.emplace_back("orchestrator.ebpf");
   return wishes;
 }
 

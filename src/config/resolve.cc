@@ -148,7 +148,8 @@ void check_fd_names(Reader& reader, ServiceDraft const& draft, Service const& se
                     std::vector<Listen> const& listeners) {
   constexpr std::string_view opening = "{fd:";
   std::vector<std::string_view> known;
-  for (Listen const& listen : listeners) known.push_back(listen.name);
+  for (Listen const& listen : listeners)
+    if (listen.mode != ListenMode::Bpf) known.push_back(listen.name);
   Place const place = find_place(draft.places, "command").value_or(draft.place);
   for (std::string const& argument : service.command) {
     for (std::size_t at = argument.find(opening); at != std::string::npos;
@@ -201,7 +202,9 @@ void check_ready_fd(Reader& reader, ServiceDraft const& draft, Service const& se
                     std::vector<Listen> const& listeners) {
   constexpr std::size_t kFirstListenerFd = 3;
   auto const* ready = std::get_if<ReadyFd>(&service.ready);
-  std::size_t const end = kFirstListenerFd + listeners.size();
+  auto const is_passed = [](Listen const& one) { return one.mode != ListenMode::Bpf; };
+  auto const passed = static_cast<std::size_t>(std::ranges::count_if(listeners, is_passed));
+  std::size_t const end = kFirstListenerFd + passed;
   if (ready == nullptr || static_cast<std::size_t>(ready->fd) >= end) return;
   reader.mistake(find_place(draft.places, "ready").value_or(draft.place),
                  fmt::format("service.ready.fd: {} is the number of a listener (they are 3 to {}); "
@@ -228,6 +231,8 @@ Service resolve_service(Reader& reader, RootDraft const& root, ServiceDraft& dra
   check_fd_names(reader, draft, service, listeners);
   check_probes(reader, root, draft, service, listeners);
   check_exclusive_mix(reader, draft, service);
+  check_bind_steering(reader, draft, service);
+  check_canary(reader, root, draft, service);
   check_ready_fd(reader, draft, service, listeners);
   return service;
 }
@@ -261,15 +266,19 @@ void check_service_names(Reader& reader, RootDraft const& root, Config const& co
   }
 }
 
-/// Aether does not see the requests of a direct route, and cannot count or time them.
+/// Aether does not see the requests of a direct route, and cannot count or time them. Connections
+/// it counts, and can give to several instances where each binds the port itself.
 void check_direct(Reader& reader, FunctionDraft const& draft) {
   if (draft.value.route != Route::Direct) return;
+  bool const shares = draft.value.bind == Bind::Documented;
   for (auto const& [key, instead] :
        {std::pair("timeout_ms", "set one in the handler"),
-        std::pair("concurrency", "an instance takes as many as it accepts"),
-        std::pair("max_instances", "one instance runs, or min_instances of them")}) {
+        std::pair("concurrency", "an instance takes as many as it accepts; say bind: documented"),
+        std::pair("max_instances",
+                  "one instance runs, or min_instances of them; say bind: documented")}) {
     auto const place = find_place(draft.places, key);
-    if (!place) continue;
+    bool const may = shares && std::string_view(key) != "timeout_ms";
+    if (!place || may) continue;
     reader.mistake(*place, fmt::format("functions: {} has no meaning with route: direct, where "
                                        "Aether does not see requests; {}, or use route: gateway",
                                        key, instead));
@@ -285,7 +294,7 @@ void resolve_functions(Reader& reader, RootDraft& root, Config& config) {
                      fmt::format("functions: another function has the id \"{}\"", function.id));
     }
     check_direct(reader, draft);
-    if (function.route == Route::Direct)
+    if (function.route == Route::Direct && function.bind != Bind::Documented)
       function.max_instances = std::max(1, function.min_instances);
     if (function.min_instances > function.max_instances) {
       auto const place = find_place(draft.places, "min_instances");
@@ -367,6 +376,7 @@ Config resolve(Reader& reader, RootDraft root) {
   resolve_functions(reader, root, config);
   // Places of listeners and names are in the drafts, whose values have moved on.
   check_addresses(reader, root, config);
+  add_kernel_needs(root, config);
   for (std::size_t i = 0; i < root.services.size(); ++i) {
     root.services[i].name = config.services[i].name;
     root.services[i].value.after = config.services[i].after;
