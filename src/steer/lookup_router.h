@@ -16,7 +16,9 @@
 // Which share a connection goes to is decided once, by the weights, over its addresses and ports
 // (Stick::None) or its source address (Stick::Source). A share whose socket is closed, or cannot
 // take the packet's family, is passed over: the other shares with a weight come next, then those
-// with weight 0, then the waiting listener. Nothing is refused. A socket is closed for this when
+// with weight 0, then the waiting listener. Nothing is refused, but for one thing: where there are
+// sockets and none of them takes IPv6 (or IPv4), that family is refused, as it would be without
+// Aether ("localhost" is ::1 first: nobody must wait there). A socket is closed for this when
 // nobody has it open: hold a duplicate, and what waits in a dead program's queue is not reset but
 // can be carried on (Rescue), at the price that Aether has to call direct() when the program dies.
 // Hold none, and the kernel passes over it by itself. A UDP datagram is decided each time anew (a
@@ -37,6 +39,7 @@
 #include "base/address.h"
 #include "base/result.h"
 #include "os/unique_fd.h"
+#include "steer/split.h"
 
 namespace aether::steer {
 
@@ -44,11 +47,6 @@ namespace aether::steer {
 inline constexpr std::size_t kRouteSharesMax = 64;
 /// Most routes of one router.
 inline constexpr std::size_t kRoutesMax = 1024;
-
-enum class Stick : std::uint8_t {
-  None,    ///< Each connection is drawn by itself.
-  Source,  ///< All connections of one source address go to one share, while the shares stay.
-};
 
 /// One socket that takes part in a route.
 struct Share {
