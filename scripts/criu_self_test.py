@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """criu_self_test.py CRIU: whether that CRIU can dump a process with a TCP listener, and restore it so that the
 listener takes connections again. Exit code 0, or 1 with the reason. For scripts/install-criu: Aether has the same
-test in src/clone/criu_self_test.cc."""
+test in src/clone/criu_check.cc."""
 
 import os
 import re
