@@ -1036,6 +1036,7 @@ static inline int aether_ring_ask(aether_ring_consumer* in, uint32_t how) {
 // `nanoseconds`. OK, TIMEOUT, CLOSED, PEER_GONE, POISONED.
 static inline int aether_ring_wait(aether_ring_consumer* in, uint64_t nanoseconds, uint32_t spins) {
   uint32_t* const word = aether_ring_half(&in->ring, AETHER_RING_AT_CONSUMER_WAITS);
+  if (in->reason != AETHER_RING_SOUND) return AETHER_RING_POISONED;
   aether_ring_release(in);
   for (uint32_t spin = 0; spin <= spins; ++spin) {
     if (aether_ring_ready(in)) return AETHER_RING_OK;

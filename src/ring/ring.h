@@ -175,7 +175,7 @@ class Consumer {
   [[nodiscard]] Error fault(int status, aether_ring_message const& message) const;
   Result<Waited> waited(int status) const;
   aether_ring_consumer core_;
-  std::vector<std::byte> copy_;
+  std::unique_ptr<std::byte[]> copy_;  // as large as the largest payload; none for a trusted peer
   std::uint32_t spins_;
   bool attached_ = true;
 };
@@ -205,7 +205,7 @@ Result<std::size_t> Consumer::drain(std::size_t limit, Each&& each) {
   int status = AETHER_RING_OK;
   std::size_t count = 0;
   for (; count < limit; ++count) {
-    status = aether_ring_read(&core_, &message, copy_.data(), copy_.size());
+    status = aether_ring_read(&core_, &message, copy_.get(), aether_ring_payload_max(&core_.ring));
     if (status != AETHER_RING_OK) break;
     each(Message{.payload = {static_cast<std::byte const*>(message.payload), message.size},
                  .type = message.type,
