@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/release.h"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include <fmt/ranges.h>
 
 #include "config/loader.h"
+#include "steer/bpf_support.h"
 
 namespace aether::daemon {
 namespace {
@@ -22,7 +24,40 @@ bool forgets(config::Service const& service) {
   return false;
 }
 
+/// Each kind of thing is tried once.
+class KernelProbe {
+ public:
+  Status const& of(config::KernelNeed const& need) {
+    if (need.kind == config::KernelNeed::Kind::Xdp) return once(xdp_, steer::check_bpf_xdp);
+    // Datagrams need a newer kernel; the address is in the words of the need.
+    bool const udp = need.what.contains("udp://");
+    return udp ? once(udp_, steer::check_bpf_steering_udp) : once(tcp_, steer::check_bpf_steering);
+  }
+
+ private:
+  static Status const& once(std::optional<Status>& known, Status (*probe)()) {
+    if (!known) known = probe();
+    return *known;
+  }
+  std::optional<Status> tcp_;
+  std::optional<Status> udp_;
+  std::optional<Status> xdp_;
+};
+
 }  // namespace
+
+Status check_kernel(config::Config const& config) {
+  KernelProbe probe;
+  std::string lacking;
+  for (config::KernelNeed const& need : config.kernel_needs) {
+    Status const& given = probe.of(need);
+    if (given) continue;
+    lacking += fmt::format("{}{}:{}:{}: {}: {}", lacking.empty() ? "" : "\n", config.path,
+                           need.line, need.column, need.what, given.error().message());
+  }
+  if (lacking.empty()) return {};
+  return fail(ErrorCode::BpfUnavailable, std::move(lacking));
+}
 
 Status check_release(config::Config const& config) {
   std::vector<std::string> lacking = config::not_in_this_release(config);
