@@ -145,13 +145,6 @@ std::vector<std::string> not_in_this_release(Config const& config) {
     if (service.handoff.mechanism == Mechanism::Vault) wish(service, "handoff.mechanism: vault");
     if (orchestration.state_handoff.connections) wish(service, "state_handoff.connections: true");
   }
-  for (Function const& function : config.functions) {
-    auto const lacks = [&](std::string_view key) {
-      wishes.push_back(fmt::format("function \"{}\": {}", function.id, key));
-    };
-    if (function.launch == Launch::Image) lacks("launch: image");
-    if (function.ipc == Ipc::Ring) lacks("ipc: ring");
-  }
   if (config.store.type == StoreType::Postgres) wishes.emplace_back("store.type: postgres");
   return wishes;
 }

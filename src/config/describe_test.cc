@@ -59,14 +59,11 @@ service:
   command: [a]
   orchestration: {state_handoff: {connections: true}}
   handoff: {mechanism: vault}
-functions: [{id: f, memory_limit_mb: 1, trigger_port: 81, handler_path: /h, launch: image,
-             ipc: ring}]
+functions: [{id: f, memory_limit_mb: 1, trigger_port: 81, handler_path: /h, launch: image}]
 orchestrator: {ebpf: {enabled: true, interface: lo}}
 )");
   std::vector<std::string> const expected{"service \"web\": handoff.mechanism: vault",
-                                          "service \"web\": state_handoff.connections: true",
-                                          "function \"f\": launch: image",
-                                          "function \"f\": ipc: ring"};
+                                          "service \"web\": state_handoff.connections: true"};
   EXPECT_EQ(not_in_this_release(config), expected);
   EXPECT_TRUE(not_in_this_release(testing::service_with("handoff: {mechanism: shm}\n")).empty());
 }

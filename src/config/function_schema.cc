@@ -41,9 +41,11 @@ constexpr std::array kEbpfFields{
     Field<Ebpf>{{"mode", "`generic`, `native`, `offload`", "",
                  "How XDP is attached. Without it: `native` if the driver can, else `generic`."},
                 store<&Ebpf::mode, read_choice<kXdpModes>>},
-    Field<Ebpf>{{"rate", "packets a second", "none",
-                 "What each source address may send to each watched port; more is dropped."},
-                store<&Ebpf::rate, read_number<1, kXdpPacketsMax, std::uint32_t>>},
+    Field<Ebpf>{
+        {"rate", "packets a second", "none",
+         "What each source address (IPv6: its /64) may send to the watched ports together; more "
+         "is dropped."},
+        store<&Ebpf::rate, read_number<1, kXdpPacketsMax, std::uint32_t>>},
     Field<Ebpf>{{"burst", "packets", "`rate`", "What a source may send at once. Needs `rate`."},
                 store<&Ebpf::burst, read_number<1, kXdpPacketsMax, std::uint32_t>>},
     Field<Ebpf>{{"xdp_program", "path", "", "Accepted for older files, without effect."},
@@ -275,7 +277,9 @@ constexpr std::array kFunctionFields{
                    "Each copy is process 1 of a namespace of its own: for programs that remember "
                    "their process number. Read `docs/handlers.md` before."},
                   store_function<&Function::pid_namespace, read_bool>},
-    FunctionField{{"ipc", "`http`, `ring`", "http", "How requests reach the handler."},
+    FunctionField{{"ipc", "`http`, `ring`", "http",
+                   "How requests reach the handler: over a port, or through shared memory. See "
+                   "`docs/functions-ring.md`."},
                   store_function<&Function::ipc, read_choice<kIpcs>>},
     FunctionField{{"ready", "`notify`, `port`, or map", "notify", "See `functions[].ready`."},
                   read_handler_ready},
@@ -321,7 +325,7 @@ std::vector<Section> function_sections() {
       describe<FunctionDraft>(
           "functions[]",
           "Programs that run only while they are asked for (docs/functions.md). `launch: image` "
-          "and `ipc: ring` are not in this release: `aether up` refuses them.",
+          "needs a CRIU that works (docs/functions-images.md): else the file is refused.",
           kFunctionFields),
       describe<FunctionDraft>(
           "functions[].ready",

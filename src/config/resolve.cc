@@ -285,6 +285,41 @@ void check_direct(Reader& reader, FunctionDraft const& draft) {
   }
 }
 
+void check_ring(Reader& reader, FunctionDraft const& draft) {
+  Function const& it = draft.value;
+  for (auto const& [unfit, key] : {std::pair(it.route == Route::Direct, "route: direct"),
+                                   std::pair(it.bind == Bind::Documented, "bind: documented"),
+                                   std::pair(it.launch == Launch::Image, "launch: image")}) {
+    if (!unfit || it.ipc != Ipc::Ring) continue;
+    reader.mistake(find_place(draft.places, "ipc").value_or(draft.place),
+                   fmt::format("functions: {} does not go with ipc: ring; use ipc: http", key));
+  }
+}
+
+void check_image(Reader& reader, FunctionDraft const& draft) {
+  Function const& it = draft.value;
+  if (it.launch != Launch::Image) return;
+  struct Unfit {
+    bool is;
+    char const* key;
+    char const* why;
+  };
+  for (Unfit const& unfit :
+       {Unfit{it.route == Route::Direct, "route: direct",
+              "a listener of Aether's cannot be put into an image; use route: gateway"},
+        Unfit{it.bind == Bind::Documented, "bind: documented",
+              "a restored handler binds nothing; leave it out"},
+        Unfit{it.sandbox == Sandbox::Strict, "sandbox: strict",
+              "CRIU cannot restore rules of landlock; use sandbox: basic"},
+        Unfit{it.pid_namespace, "pid_namespace: true",
+              "each restored instance has a process number of its own; leave it out"}}) {
+    if (!unfit.is) continue;
+    reader.mistake(
+        find_place(draft.places, "launch").value_or(draft.place),
+        fmt::format("functions: launch: image does not go with {}: {}", unfit.key, unfit.why));
+  }
+}
+
 void resolve_functions(Reader& reader, RootDraft& root, Config& config) {
   std::set<std::string> ids;
   for (FunctionDraft& draft : root.functions) {
@@ -294,6 +329,8 @@ void resolve_functions(Reader& reader, RootDraft& root, Config& config) {
                      fmt::format("functions: another function has the id \"{}\"", function.id));
     }
     check_direct(reader, draft);
+    check_ring(reader, draft);
+    check_image(reader, draft);
     if (function.route == Route::Direct && function.bind != Bind::Documented)
       function.max_instances = std::max(1, function.min_instances);
     if (function.min_instances > function.max_instances) {

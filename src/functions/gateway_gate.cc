@@ -96,9 +96,37 @@ void Gate::change(RouteSpec const& route) {
 
 void Gate::add(Backend const& backend) {
   remove(backend.instance, {.kind = BackendEnd::Kind::Died, .message = "its port has changed"});
-  backends_.push_back(
-      std::make_unique<GatewayBackend>(poller(), shared_.limits, backend, poller().clock().now()));
+  auto made =
+      std::make_unique<GatewayBackend>(poller(), shared_.limits, backend, poller().clock().now());
+  if (backend.ring) {
+    made->line = std::make_unique<RingLine>(
+        poller(), backend.ring, [this, instance = backend.instance](RingFault const& fault) {
+          ring_broke(instance, fault);
+        });
+    if (Status const opened = made->line->open(); !opened) {
+      shared_.mail.unreachable(route_.function, backend.instance, opened.error().message());
+      return;
+    }
+  }
+  backends_.push_back(std::move(made));
   hand_out();
+}
+
+std::vector<GatewayClient*> Gate::clients_of(GatewayBackend const& backend) const {
+  std::vector<GatewayClient*> its;
+  for (auto const& [client, owned] : clients_) {
+    if (client->backend() == &backend) its.push_back(client);
+  }
+  return its;
+}
+
+void Gate::ring_broke(InstanceId instance, RingFault const& fault) {
+  GatewayBackend* const backend = find(instance);
+  if (backend == nullptr) return;
+  counts_->ring_broke(fault);
+  // The last of its requests may take it along.
+  unreachable(*backend, fault.why);
+  for (GatewayClient* client : clients_of(*backend)) client->ring_broke(fault);
 }
 
 GatewayBackend* Gate::find(InstanceId instance) {
@@ -110,13 +138,13 @@ GatewayBackend* Gate::find(InstanceId instance) {
 void Gate::remove(InstanceId instance, BackendEnd const& why) {
   GatewayBackend* const backend = find(instance);
   if (backend == nullptr) return;
+  bool const is_gone = why.kind != BackendEnd::Kind::Retired;
+  // What it wrote before it ended counts.
+  if (is_gone && backend->line) backend->line->woken();
   backend->retiring = true;
   backend->drop_kept();
-  if (why.kind != BackendEnd::Kind::Retired) {
-    std::vector<GatewayClient*> its;
-    for (auto const& [client, owned] : clients_) {
-      if (client->backend() == backend) its.push_back(client);
-    }
+  if (is_gone) {
+    std::vector<GatewayClient*> const its = clients_of(*backend);
     // The last of them may take the backend with it.
     for (GatewayClient* client : its) client->backend_ended(why);
   }
@@ -231,8 +259,8 @@ void Gate::release(GatewayBackend& backend) {
 void Gate::unreachable(GatewayBackend& backend, std::string why) {
   if (std::exchange(backend.unreachable, true)) return;
   backend.drop_kept();
-  log::warn("function {}: instance {} is said to listen, but: {}", route_.function,
-            backend.instance, why);
+  log::warn("function {}: instance {} gets no more requests: {}", route_.function, backend.instance,
+            why);
   shared_.mail.unreachable(route_.function, backend.instance, std::move(why));
 }
 

@@ -128,7 +128,7 @@ def test_validate_tells_every_mistake_with_its_place(tmp_path):
     assert run("up", "-f", "-c", "bad.yaml", cwd=tmp_path).returncode == 1
 
 
-@pytest.mark.parametrize("key", ["launch: image", "ipc: ring"])
+@pytest.mark.parametrize("key", ["launch: image"])
 def test_what_functions_cannot_do_yet_is_valid_but_refused_by_up(tmp_path, key):
     (tmp_path / "hello.yaml").write_text(HELLO + f"    {key}\n")
     assert run("validate", "hello.yaml", cwd=tmp_path).returncode == 0

@@ -162,7 +162,7 @@ def test_a_stop_leaves_nothing(start, tmp_path):
     assert left == ""
 
 
-@pytest.mark.parametrize("key", [{"launch": "image"}, {"ipc": "ring"}], ids=str)
+@pytest.mark.parametrize("key", [{"launch": "image"}], ids=str)
 def test_what_is_not_in_this_release_is_refused_plainly(start, tmp_path, key):
     aether = start(config_of(function(tmp_path, **key)), wait=False)
     assert aether.process.wait(PATIENCE) == 1

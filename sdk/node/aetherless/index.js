@@ -4,6 +4,7 @@
 //   const aetherless = require('aetherless');
 //   aetherless.beforeSnapshot(() => { ... });  // once, before copies are made; the last one registered runs first
 //   aetherless.afterRestore(copy => { ... });  // in each copy, before its first request; in order of registration
+//   aetherless.serve(request => `hello ${request.path}`);  // through shared memory, with `ipc: ring` (docs/functions-ring.md)
 //   await aetherless.ready();                  // instead of connecting to AETHER_SOCKET and sending READY
 //
 // What must differ between copies, Math.random() for instance, is renewed by itself. No dependencies; Node 18 or
@@ -116,4 +117,13 @@ function hear(socket, words) {
   Promise.resolve(done).then(() => socket.write('OK\n'));
 }
 
-module.exports = { afterRestore, beforeSnapshot, install, isCopy, ready };
+/** For a function with `ipc: ring`: answers requests that come through shared memory, until Aether ends it. `handler`
+ * gets a Request and returns (a promise of) what serving.js, responseOf() takes. Says READY by itself. */
+async function serve(handler) {
+  const { Server } = require('./serving.js');
+  const server = new Server(handler);
+  await ready();
+  server.line.pump();
+}
+
+module.exports = { afterRestore, beforeSnapshot, install, isCopy, ready, serve };

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ring of docs/ring.md as Node reads and writes it, over a file: it cannot make a memfd. Aether's own side is tested
+// against it in tests/e2e.
+'use strict';
+
+const assert = require('node:assert');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const test = require('node:test');
+
+const { Exchange, Gone, hello } = require('../aetherless/exchange.js');
+const { Reader, Region, Writer, crc32, slowCrc32 } = require('../aetherless/ring.js');
+
+const CAPACITY = 4096;
+
+function formatRing(capacity = CAPACITY) {
+  const memory = Buffer.alloc(4096 + capacity);
+  memory.write('AETHRING', 0, 'latin1');
+  [1, 1, 1, 1].forEach((word, i) => memory.writeUInt32LE(word, 8 + 4 * i)); // abi, kind, checksum, slots
+  [4096 + capacity, 4096, capacity, 1].forEach((word, i) => memory.writeBigUInt64LE(BigInt(word), 24 + 8 * i));
+  memory.writeUInt32LE(crc32(memory.subarray(0, 76)), 76);
+  memory.fill(0xff, 1024, 1032);
+  return memory;
+}
+
+function pair(t, ...rings) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ring-'));
+  const fd = fs.openSync(path.join(folder, 'ring'), 'w+');
+  t.after(() => {
+    fs.closeSync(fd);
+    fs.rmSync(folder, { recursive: true });
+  });
+  fs.writeSync(fd, Buffer.concat(rings.length > 0 ? rings : [formatRing()]));
+  const region = new Region(fd);
+  return { fd, region, writer: new Writer(region, 0), reader: new Reader(region, 0) };
+}
+
+function poke({ fd }, at, ...bytes) {
+  fs.writeSync(fd, Buffer.from(bytes), 0, bytes.length, at);
+}
+
+test('CRC-32 is the one of zlib', () => {
+  for (const crc of [crc32, slowCrc32]) {
+    assert.strictEqual(crc(Buffer.from('123456789')), 0xcbf43926);
+    assert.strictEqual(crc(Buffer.from('6789'), crc(Buffer.from('12345'))), 0xcbf43926);
+  }
+});
+
+test('what is written is read', t => {
+  const { writer, reader } = pair(t);
+  for (const payload of ['', 'x', '12345678', 'y'.repeat(1500)].map(text => Buffer.from(text))) {
+    assert.ok(writer.send(payload));
+    assert.deepStrictEqual(reader.receive(), payload);
+    assert.strictEqual(reader.receive(), null);
+    reader.release();
+  }
+});
+
+test('records wrap at every offset', t => {
+  const { writer, reader } = pair(t);
+  const sent = [];
+  for (let turn = 0; turn < 2000; turn++) {
+    const payload = Buffer.alloc((turn * 2654435761) % 701, turn % 256);
+    while (!writer.send(payload)) {
+      assert.deepStrictEqual(reader.receive(), sent.shift());
+      reader.release();
+    }
+    sent.push(payload);
+  }
+  while (sent.length > 0) assert.deepStrictEqual(reader.receive(), sent.shift());
+  assert.strictEqual(reader.receive(), null);
+});
+
+test('who sleeps is said to be woken once', t => {
+  const { writer, reader } = pair(t);
+  assert.ok(!writer.isAwaited());
+  assert.ok(reader.sleep());
+  writer.send(Buffer.from('x'));
+  assert.ok(writer.isAwaited() && !writer.isAwaited());
+  assert.ok(!reader.sleep(), 'there is something to read');
+});
+
+test('a writer without room is woken when there is', t => {
+  const { writer, reader } = pair(t);
+  while (writer.send(Buffer.alloc(1000)));
+  reader.receive();
+  assert.ok(reader.release());
+  assert.ok(writer.send(Buffer.alloc(900)));
+});
+
+test('a flipped bit, a wrong length and a wrong position are found', t => {
+  for (const at of [4096 + 4, 4096 + 8, 4096 + 16, 4096 + 24]) {
+    const one = pair(t);
+    one.writer.send(Buffer.from('payload'));
+    const byte = Buffer.alloc(1);
+    fs.readSync(one.fd, byte, 0, 1, at);
+    poke(one, at, byte[0] ^ 1);
+    assert.throws(() => one.reader.receive());
+  }
+  for (const bytes of [[1], [23], [0, 8], [0, 0, 0, 0x7f]]) {
+    const one = pair(t);
+    poke(one, 4096, ...bytes);
+    assert.throws(() => one.reader.receive());
+  }
+  const one = pair(t);
+  poke(one, 256, 0, 0, 0, 0, 0, 1);
+  assert.throws(() => {
+    for (let i = 0; i < 100; i++) one.writer.send(Buffer.alloc(100));
+  });
+});
+
+test('a record that is being written is not there', t => {
+  const one = pair(t);
+  one.writer.send(Buffer.from('payload'));
+  poke(one, 4096 + 3, 0x80);
+  assert.strictEqual(one.reader.receive(), null);
+  poke(one, 4096 + 3, 0);
+  assert.strictEqual(String(one.reader.receive()), 'payload');
+});
+
+test('the second ring begins behind the first, and other memory is none', t => {
+  const { region } = pair(t, formatRing(8192), formatRing(4096));
+  assert.deepStrictEqual(region.ring(1), { base: 12288, data: 16384, capacity: 4096 });
+  const bad = formatRing();
+  bad[40] ^= 1;
+  assert.throws(() => pair(t, bad), /no ring/);
+});
+
+function message(call, kind, content, flags = 0) {
+  const bytes = Buffer.alloc(8 + content.length);
+  bytes.writeUInt32LE(call, 0);
+  bytes[4] = kind;
+  bytes[5] = flags;
+  bytes.write(content, 8, 'latin1');
+  return bytes;
+}
+
+test('a request in pieces is joined, and its answer keeps to the window', () => {
+  const exchange = new Exchange(64);
+  assert.strictEqual(exchange.take(message(1, 2, 'GET /x HTTP/1.1\r\nA: b\r', 2)), null);
+  const call = exchange.take(message(1, 2, '\n\r\nbo'));
+  assert.strictEqual(call.head, 'GET /x HTTP/1.1\r\nA: b');
+  exchange.take(message(1, 4, 'dy', 1));
+  assert.strictEqual(String(exchange.read(call)) + exchange.read(call), 'body');
+  assert.strictEqual(exchange.read(call).length, 0);
+  exchange.beginAnswer(call, Buffer.from(`HTTP/1.1 200 OK\r\nX: ${'y'.repeat(50)}\r\n\r\n`), Buffer.from('body'), false);
+  assert.deepStrictEqual(exchange.outbox.map(one => [one[4], one[5], one.length]), [[3, 2, 64], [3, 0, 30]]);
+  assert.strictEqual(exchange.send(call, Buffer.alloc(100_000), true), 65532);
+  assert.strictEqual(exchange.send(call, Buffer.alloc(10), true), 0);
+  exchange.take(message(1, 5, '\x0a\0\0\0'));
+  assert.strictEqual(exchange.send(call, Buffer.alloc(10), true), 10);
+  assert.strictEqual(exchange.outbox.at(-1)[5], 1);
+});
+
+test('a call that was cancelled is gone', () => {
+  const exchange = new Exchange();
+  const call = exchange.take(message(7, 2, 'GET / HTTP/1.1\r\n\r\n', 1));
+  exchange.take(message(7, 6, ''));
+  assert.throws(() => exchange.read(call), Gone);
+  assert.strictEqual(exchange.take(message(7, 4, 'late')), null);
+  assert.strictEqual(hello('x').readUInt32LE(8), 1);
+});
