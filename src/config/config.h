@@ -274,7 +274,7 @@ struct Ebpf {
   bool enabled = false;
   std::string interface;    ///< Never empty if enabled.
   std::string mode;         ///< "" (native if the driver can, else generic), or as written.
-  std::uint32_t rate = 0;   ///< Packets a second that each source may send to a port; 0: any.
+  std::uint32_t rate = 0;   ///< Packets a second that each source may send; 0: any.
   std::uint32_t burst = 0;  ///< Packets that it may send at once. 0 only if `rate` is.
   bool operator==(Ebpf const&) const = default;
 };

@@ -89,7 +89,8 @@ void Daemon::apply_functions(config::Config const& next) {
   }
   if (Status const told = packets_.apply(next.orchestrator.ebpf); !told)
     log::error("orchestrator.ebpf: {}", told.error().describe());
-  watch_packets();
+  // What is no longer there is still on its way out.
+  packets_.watch(watched_ports(next.functions, next.services));
 }
 
 async::Task<void> Daemon::redeploy(functions::FunctionSpec spec) {
