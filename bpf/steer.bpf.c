@@ -110,7 +110,10 @@ static __always_inline int give(struct bpf_sk_lookup* ctx, __u32 slot) {
   return 1;
 }
 
-static __always_inline __u32 first_of(const struct aether_table* table, __u32 hash) {
+// A function of its own, and global: the verifier looks at it once, and knows nothing of what it returns. Inlined, it
+// would follow each of 64 results through all that comes after, for most of a second.
+__attribute__((noinline)) __u32 aether_first_of(const struct aether_table* table, __u32 hash) {
+  if (!table) return 0;
   __u32 ticket = ((__u64)hash * table->total) >> 32;
   for (__u32 i = 0; i < AETHER_SHARES; ++i) {
     if (i >= table->active || ticket < table->share[i].until) return i;
@@ -122,7 +125,7 @@ static __always_inline int route(struct bpf_sk_lookup* ctx, struct aether_route*
   // A table is written again only after three others: nobody reads it any more by then.
   __u32 current = (__u32)*(volatile __u64*)&route->current & (AETHER_TABLES - 1);
   const struct aether_table* table = &route->table[current];
-  __u32 first = first_of(table, draw(ctx, table));
+  __u32 first = aether_first_of(table, draw(ctx, table));
   // From the drawn one around all that have a weight, then those that stand by.
   for (__u32 i = 0; i < AETHER_SHARES; ++i) {
     if (i >= table->count) break;
