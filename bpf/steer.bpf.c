@@ -228,13 +228,11 @@ static __always_inline int rewrite(struct bpf_sock_addr* ctx, const __u32 addres
   bound->port = port;
   bound->hidden = 0;
   bound->cgroup = claims->cgroup;
-  if (ctx->protocol == IPPROTO_TCP) {
-    ctx->user_port = 0;
-  } else {
-    // Answers must come from this very port: it is shared, and aether_lookup chooses.
-    int on = 1;
-    bpf_setsockopt(ctx, kSolSocket, kSoReuseaddr, &on, sizeof(on));
-  }
+  // UDP: answers must come from this very port, so it is shared, and aether_lookup chooses. TCP: accepted sockets have
+  // the documented port and inherit the flag; in TIME_WAIT without it they would keep Aether itself from binding it.
+  int on = 1;
+  bpf_setsockopt(ctx, kSolSocket, kSoReuseaddr, &on, sizeof(on));
+  if (ctx->protocol == IPPROTO_TCP) ctx->user_port = 0;
   return kAllowAnyPort;
 }
 

@@ -197,6 +197,65 @@ TEST_F(BindRewriterTest, CountsFoldersBelowTheCgroupAsInIt) {
   EXPECT_EQ(program.ask("name web"), "127.0.0.1 8080");
 }
 
+bool can_connect_from(int network, std::string_view to) {
+  testing::InNetwork const in(network);
+  return static_cast<bool>(connect_to(address_of(to)));
+}
+
+TEST_F(BindRewriterTest, HidesThePortFromOtherMachinesForAsLongAsTheSocketLives) {
+  auto const neighbour = testing::make_neighbour();
+  auto route = claim("0.0.0.0:8080");
+  InstanceProgram program("hidden");
+  auto const rewriter = rewrite(program.cgroup(), {":8080"});
+  program.start();
+  program.ask("bind web tcp 0.0.0.0 8080");
+  program.ask("listen web");
+  auto taken = take(rewriter, program);
+  ASSERT_EQ(taken.size(), 1U);
+  auto const hidden = taken[0].hidden_port;
+  auto const there = fmt::format("10.77.0.1:{}", hidden);
+  EXPECT_FALSE(can_connect_from(neighbour.get(), there)) << "only by the documented port";
+  EXPECT_TRUE(connect_to(address_of(there))) << "this machine may: a probe of a new revision";
+  EXPECT_TRUE(connect_to(address_of(fmt::format("127.0.0.1:{}", hidden))));
+  ASSERT_TRUE(route.direct(std::array{Share{.fd = taken[0].fd.get()}}));
+  EXPECT_TRUE(can_connect_from(neighbour.get(), "10.77.0.1:8080"));
+  taken.clear();
+  EXPECT_EQ(program.ask("close web"), "ok");
+  auto const stranger = serve_on(fmt::format("0.0.0.0:{}", hidden));
+  EXPECT_TRUE(can_connect_from(neighbour.get(), there)) << "now it is somebody else's";
+}
+
+TEST_F(BindRewriterTest, DoesNotHideAPortThatNobodyWatchesAnyMore) {
+  auto const neighbour = testing::make_neighbour();
+  InstanceProgram program("unhidden");
+  std::optional<BindRewriter> rewriter = rewrite(program.cgroup(), {":8080"});
+  program.start();
+  program.ask("bind web tcp 0.0.0.0 8080");
+  program.ask("listen web");
+  auto const there = fmt::format("10.77.0.1:{}", take(*rewriter, program).at(0).hidden_port);
+  EXPECT_FALSE(can_connect_from(neighbour.get(), there));
+  rewriter.reset();
+  EXPECT_TRUE(can_connect_from(neighbour.get(), there));
+}
+
+TEST_F(BindRewriterTest, LeavesNoTimeWaitThatKeepsAetherFromTheAddress) {
+  InstanceProgram program("timewait");
+  auto const rewriter = rewrite(program.cgroup(), {"127.0.0.1:8080"});
+  program.start();
+  program.ask("bind web tcp 127.0.0.1 8080");
+  program.ask("listen web");
+  {
+    auto route = claim("127.0.0.1:8080");
+    auto const taken = take(rewriter, program);
+    ASSERT_TRUE(route.direct(std::array{Share{.fd = taken.at(0).fd.get()}}));
+    auto const client = connect_to(route.bound());
+    EXPECT_EQ(program.ask("accept web"), "127.0.0.1 8080");
+    EXPECT_EQ(program.ask("close last"), "ok") << "the server closes first, and has TIME_WAIT";
+    EXPECT_EQ(testing::read_all(client.get()), "");
+  }
+  EXPECT_TRUE(router_->claim({.name = "again", .address = address_of("127.0.0.1:8080")}));
+}
+
 TEST_F(BindRewriterTest, DoesNothingInAnotherNetworkNamespace) {
   InstanceProgram program("netns");
   auto const rewriter = rewrite(program.cgroup(), {"127.0.0.1:8080"});

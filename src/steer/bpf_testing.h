@@ -58,6 +58,44 @@ class OwnNetwork {
   bool entered_ = false;
 };
 
+/// This thread is in another network namespace for a while. `network` is borrowed.
+class InNetwork {
+ public:
+  explicit InNetwork(int network)
+      : before_(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
+    EXPECT_EQ(setns(network, CLONE_NEWNET), 0);
+  }
+  ~InNetwork() { (void)setns(before_.get(), CLONE_NEWNET); }
+  InNetwork(InNetwork const&) = delete;
+  InNetwork& operator=(InNetwork const&) = delete;
+
+ private:
+  os::UniqueFd before_;
+};
+
+inline std::string run_tool(std::string_view command) {
+  auto spec = os::testing::shell(fmt::format("{} 2>&1", command));
+  spec.environment = {"PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"};
+  return os::testing::run(std::move(spec)).text;
+}
+
+/// Another machine, as far as the network knows: 10.77.0.2 on "there", at the other end of "here"
+/// with 10.77.0.1 in the namespace of the calling thread.
+inline os::UniqueFd make_neighbour() {
+  os::UniqueFd network;
+  {
+    OwnNetwork const own;
+    network = *os::duplicate(own.fd());
+  }
+  EXPECT_EQ(run_tool(fmt::format("ip link add here type veth peer name there netns /proc/{}/fd/{} "
+                                 "&& ip addr add 10.77.0.1/24 dev here && ip link set here up",
+                                 getpid(), network.get())),
+            "");
+  InNetwork const in(network.get());
+  EXPECT_EQ(run_tool("ip addr add 10.77.0.2/24 dev there && ip link set there up"), "");
+  return network;
+}
+
 class BpfTest : public ::testing::Test {
  protected:
   void SetUp() override {

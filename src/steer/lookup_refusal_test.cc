@@ -146,9 +146,7 @@ std::vector<std::uint32_t> attached_here(int network) {
 }
 
 std::string bpftool(std::string const& arguments) {
-  auto spec = os::testing::shell("bpftool " + arguments + " 2>&1");
-  spec.environment = {"PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"};
-  return os::testing::run(std::move(spec)).text;
+  return testing::run_tool("bpftool " + arguments);
 }
 
 TEST_F(LookupRefusalTest, ToOutliveItsProcess) {

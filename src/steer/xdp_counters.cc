@@ -123,6 +123,12 @@ Result<XdpCounters> XdpCounters::attach(std::string const& interface, XdpMode mo
   return XdpCounters(std::move(state));
 }
 
+std::string_view xdp_mode_name(XdpMode mode) {
+  for (auto const& attempt : kAttempts)
+    if (attempt.mode == mode) return attempt.name;
+  return "auto";
+}
+
 XdpCounters::XdpCounters(std::unique_ptr<State> state) : state_(std::move(state)) {}
 XdpCounters::XdpCounters(XdpCounters&&) noexcept = default;
 XdpCounters& XdpCounters::operator=(XdpCounters&&) noexcept = default;

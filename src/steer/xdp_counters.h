@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/address.h"
@@ -29,6 +30,9 @@ enum class XdpMode : std::uint8_t {
   Native,   ///< In the driver.
   Offload,  ///< On the card. Few can; maps of ours seldom fit.
 };
+
+/// "auto", "generic", "native", "offload".
+[[nodiscard]] std::string_view xdp_mode_name(XdpMode mode);
 
 struct XdpLimit {
   std::uint64_t packets_per_second = 0;
