@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "async/timers.h"
+#include "async/wait_fd.h"
 #include "base/fault.h"
 #include "base/log.h"
 
@@ -59,6 +61,8 @@ void Routes::keep(std::vector<Wanted> const& sets) {
     if (!is_wanted) {
       log::info("listener \"{}\" on {} is closed: it is no longer in the configuration",
                 entry->wanted.name, entry->group->bound().text());
+      entry->is_closed = true;
+      entry->changed.set();
     }
     return !is_wanted;
   });
@@ -197,12 +201,14 @@ std::optional<std::uint16_t> Routes::own_port(InstanceId instance, std::string c
 
 void Routes::carry(async::TaskGroup& tasks, steer::Rescue& rescue) {
   for (EntryPtr const& entry : entries_) {
-    if (!entry->group->serves()) continue;
+    bool const serves = entry->group->serves();
+    if (serves != entry->served) entry->changed.set();
+    entry->served = serves;
+    if (!entry->is_tended)
+      entry->is_tended = tasks.spawn("waiting listener", tend_waiting(entry, &rescue));
+    if (!serves) continue;
     for (os::UniqueFd& socket : entry->group->take_left())
       tasks.spawn("sockets of a dead instance", carry_left(entry, std::move(socket), &rescue));
-    if (entry->carries || entry->group->waiting().empty) continue;
-    entry->carries = true;
-    if (!tasks.spawn("waiting listener", carry_waiting(entry, &rescue))) entry->carries = false;
   }
 }
 
@@ -213,17 +219,24 @@ async::Task<void> Routes::carry_left(EntryPtr entry, os::UniqueFd socket, steer:
   co_await rescue->drain(std::move(socket), to);
 }
 
-async::Task<void> Routes::carry_waiting(EntryPtr entry, steer::Rescue* rescue) {
-  struct End {
-    EntryPtr entry;
-    ~End() { entry->carries = false; }
-  } const end{entry};
+async::Task<void> Routes::tend_waiting(EntryPtr entry, steer::Rescue* rescue) {
   GroupPtr const group = entry->group;
-  auto const target = group->own_address(group->steered());
-  Result<os::UniqueFd> waiting = group->duplicate_waiting();
-  if (target && waiting) {
-    steer::Rescue::IsDead const serves = [group] { return group->serves(); };
-    co_await rescue->drain(std::move(*waiting), *target, serves);
+  os::UniqueFd const waiting = or_throw(group->duplicate_waiting());
+  while (!entry->is_closed) {
+    entry->changed.reset();
+    if (!group->serves()) {
+      co_await entry->changed.wait();
+      continue;
+    }
+    async::Task<void> comes = async::readable(waiting.get());
+    co_await async::until(entry->changed, std::move(comes));
+    auto const target = group->own_address(group->steered());
+    if (!target || group->waiting().empty) continue;
+    steer::Rescue::IsDead const serves = [entry] {
+      return entry->group->serves() && !entry->is_closed;
+    };
+    os::UniqueFd lane = or_throw(os::duplicate(waiting.get()));
+    co_await rescue->drain(std::move(lane), *target, serves);
   }
 }
 

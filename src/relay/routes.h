@@ -49,8 +49,8 @@ class Routes {
   bool look(InstanceId instance, std::span<pid_t const> tree);
   /// No process of the instance lives.
   void gone(InstanceId instance);
-  /// A reason to look again: it has not bound everything, or connections wait that nobody takes, and
-  /// have since the question before. Cheap.
+  /// A reason to look again: it has not bound everything, or connections wait that nobody takes,
+  /// and have since the question before. Cheap.
   [[nodiscard]] bool looks_stuck(InstanceId instance);
 
   /// NotReady if a process of the revision runs and has bound one of these not.
@@ -61,8 +61,8 @@ class Routes {
   /// See supervise::OwnBinds.
   [[nodiscard]] std::optional<std::uint16_t> own_port(InstanceId instance, std::string const& host,
                                                       std::uint16_t port) const;
-  /// Carries what waits in sockets that no program has any more, and what came while nobody served,
-  /// to whoever serves; tasks of `tasks` do so, and end by themselves.
+  /// Carries what waits in sockets that no program has any more, and what no program took, to
+  /// whoever serves, by tasks of `tasks`. To be called when something has changed.
   void carry(async::TaskGroup& tasks, steer::Rescue& rescue);
 
   struct Info {
@@ -81,7 +81,10 @@ class Routes {
   struct Entry {
     config::Listen wanted;
     GroupPtr group;
-    bool carries = false;  ///< A task empties the waiting listener.
+    bool served = false;     ///< By some program, at the last look.
+    bool is_tended = false;  ///< A task empties the waiting listener.
+    bool is_closed = false;
+    async::Event changed;  ///< One of these.
   };
   using EntryPtr = std::shared_ptr<Entry>;
   struct Bound {
@@ -93,7 +96,7 @@ class Routes {
   [[nodiscard]] EntryPtr find(config::Listen const& wanted) const;
   [[nodiscard]] Status check_bound(steer::RouteGroup const& group, RevisionId revision) const;
   static async::Task<void> carry_left(EntryPtr entry, os::UniqueFd socket, steer::Rescue* rescue);
-  static async::Task<void> carry_waiting(EntryPtr entry, steer::Rescue* rescue);
+  static async::Task<void> tend_waiting(EntryPtr entry, steer::Rescue* rescue);
 
   RouterSource router_;
   std::vector<EntryPtr> entries_;

@@ -15,9 +15,11 @@
 namespace aether::relay {
 namespace {
 
-/// Between looks at the queues. What waits for longer than a look is looked into: its program may
-/// have closed the socket, or opened others.
-constexpr Duration kBoundLook = std::chrono::milliseconds(100);
+/// Between looks at processes and queues: what waits from one look to the next is looked into,
+/// since its program may have closed the socket, or opened others. Longer and longer while all is
+/// well.
+constexpr Duration kBoundLook = std::chrono::milliseconds(50);
+constexpr Duration kBoundLookLast = std::chrono::seconds(1);
 /// A look reads all descriptors of a tree: it costs a hundredth of one processor at most.
 constexpr int kPauseOfLook = 100;
 
@@ -57,6 +59,7 @@ void Service::Impl::look_at(supervise::Instance const& instance) {
 async::Task<void> Service::Impl::watch_bound() {
   std::map<InstanceId, std::vector<pid_t>> trees;
   Instant next_look{};
+  Duration pause = kBoundLook;
   for (;;) {
     bound_changed_.reset();
     if (listeners_.routes().empty()) {
@@ -66,6 +69,7 @@ async::Task<void> Service::Impl::watch_bound() {
     std::map<InstanceId, std::vector<pid_t>> now;
     Instant const began = deps_.clock.now();
     bool looked = false;
+    bool restless = false;
     for (auto const& [id, instance] : instances_) {
       if (instance->exit_status() || !instance->is_ready()) continue;
       std::vector<pid_t>& tree = now[id];
@@ -73,6 +77,7 @@ async::Task<void> Service::Impl::watch_bound() {
       std::ranges::sort(tree);
       bool const moved = trees[id] != tree;
       bool const stuck = listeners_.routes().looks_stuck(id);
+      restless = restless || moved || stuck;
       if (!moved && !stuck) continue;
       if (began < next_look) {
         tree.clear();  // Looked at later.
@@ -85,7 +90,9 @@ async::Task<void> Service::Impl::watch_bound() {
     Instant const ended = deps_.clock.now();
     if (looked) next_look = ended + kPauseOfLook * (ended - began);
     listeners_.routes().carry(tasks_, rescue_);
-    (void)co_await bound_changed_.wait_for(kBoundLook);
+    pause = restless ? kBoundLook : std::min(2 * pause, kBoundLookLast);
+    bool const told = co_await bound_changed_.wait_for(pause);
+    if (told) pause = kBoundLook;
   }
 }
 

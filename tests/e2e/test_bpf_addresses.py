@@ -94,6 +94,7 @@ def test_aether_killed_leaves_nothing_in_the_kernel_and_the_next_one_serves(star
     eventually(lambda: own not in links_of_kernel(), "the links of the killed Aether are gone")
     for pid in processes_with(folder / "plain.py"):
         os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not processes_with(folder / "plain.py"), "its program is gone")
     again = start(config)
     assert get(port)[0] == 200
     stops_cleanly(again, folder)

@@ -9,7 +9,7 @@ import socket
 
 from aether import eventually, free_port
 from bound import bound_service, get, plain, shares
-from under_load import Load, processes_with, stops_cleanly
+from under_load import Load, stops_cleanly
 
 
 def soaks(aether):
@@ -71,7 +71,7 @@ def test_what_waits_for_a_revision_that_is_killed_is_answered_by_the_one_before(
     assert {answer(client)[1] for client in clients} == {"ok"}
     eventually(lambda: aether.service()["last_swap"]["verdict"] == "rolled-back", "it is rolled back")
     assert "SIGKILL" in aether.service()["last_swap"]["why"]
-    stops_cleanly(aether, folder)
+    assert aether.stop() == 0, aether.text()
 
 
 def test_who_comes_while_a_crashed_program_starts_again_waits_and_is_answered(start, tmp_path, bpf):
@@ -85,7 +85,7 @@ def test_who_comes_while_a_crashed_program_starts_again_waits_and_is_answered(st
     pids = {answer(client)[0] for client in clients}
     assert len(pids) == 1 and pids != {str(first)}, pids
     assert get(port)[1].split()[0] in pids
-    stops_cleanly(aether, folder)
+    assert aether.stop() == 0, aether.text()
 
 
 def test_a_program_that_binds_another_port_is_not_ready_and_is_told_so(start, tmp_path, bpf):
@@ -101,7 +101,7 @@ def test_a_program_that_binds_another_port_is_not_ready_and_is_told_so(start, tm
     swap = aether.reload()
     assert swap["verdict"] == "rolled-back" and "has bound" in swap["why"], swap
     assert get(port)[1].split()[1] == "ok"
-    stops_cleanly(aether, folder)
+    assert aether.stop() == 0, aether.text()
 
 
 def ask(port):
