@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Several programs "on" one port: aether_lookup gives new connections to sockets, whatever port these have; the
-// others, attached to the cgroup of an instance, let its programs bind the documented port although it is taken.
-// Maps are shared by all of them: src/steer/bpf_steer.cc loads this once for an Aether.
+// Several programs "on" one port: aether_lookup gives new connections to sockets, whatever port
+// these have; the others, attached to the cgroup of an instance, let its programs bind the
+// documented port although it is taken. Maps are shared by all of them: src/steer/bpf_steer.cc
+// loads this once for an Aether.
 #include <linux/bpf.h>
 #include <linux/in.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_endian.h>
 
-#include "steer.h"
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "steer/bpf_steer_maps.h"
 
 enum { kInet = 2, kInet6 = 10, kSolSocket = 1, kSoReuseaddr = 2 };
 
-// One load from a program's argument: the verifier refuses an address that was computed from two of them, which is
-// what the compiler makes of loads in two branches.
+// One load from a program's argument: the verifier refuses an address that was computed from two of
+// them, which is what the compiler makes of loads in two branches.
 #define READ(field) (*(volatile __u32*)&(field))
 
-// What the programs of cgroup/bind return: allow (bit 0), and do not ask for CAP_NET_BIND_SERVICE (bit 1).
+// What the programs of cgroup/bind return: allow (bit 0), and do not ask for CAP_NET_BIND_SERVICE
+// (bit 1).
 enum { kAllow = 1, kAllowAnyPort = 3 };
 
 struct {
@@ -70,7 +73,8 @@ struct {
   __type(value, struct aether_bound);
 } aether_bound SEC(".maps");
 
-// ---- Which socket gets a connection ----------------------------------------------------------------------------
+// ---- Which socket gets a connection
+// ----------------------------------------------------------------------------
 
 static __always_inline __u32 mix(__u32 hash, __u32 word) {
   hash ^= word;
@@ -80,8 +84,8 @@ static __always_inline __u32 mix(__u32 hash, __u32 word) {
   return hash ^ (hash >> 16);
 }
 
-// The same for all packets of one connection attempt, so that a repeated SYN, and the answer to a SYN cookie,
-// come to the same socket.
+// The same for all packets of one connection attempt, so that a repeated SYN, and the answer to a
+// SYN cookie, come to the same socket.
 static __always_inline __u32 draw(struct bpf_sk_lookup* ctx, const struct aether_table* table) {
   __u32 hash = mix(table->seed, ctx->family);
   if (ctx->family == kInet) {
@@ -110,8 +114,9 @@ static __always_inline int give(struct bpf_sk_lookup* ctx, __u32 slot) {
   return 1;
 }
 
-// A function of its own, and global: the verifier looks at it once, and knows nothing of what it returns. Inlined, it
-// would follow each of 64 results through all that comes after, for most of a second.
+// A function of its own, and global: the verifier looks at it once, and knows nothing of what it
+// returns. Inlined, it would follow each of 64 results through all that comes after, for most of a
+// second.
 __attribute__((noinline)) __u32 aether_first_of(const struct aether_table* table, __u32 hash) {
   if (!table) return 0;
   __u32 ticket = ((__u64)hash * table->total) >> 32;
@@ -123,7 +128,7 @@ __attribute__((noinline)) __u32 aether_first_of(const struct aether_table* table
 
 static __always_inline int route(struct bpf_sk_lookup* ctx, struct aether_route* route) {
   // A table is written again only after three others: nobody reads it any more by then.
-  __u32 current = (__u32)*(volatile __u64*)&route->current & (AETHER_TABLES - 1);
+  __u32 current = (__u32) * (__u64 volatile*)&route->current & (AETHER_TABLES - 1);
   const struct aether_table* table = &route->table[current];
   __u32 first = aether_first_of(table, draw(ctx, table));
   // From the drawn one around all that have a weight, then those that stand by.
@@ -160,7 +165,8 @@ static __always_inline int is_from_here(struct bpf_sk_lookup* ctx) {
 
 SEC("sk_lookup")
 int aether_lookup(struct bpf_sk_lookup* ctx) {
-  struct aether_key key = {.protocol = ctx->protocol, .family = ctx->family, .port = ctx->local_port};
+  struct aether_key key = {
+      .protocol = ctx->protocol, .family = ctx->family, .port = ctx->local_port};
   // Most packets are for ports that are not ours, or for every address.
   struct aether_route* found = route_of(&key);
   struct aether_key exact = key;
@@ -178,33 +184,36 @@ int aether_lookup(struct bpf_sk_lookup* ctx) {
 
   // A hidden port is not there for other machines: its revision may not serve yet, or not any more.
   __u16 port = ctx->local_port;
-  if (ctx->protocol == IPPROTO_TCP && bpf_map_lookup_elem(&aether_hidden, &port) && !is_from_here(ctx))
+  if (ctx->protocol == IPPROTO_TCP && bpf_map_lookup_elem(&aether_hidden, &port) &&
+      !is_from_here(ctx))
     return SK_DROP;
   return SK_PASS;
 }
 
-// ---- What the programs of a cgroup bind ------------------------------------------------------------------------
+// ---- What the programs of a cgroup bind
+// ------------------------------------------------------------------------
 
-static __always_inline int is_zero(const __u32 address[4]) {
+static __always_inline int is_zero(__u32 const address[4]) {
   return !(address[0] | address[1] | address[2] | address[3]);
 }
 
-static __always_inline int is_mapped(const __u32 address[4]) {
+static __always_inline int is_mapped(__u32 const address[4]) {
   return !(address[0] | address[1]) && address[2] == bpf_htonl(0xffff);
 }
 
-static __always_inline int overlaps(const struct aether_claim* claim, const __u32 address[4]) {
+static __always_inline int overlaps(const struct aether_claim* claim, __u32 const address[4]) {
   // "[::]" takes IPv4 too, unless its program said otherwise, which cannot be seen from here.
   if (is_zero(address)) return 1;
   if (is_mapped(address) && !claim->ipv4) return 0;
   if (!is_mapped(address) && !claim->ipv6) return 0;
   if (claim->any || (is_mapped(address) && !address[3])) return 1;
-  const __u32* own = (const __u32*)claim->address;
-  return own[0] == address[0] && own[1] == address[1] && own[2] == address[2] && own[3] == address[3];
+  __u32 const* own = (__u32 const*)claim->address;
+  return own[0] == address[0] && own[1] == address[1] && own[2] == address[2] &&
+         own[3] == address[3];
 }
 
 static __always_inline int claims_it(const struct aether_claims* claims, __u8 protocol, __u16 port,
-                                     const __u32 address[4]) {
+                                     __u32 const address[4]) {
   for (__u32 i = 0; i < AETHER_CLAIMS; ++i) {
     if (i >= claims->count) break;
     const struct aether_claim* claim = &claims->claim[i];
@@ -213,23 +222,26 @@ static __always_inline int claims_it(const struct aether_claims* claims, __u8 pr
   return 0;
 }
 
-static __always_inline int rewrite(struct bpf_sock_addr* ctx, const __u32 address[4]) {
+static __always_inline int rewrite(struct bpf_sock_addr* ctx, __u32 const address[4]) {
   struct bpf_sock* sk = ctx->sk;
   if (!sk) return kAllow;
   struct aether_claims* claims = bpf_get_local_storage(&aether_claims, 0);
   __u16 port = bpf_ntohs((__u16)ctx->user_port);
-  if (!port || claims->netns != bpf_get_netns_cookie(ctx) || !claims_it(claims, ctx->protocol, port, address)) {
+  if (!port || claims->netns != bpf_get_netns_cookie(ctx) ||
+      !claims_it(claims, ctx->protocol, port, address)) {
     // A bind that failed before may have left its mark.
     bpf_sk_storage_delete(&aether_bound, sk);
     return kAllow;
   }
-  struct aether_bound* bound = bpf_sk_storage_get(&aether_bound, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+  struct aether_bound* bound =
+      bpf_sk_storage_get(&aether_bound, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
   if (!bound) return 0;
   bound->port = port;
   bound->hidden = 0;
   bound->cgroup = claims->cgroup;
-  // UDP: answers must come from this very port, so it is shared, and aether_lookup chooses. TCP: accepted sockets have
-  // the documented port and inherit the flag; in TIME_WAIT without it they would keep Aether itself from binding it.
+  // UDP: answers must come from this very port, so it is shared, and aether_lookup chooses. TCP:
+  // accepted sockets have the documented port and inherit the flag; in TIME_WAIT without it they
+  // would keep Aether itself from binding it.
   int on = 1;
   bpf_setsockopt(ctx, kSolSocket, kSoReuseaddr, &on, sizeof(on));
   if (ctx->protocol == IPPROTO_TCP) ctx->user_port = 0;
@@ -296,7 +308,8 @@ int aether_unhide(struct bpf_sock* ctx) {
   __u16 port = bound->hidden;
   bound->hidden = 0;
   struct aether_hidden* hidden = bpf_map_lookup_elem(&aether_hidden, &port);
-  if (hidden && __sync_fetch_and_add(&hidden->sockets, -1) <= 1) bpf_map_delete_elem(&aether_hidden, &port);
+  if (hidden && __sync_fetch_and_add(&hidden->sockets, -1) <= 1)
+    bpf_map_delete_elem(&aether_hidden, &port);
   return 1;
 }
 

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Counts the frames that arrive for watched ports, and drops those of sources that are over the limit, before the
-// stack does any work. What it does not understand passes: nothing here decides who gets a connection.
+// Counts the frames that arrive for watched ports, and drops those of sources that are over the
+// limit, before the stack does any work. What it does not understand passes: nothing here decides
+// who gets a connection.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_endian.h>
 
-#include "xdp_ports.h"
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "steer/bpf_xdp_maps.h"
 
 enum {
   kVlanTags = 2,
@@ -43,7 +45,8 @@ struct {
   __type(value, struct aether_xdp_limit);
 } aether_limit SEC(".maps");
 
-// The one map that may forget: a source that was silent for longest begins with a full bucket again.
+// The one map that may forget: a source that was silent for longest begins with a full bucket
+// again.
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, AETHER_XDP_SOURCES);
@@ -118,8 +121,9 @@ static __always_inline int skip_ipv6(struct packet* packet) {
   return 1;
 }
 
-// A token bucket kept as one time, so that two processors can share it without a lock: a packet moves the time at
-// which the bucket is full by its cost, and is over the limit if that time is too far ahead.
+// A token bucket kept as one time, so that two processors can share it without a lock: a packet
+// moves the time at which the bucket is full by its cost, and is over the limit if that time is too
+// far ahead.
 static __always_inline int is_over(const struct aether_xdp_source* source) {
   __u32 zero = 0;
   struct aether_xdp_limit* limit = bpf_map_lookup_elem(&aether_limit, &zero);
@@ -132,7 +136,7 @@ static __always_inline int is_over(const struct aether_xdp_source* source) {
     return 0;
   }
   for (int i = 0; i < 4; ++i) {
-    __u64 was = *(volatile __u64*)full_at;
+    __u64 was = *(__u64 volatile*)full_at;
     __u64 from = was > now ? was : now;
     if (from - now > limit->ahead_ns) return 1;
     if (__sync_val_compare_and_swap(full_at, was, from + limit->cost_ns) == was) return 0;

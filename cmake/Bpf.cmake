@@ -18,11 +18,11 @@ if(AETHER_BPF)
 endif()
 
 function(aether_bpf_programs target)
-  target_include_directories(${target} PRIVATE "${CMAKE_SOURCE_DIR}")
   if(NOT AETHER_BPF)
     return()
   endif()
   set(objects)
+  file(GLOB headers CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/steer/bpf_*_maps.h")
   foreach(name IN ITEMS steer xdp_ports)
     set(object "${CMAKE_BINARY_DIR}/bpf/${name}.bpf.o")
     # -g: the types of the maps are in the object's BTF. mcpu=v3: atomic operations with a result (Linux 5.12).
@@ -30,10 +30,10 @@ function(aether_bpf_programs target)
       OUTPUT "${object}"
       COMMAND ${CMAKE_COMMAND} -E make_directory "${CMAKE_BINARY_DIR}/bpf"
       COMMAND "${AETHER_BPF_CLANG}" -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror
-              "-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=" -I "${LIBBPF_INCLUDE_DIR}"
+              "-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=" -I "${CMAKE_SOURCE_DIR}/src" -I "${LIBBPF_INCLUDE_DIR}"
               -idirafter "/usr/include/${CMAKE_LIBRARY_ARCHITECTURE}"
               -c "${CMAKE_SOURCE_DIR}/bpf/${name}.bpf.c" -o "${object}"
-      DEPENDS "${CMAKE_SOURCE_DIR}/bpf/${name}.bpf.c" "${CMAKE_SOURCE_DIR}/bpf/${name}.h"
+      DEPENDS "${CMAKE_SOURCE_DIR}/bpf/${name}.bpf.c" ${headers}
       COMMENT "bpf/${name}.bpf.c"
       VERBATIM)
     list(APPEND objects "${object}")

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The addresses that the programs of a cgroup may bind although they are taken, as the kernel's
-// program reads them (bpf/steer.h). Pure.
+// program reads them (bpf_steer_maps.h). Pure.
 #pragma once
 #include <cstdint>
 #include <span>
 
 #include "base/address.h"
 #include "base/result.h"
-#include "bpf/steer.h"
+#include "steer/bpf_steer_maps.h"
 
 namespace aether::steer {
 

@@ -56,7 +56,8 @@ enum class BpfAttach : std::uint8_t {
 [[nodiscard]] Result<std::uint32_t> xdp_program_on(int interface);
 
 enum class BpfWrite : std::uint8_t { Any, NewOnly, ExistingOnly };
-/// Keys and values as bpf/*.h declare them; the caller answers for their sizes.
+/// Keys and values as bpf_steer_maps.h and bpf_xdp_maps.h declare them; the caller answers for
+/// their sizes.
 Status bpf_write(int map, void const* key, void const* value, BpfWrite how = BpfWrite::Any);
 /// False if there is no such key.
 [[nodiscard]] Result<bool> bpf_read(int map, void const* key, void* value);

@@ -10,9 +10,9 @@
 #include <string>
 
 #include "base/result.h"
-#include "bpf/steer.h"
 #include "os/unique_fd.h"
 #include "steer/bpf_kernel.h"
+#include "steer/bpf_steer_maps.h"
 #include "steer/lookup_router.h"
 
 namespace aether::steer {

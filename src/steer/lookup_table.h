@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel's program reads of a route (bpf/steer.h), made from shares and addresses. Pure.
+// What the kernel's program reads of a route (bpf_steer_maps.h), made from shares and addresses. Pure.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -7,7 +7,7 @@
 
 #include "base/address.h"
 #include "base/result.h"
-#include "bpf/steer.h"
+#include "steer/bpf_steer_maps.h"
 #include "steer/lookup_router.h"
 
 namespace aether::steer {

@@ -13,8 +13,8 @@
 #include <fmt/format.h>
 
 #include "base/fault.h"
-#include "bpf/xdp_ports.h"
 #include "steer/bpf_kernel.h"
+#include "steer/bpf_xdp_maps.h"
 
 namespace aether::steer {
 namespace {

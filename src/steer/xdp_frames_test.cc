@@ -8,8 +8,8 @@
 #include <cstring>
 #include <numeric>
 
-#include "bpf/xdp_ports.h"
 #include "steer/bpf_testing.h"
+#include "steer/bpf_xdp_maps.h"
 
 namespace aether::steer {
 namespace {
