@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel's program reads of a route (bpf_steer_maps.h), made from shares and addresses. Pure.
+// What the kernel reads of a route (bpf_steer_maps.h), made from shares and addresses. Pure.
 #pragma once
 #include <cstdint>
 #include <span>
