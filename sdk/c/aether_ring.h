@@ -1027,7 +1027,10 @@ static inline int aether_ring_ask(aether_ring_consumer* in, uint32_t how) {
   uint32_t* const word = aether_ring_half(&in->ring, AETHER_RING_AT_CONSUMER_WAITS);
   AETHER_RING_STORE(ask, word, how, RELAXED);
   AETHER_RING_FENCE(ask);
-  if (!aether_ring_ready(in)) return AETHER_RING_EMPTY;
+  uint64_t* const lead = aether_ring_lead(&in->ring, in->next);
+  bool const more = in->next - in->head < in->ring.capacity;
+  if (!more || !aether_ring_committed(AETHER_RING_LOAD(look_again, lead, ACQUIRE)))
+    return AETHER_RING_EMPTY;
   AETHER_RING_STORE(ask, word, 0, RELAXED);
   return AETHER_RING_OK;
 }
