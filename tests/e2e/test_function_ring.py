@@ -190,7 +190,7 @@ def test_a_client_that_leaves_is_told_to_the_handler(tmp_path):
 
 
 def test_a_request_that_takes_too_long_is_a_504_and_the_next_one_has_another_instance(tmp_path):
-    with start(tmp_path, timeout_ms=500, max_instances=2) as aether:
+    with start(tmp_path, "ring_asyncio", timeout_ms=500, max_instances=2) as aether:
         status, body, _ = ask(aether, "/slow?60")
         assert status == 504 and json.loads(body)["code"] == "timeout"
         assert ask(aether, "/x")[0] == 200

@@ -46,6 +46,11 @@ function onSignal() {
   else if (!state.prepared) prepare();
 }
 
+/** For who sees that this is a copy before the signal is heard: a request that came with it waits already. */
+function noticeCopy() {
+  if (state.installed && wasCopied()) restored({});
+}
+
 /** A copy has another number, or, in a pid namespace of its own, is the second to get the signal. */
 function wasCopied() {
   return reseeding.ownPid() !== state.pid || state.prepared;
@@ -121,7 +126,8 @@ function hear(socket, words) {
  * gets a Request and returns (a promise of) what serving.js, responseOf() takes. Says READY by itself. */
 async function serve(handler) {
   const { Server } = require('./serving.js');
-  const server = new Server(handler);
+  install();
+  const server = new Server(handler, noticeCopy);
   await ready();
   server.line.pump();
 }

@@ -10,8 +10,8 @@ const { Reader, Writer, Region } = require('./ring.js');
 const RECORDS_PER_TURN = 256;
 
 class Line {
-  /** `begin` is given each request; `closed` is called when Aether has closed the ring. */
-  constructor(begin, closed) {
+  /** `begin` is given each request; `closed` is called when Aether has closed the ring, `copied` in a copy. */
+  constructor(begin, closed, copied) {
     const places = (process.env.AETHER_RING || '').split(',').map(Number);
     if (places.length !== 3 || places.some(place => !Number.isInteger(place) || place < 3)) {
       throw new Error('AETHER_RING does not name three descriptors: is this a function with `ipc: ring`?');
@@ -20,6 +20,7 @@ class Line {
     this.begin = begin;
     this.closed = false;
     this.whenClosed = closed;
+    this.whenCopied = copied;
     this.waiting = [];
     this.pumping = false;
     this.attach();
@@ -51,7 +52,10 @@ class Line {
   }
 
   heard() {
-    if (fs.fstatSync(this.memory).ino !== this.inode) this.attach();
+    if (fs.fstatSync(this.memory).ino !== this.inode) {
+      this.whenCopied();
+      this.attach();
+    }
     this.pump();
   }
 

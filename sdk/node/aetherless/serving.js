@@ -90,11 +90,11 @@ const bytesOf = body =>
 const isWhole = body => typeof body === 'string' || body instanceof Uint8Array;
 
 class Server {
-  constructor(handler) {
+  constructor(handler, noticeCopy) {
     this.handler = handler;
     this.open = 0;
     this.stopping = false;
-    this.line = new Line(call => this.answer(call), () => this.end());
+    this.line = new Line(call => this.answer(call), () => this.end(), noticeCopy);
     process.on('SIGTERM', () => {
       this.stopping = true;
       this.end();

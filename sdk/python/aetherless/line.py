@@ -4,6 +4,7 @@
 import os
 import platform
 import select
+import signal
 
 from . import exchange, hooks
 from .ring import Poisoned, Reader, Region, Writer
@@ -32,7 +33,21 @@ class Line:
         self.exchange = None
         self.poll = select.poll()
         self.poll.register(self.wake, select.POLLIN)
+        self.signals = None
         hooks.register_before_snapshot(self.detach)
+
+    def hear_signals(self):
+        """Lets a signal end a wait. Python runs its handlers when poll() has ended, which a signal does not do that
+        comes just before it begins: as in a copy, which is let go in front of the call that it was frozen in."""
+        reads, writes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        before = signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+        if before != -1:  # The program's own is left alone
+            signal.set_wakeup_fd(before)
+            os.close(reads)
+            os.close(writes)
+            return
+        self.signals = reads
+        self.poll.register(reads, select.POLLIN)
 
     def attach(self):
         """Once at the start, and in each copy, which finds other memory behind the same descriptor."""
@@ -105,7 +120,12 @@ class Line:
         return self.region is None or self.reader.sleep()
 
     def heard(self):
-        """Empties the pipe. Closed at its end."""
+        """Empties the pipes. Closed at the end of Aether's."""
+        if self.signals is not None:
+            try:
+                os.read(self.signals, 4096)
+            except BlockingIOError:
+                pass
         try:
             if os.read(self.wake, 4096) == b"":
                 raise Closed("Aether has closed the ring")

@@ -28,6 +28,7 @@ class Server:
     def run(self, say_ready):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.stop)
+            self.line.hear_signals()
         self.line.attach()
         for _ in range(self.threads if self.threads > 1 else 0):
             threading.Thread(target=self.work, daemon=True).start()
