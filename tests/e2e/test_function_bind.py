@@ -150,7 +150,7 @@ def test_who_waits_for_an_instance_that_dies_is_answered_by_the_next(start, tmp_
     # It takes connections one at a time: others wait in its own queue when it is killed.
     stuck = HARD.replace("ThreadingHTTPServer", "HTTPServer").replace(
         "        body = f", '        if self.path == "/hang": import time; time.sleep(1000)\n        body = f', 1)
-    one = direct(tmp_path, stuck)
+    one = direct(tmp_path, stuck, max_instances=1)
     aether = start(config_of(one))
     eventually_hello(one)
     killed = running(aether)[0]["pid"]

