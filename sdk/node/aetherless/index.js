@@ -16,7 +16,15 @@ const reseeding = require('./reseeding.js');
 const HOOK_SIGNAL = 'SIGURG';
 const LINE_MAX = 256;
 
-const state = { before: [], after: [], installed: false, prepared: false, copy: null, pid: process.pid };
+const state = {
+  before: [],
+  after: [],
+  installed: false,
+  prepared: false,
+  signalled: false,
+  copy: null,
+  pid: process.pid,
+};
 
 /** `hook` runs once, in the original, before copies are made of it. Those registered last run first. */
 function beforeSnapshot(hook) {
@@ -41,19 +49,18 @@ function install() {
   process.on(HOOK_SIGNAL, onSignal);
 }
 
+/** A copy has another number, or, in a pid namespace of its own, hears the signal for the second time. That the line
+ * SNAPSHOT was heard before tells nothing: the original's own signal comes behind it. */
 function onSignal() {
-  if (wasCopied()) restored({});
+  const isSecond = state.signalled;
+  state.signalled = true;
+  if (isSecond || reseeding.ownPid() !== state.pid) restored({});
   else if (!state.prepared) prepare();
 }
 
-/** For who sees that this is a copy before the signal is heard: a request that came with it waits already. */
+/** For who knows that this is a copy before the signal is heard: a request that came with it waits already. */
 function noticeCopy() {
-  if (state.installed && wasCopied()) restored({});
-}
-
-/** A copy has another number, or, in a pid namespace of its own, is the second to get the signal. */
-function wasCopied() {
-  return reseeding.ownPid() !== state.pid || state.prepared;
+  if (state.installed) restored({});
 }
 
 function prepare() {

@@ -153,3 +153,20 @@ test('ready says READY, and answers SNAPSHOT and RESTORED', async () => {
 test('without Aether ready does nothing', async () => {
   assert.strictEqual((await run(`require('aetherless').ready().then(told => console.log(told))`)).text, 'false\n');
 });
+
+test('the signal behind the line SNAPSHOT does not make the original a copy', async () => {
+  await fakeAether(async (server, socketPath) => {
+    server.on('connection', async connection => {
+      for await (const line of linesOf(connection)) {
+        if (line === 'HOOKS') connection.write('SNAPSHOT\n');
+        if (line === 'OK') connection.end();
+      }
+    });
+    const { text } = await run(
+      `${TWICE} const net = require('net');
+       aetherless.beforeSnapshot(() => setImmediate(() => signal(() => console.log(aetherless.isCopy()))));
+       aetherless.ready();`,
+      { env: { AETHER_SOCKET: socketPath } });
+    assert.strictEqual(text, 'null\n');
+  });
+});
