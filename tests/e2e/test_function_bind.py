@@ -149,14 +149,19 @@ def test_a_deploy_and_the_way_back_are_changes_of_the_kernels_choice(start, tmp_
 def test_who_waits_for_an_instance_that_dies_is_answered_by_the_next(start, tmp_path, bpf):
     # It takes connections one at a time: others wait in its own queue when it is killed.
     stuck = HARD.replace("ThreadingHTTPServer", "HTTPServer").replace(
-        "        body = f", '        if self.path == "/hang": import time; time.sleep(1000)\n        body = f', 1)
-    one = direct(tmp_path, stuck, max_instances=1)
+        "        body = f", """\
+        if self.path == "/hang":
+            open(os.environ["MARK"], "w").close()
+            import time; time.sleep(1000)
+        body = f""", 1)
+    mark = tmp_path / "hangs"
+    one = direct(tmp_path, stuck, max_instances=1, environment={"MARK": str(mark)})
     aether = start(config_of(one))
     eventually_hello(one)
     killed = running(aether)[0]["pid"]
     with http_connection(one) as hanging:
         hanging.request("GET", "/hang")
-        eventually(lambda: aether.function()["requests"]["in_flight"] >= 1, "it hangs")
+        eventually(mark.exists, "it hangs")
         answers = []
         waiting = threading.Thread(target=lambda: answers.append(get(one)))
         waiting.start()
