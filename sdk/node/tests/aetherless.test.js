@@ -159,11 +159,11 @@ test('the signal behind the line SNAPSHOT does not make the original a copy', as
     server.on('connection', async connection => {
       for await (const line of linesOf(connection)) {
         if (line === 'HOOKS') connection.write('SNAPSHOT\n');
-        if (line === 'OK') connection.end();
+        if (line === 'OK') break; // Closes the connection
       }
     });
     const { text } = await run(
-      `${TWICE} const net = require('net');
+      `${TWICE}
        aetherless.beforeSnapshot(() => setImmediate(() => signal(() => console.log(aetherless.isCopy()))));
        aetherless.ready();`,
       { env: { AETHER_SOCKET: socketPath } });
