@@ -133,7 +133,7 @@ class Progress:
 
 
 def row(result):
-    return (f"{result['case']:10} {result['swaps']:5} swaps ({result['swaps_failed']} failed) "
+    return (f"{result['case']:17} {result['swaps']:5} swaps ({result['swaps_failed']} failed) "
             f"{result['requests']:9} requests {result['failed']:5} failed   "
             f"{'passed' if result['passed'] else 'FAILED'}")
 

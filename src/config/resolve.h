@@ -8,6 +8,9 @@ namespace aether::config {
 /// The finished Config; worth nothing if the reader has mistakes after it.
 [[nodiscard]] Config resolve(Reader& reader, RootDraft root);
 
+/// 1 to 64 of A-Z a-z 0-9 - _ . beginning with a letter or digit.
+[[nodiscard]] bool is_service_name(std::string_view name);
+
 /// "python3 -u agents/my_agent.py" is "my_agent"; "./bin/server --x" is "server".
 [[nodiscard]] std::string default_service_name(Command const& command);
 
