@@ -137,26 +137,29 @@ struct Got {
   std::size_t count = 0;
 };
 
-void send_one(aether_ring_producer& out, std::uint64_t value) {
+// `words` of payload, each of them the value.
+void send_one(aether_ring_producer& out, std::uint64_t value, std::uint64_t words = 1) {
   void* payload = nullptr;
-  int status = aether_ring_claim(&out, 1, 3, 8, &payload);
+  int status = aether_ring_claim(&out, 1, 3, words * 8, &payload);
   while (status == AETHER_RING_FULL) {
-    status = aether_ring_wait_room(&out, 8, kForever);
-    if (status == AETHER_RING_OK) status = aether_ring_claim(&out, 1, 3, 8, &payload);
+    status = aether_ring_wait_room(&out, words * 8, kForever);
+    if (status == AETHER_RING_OK) status = aether_ring_claim(&out, 1, 3, words * 8, &payload);
   }
   if (status != AETHER_RING_OK) return explorer->fail("the producer fails");
-  explorer->plain_write(payload, value);
-  aether_ring_commit(&out, 8);
+  for (std::uint64_t at = 0; at < words; ++at) {
+    explorer->plain_write(static_cast<std::uint64_t*>(payload) + at, value);
+  }
+  aether_ring_commit(&out, words * 8);
   aether_ring_flush(&out);
 }
 
 void read_until(aether_ring_consumer& in, Got& got, std::size_t count) {
   while (got.count < count) {
-    std::uint64_t value = 0;
+    std::array<std::uint64_t, 4> words{};
     aether_ring_message message;
-    int const status = aether_ring_read(&in, &message, &value, sizeof value);
+    int const status = aether_ring_read(&in, &message, words.data(), sizeof words);
     if (status == AETHER_RING_OK) {
-      got.values.at(got.count++) = value;
+      got.values.at(got.count++) = words.at(message.size / 8 - 1);
       continue;
     }
     if (status != AETHER_RING_EMPTY) return explorer->fail("the consumer reads nonsense");
@@ -183,7 +186,7 @@ Outcome one_producer(std::uint64_t used, std::uint64_t waiting, std::uint64_t co
         Program program;
         program.threads = {[&] {
                              for (std::uint64_t each = waiting + 1; each <= count; ++each)
-                               send_one(out, each);
+                               send_one(out, each, waiting == 0 ? 1 : 4);
                            },
                            [&] { read_until(in, got, count); }};
         program.verdict = [&] {
@@ -265,7 +268,7 @@ TEST(Model, OneProducerIsHeardInEveryExecutionAcrossTheEnd) {
 }
 
 TEST(Model, OneProducerThatFindsNoRoomIsWokenInEveryExecution) {
-  expect_sound(one_producer(64, 3, 5));
+  expect_sound(one_producer(64, 3, 4));
 }
 
 TEST(Model, TwoProducersAreHeardOnceInEveryExecution) {
@@ -291,7 +294,7 @@ Outcome plain(Mistake mistake) {
   return one_producer(104, 0, 2, mistake);
 }
 Outcome full(Mistake mistake) {
-  return one_producer(64, 3, 5, mistake);
+  return one_producer(64, 3, 4, mistake);
 }
 Outcome many(Mistake mistake) {
   return two_producers(0, false, mistake);
@@ -318,8 +321,8 @@ INSTANTIATE_TEST_SUITE_P(
         Planted{"NoFenceBeforeTheLookAtWhoSleeps", {"wake", NoFence}, plain, "nobody will wake"},
         Planted{"NoFenceBeforeTheLastLook", {"ask", NoFence}, plain, "nobody will wake"},
         Planted{"NoLastLookBeforeTheSleep", {"look_again", Unlooked}, plain, "nobody will wake"},
-        Planted{"NextLeadNotZeroed", {"zero_next", Unwritten}, plain, "message"},
-        Planted{"RelaxedPadding", {"commit_pad", Relaxed}, plain, "message"},
+        Planted{"NextLeadNotZeroed", {"zero_next", Unwritten}, plain, "races"},
+        Planted{"RelaxedPadding", {"commit_pad", Relaxed}, plain, "races"},
         Planted{"RelaxedHead", {"head", Relaxed}, full, "races"},
         Planted{"RelaxedLookAtTheHead", {"see_head", Relaxed}, full, "races"},
         Planted{"NoFenceBeforeTheLastLookForRoom", {"ask_room", NoFence}, full, "nobody will wake"},
