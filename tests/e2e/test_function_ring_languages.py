@@ -3,13 +3,19 @@
 
 import concurrent.futures
 import json
+import pathlib
+import shutil
+import subprocess
+import urllib.request
 import zlib
 
 import pytest
 
 import handlers
-from aether import eventually
+from aether import PATIENCE, Aether, eventually, free_port
 from test_function_ring import ask, pattern, start, states
+
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples" / "ring"
 
 NAMES = ("ring_python", "ring_asyncio", "ring_node", "ring_cpp")
 BIG = 3 * 1024 * 1024
@@ -55,3 +61,29 @@ def test_copies_of_node_draw_numbers_of_their_own(tmp_path):
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             draws = list(pool.map(lambda _: ask(aether, "/draw")[1], range(12)))
         assert len(set(draws)) == 12
+
+
+def test_the_examples_do_what_their_page_says(tmp_path):
+    for name in ("notes.py", "notes.js"):
+        shutil.copy(EXAMPLES / name, tmp_path / name)
+    compiler = handlers.tool("clang++-19|g++|clang++")
+    if compiler is None or handlers.missing("ring_node"):
+        pytest.skip("needs node and a C++ compiler, not installed everywhere")
+    subprocess.run([compiler, "-std=c++17", "-Werror", "-Wall", "-I", handlers.SDK_C, "-o", tmp_path / "notes",
+                    EXAMPLES / "notes.cc"], check=True)
+    text = (EXAMPLES / "ring.yaml").read_text()
+    ports = {}
+    for port in ("8091", "8092", "8093"):
+        ports[port] = str(free_port())
+        text = text.replace(port, ports[port])
+    with Aether(tmp_path, text + 'observability: {metrics_port: "none"}\n') as aether:
+        for port, word in (("8091", "python"), ("8092", "node"), ("8093", "cpp")):
+            def get(path, body=None, port=port):
+                request = urllib.request.Request(f"http://127.0.0.1:{ports[port]}{path}", body)
+                return urllib.request.urlopen(request, timeout=PATIENCE).read()
+
+            assert json.loads(get("/hello"))["from"] == word
+            assert get("/upper", b"some Text " * 20000) == b"SOME TEXT " * 20000
+            if word != "cpp":
+                assert get("/count?3") == b"1\n2\n3\n"
+        assert len(aether.functions()) == 3

@@ -127,7 +127,7 @@ class Server {
     try {
       await this.respond(call, responseOf(await this.handler(new Request(call, () => this.next(call)))));
     } catch (error) {
-      if (!(error instanceof Gone)) {
+      if (!(error instanceof Gone) && !call.gone) {
         console.error(error);
         this.line.exchange.fail(call, String(error));
       }
