@@ -41,6 +41,13 @@ def test_a_handler_answers_however_it_came_to_be(tmp_path, name, launch):
         assert answers == [f"hello from {word} /{n}" for n in range(60)]
 
 
+@pytest.mark.parametrize("name", ["ring_python", "ring_node"])
+def test_a_handler_in_the_strict_sandbox_has_its_ring_too(tmp_path, name):
+    with start(tmp_path, name, sandbox="strict", max_instances=2) as aether:
+        assert aether.function()["state"] == "RUNNING", aether.function()
+        assert ask(aether, "/echo", pattern(100_000))[1] == pattern(100_000)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_instance_that_was_parked_and_thawed_many_times_loses_no_message(tmp_path, name):
     with start(tmp_path, name, idle_timeout="50ms", max_instances=2) as aether:
