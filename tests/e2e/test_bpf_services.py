@@ -4,8 +4,10 @@ sick."""
 
 import http.client
 import os
+import shutil
 import signal
 import socket
+from pathlib import Path
 
 from aether import eventually, free_port
 from bound import bound_service, get, plain, shares
@@ -101,6 +103,19 @@ def test_a_program_that_binds_another_port_is_not_ready_and_is_told_so(start, tm
     swap = aether.reload()
     assert swap["verdict"] == "rolled-back" and "has bound" in swap["why"], swap
     assert get(port)[1].split()[1] == "ok"
+    assert aether.stop() == 0, aether.text()
+
+
+def test_the_example_runs_as_it_stands_but_for_its_port(start, tmp_path, bpf):
+    port = free_port()
+    example = Path(__file__).parents[2] / "examples" / "bpf"
+    text = (example / "aeterna.yaml").read_text().replace("8080", str(port)).replace("10s", "1s").replace("5s", "200ms")
+    shutil.copytree(example / "www", tmp_path / "aether0" / "www")
+    aether = start(text)
+    assert get(port, "/version") == (200, "one\n")
+    swap = aether.reload()
+    assert swap["verdict"] == "succeeded", swap
+    assert get(port, "/version") == (200, "one\n")
     assert aether.stop() == 0, aether.text()
 
 
