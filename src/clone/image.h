@@ -44,12 +44,17 @@ class ImageShelf {
   /// The image of that key, each byte of it checked. NotFound if there is none; ChecksumMismatch if
   /// it is torn: it is removed then.
   [[nodiscard]] Result<Image> find(ImageKey const& key) const;
-  /// Lets CRIU write a process at rest, which is ended by it, and puts it in its place. `ready`:
-  /// inodes of our ends of its connections to AETHER_SOCKET. Unsupported says what of it cannot be
-  /// kept; ImageFailed is CRIU's refusal; LimitReached: there is no room for it.
-  [[nodiscard]] Result<Image> write(Criu const& criu, pid_t pid, ImageKey const& key,
-                                    std::vector<std::uint64_t> const& ready, Spawner const& spawner,
-                                    Duration patience) const;
+  struct Original {
+    pid_t pid = 0;  ///< Of a process at rest. It stands still afterwards; its owner ends it.
+    /// The inodes of our ends of its connections to AETHER_SOCKET.
+    std::vector<std::uint64_t> ready;
+    std::uint16_t port = 0;  ///< Where it serves.
+    std::vector<std::string> notes = {};
+  };
+  /// Lets CRIU write a process, and puts the image in its place. Unsupported says what of it cannot
+  /// be kept; ImageFailed is CRIU's refusal; LimitReached: there is no room for it.
+  [[nodiscard]] Result<Image> write(Criu const& criu, Original const& original, ImageKey const& key,
+                                    Spawner const& spawner, Duration patience) const;
   /// Removes all images but those of these keys, and what half-written ones left.
   void keep_only(std::vector<ImageKey> const& keys) const;
 
@@ -90,7 +95,7 @@ class Restore {
                                                Wishes const& wishes, Spawner const& spawner);
   Restore(Restore&&) noexcept;
   Restore& operator=(Restore&&) noexcept;
-  /// Kills CRIU, and what it has made unless finish() has given it away.
+  /// Kills CRIU, and what it has made unless finish() has given it away. Waits until they are gone.
   ~Restore();
 
   /// False: CRIU has ended without being asked to.

@@ -148,10 +148,12 @@ ImageManifest some_manifest() {
           .threads = {10, 11},
           .number_addresses = {{10, 0x7f00}, {11, 0}},
           .listeners = {{.port = 80}, {.port = 81, .ipv6 = true, .only_ipv6 = true}},
+          .port = 81,
           .stdout_name = "pipe:[1]",
           .stderr_name = "",
           .ready_name = "socket:[2]",
           .rights = "Uid: 0 0 0 0; Seccomp: 2",
+          .notes = {"it has no hook"},
           .files = {{"pages-1.img", {.size = 4096, .checksum = 0xdeadbeef}}}};
 }
 

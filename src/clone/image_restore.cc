@@ -27,8 +27,8 @@ namespace {
 constexpr char const* kInventory = "inventory.img";
 constexpr char const* kTree = "pstree.img";
 constexpr char const* kFiles = "files.img";
-constexpr std::size_t kTableMax = std::size_t{64} * 1024 * 1024;
-constexpr std::size_t kStatusMax = 8192;
+constexpr std::size_t kReadMax = std::size_t{64} * 1024 * 1024;
+constexpr std::size_t kStatusBytes = 8192;
 /// In the child that CRIU is.
 constexpr int kInventoryFd = 10;
 constexpr int kReadyFd = 11;
@@ -38,6 +38,8 @@ constexpr int kStderrFd = 13;
 constexpr pid_t kNextNumbers = 1000;
 constexpr pid_t kFirstNumber = 300;  // The kernel begins anew there (RESERVED_PIDS).
 constexpr int kNumberTries = 4096;
+/// For SIGKILL to do its work.
+constexpr Duration kRestoreReapLimit = std::chrono::seconds(2);
 
 Status link_to(std::string const& target, std::string const& path) {
   if (::symlink(target.c_str(), path.c_str()) == 0) return {};
@@ -135,20 +137,21 @@ struct Restore::State {
 Restore::State::~State() {
   if (given_away) return;
   (void)criu.child.signal(SIGKILL);
+  (void)criu.child.reap_within(kRestoreReapLimit);
   if (!begun) return;
-  // What CRIU had made of it by then is a child of ours or of CRIU's, and of nobody else.
+  // What CRIU had made of it by then is a child of ours.
   pid_t const pid = new_number(image.manifest.threads.front());
   auto made = os::Child::adopt(pid);
   auto const parent = os::read_parent(pid);
-  if (!made || !parent || (*parent != ::getpid() && *parent != criu.child.pid())) return;
+  if (!made || !parent || *parent != ::getpid()) return;
   (void)made->signal(SIGKILL);
-  (void)made->try_reap();
+  (void)made->reap_within(kRestoreReapLimit);
 }
 
 Status Restore::State::number_anew(std::vector<pid_t> const& free) {
   std::vector<pid_t> const& old = image.manifest.threads;
   for (std::size_t i = 0; i < old.size(); ++i) numbers[old[i]] = free[i];
-  TRY_ASSIGN(std::string const tree, os::read_file(image.folder + "/pstree.img", kTableMax));
+  TRY_ASSIGN(std::string const tree, os::read_file(image.folder + "/pstree.img", kReadMax));
   TRY_ASSIGN(std::string const changed, renumber(tree, numbers));
   TRY(write_plain(folder.file(kTree), changed));
   for (auto const& [name, sum] : image.manifest.files) {
@@ -166,7 +169,7 @@ Status Restore::State::choose_ports(FreePort const& free_port) {
     if (ports.contains(listener.port)) continue;
     TRY_ASSIGN(ports[listener.port], free_port());
   }
-  TRY_ASSIGN(std::string const files, os::read_file(image.folder + "/files.img", kTableMax));
+  TRY_ASSIGN(std::string const files, os::read_file(image.folder + "/files.img", kReadMax));
   TRY_ASSIGN(std::string const changed, change_ports(files, ports));
   return write_plain(folder.file(kFiles), changed);
 }
@@ -187,7 +190,7 @@ void Restore::State::correct_numbers(pid_t pid) const {
 
 Status Restore::State::check_rights(pid_t pid) const {
   TRY_ASSIGN(std::string const status,
-             os::read_file(fmt::format("/proc/{}/status", pid), kStatusMax));
+             os::read_file(fmt::format("/proc/{}/status", pid), kStatusBytes));
   std::string const now = rights_of(status);
   if (now == image.manifest.rights) return {};
   return fail(ErrorCode::ImageFailed,
@@ -211,7 +214,7 @@ Result<Restore> Restore::prepare(Criu const& criu, Image const& image, Wishes co
   }
   TRY(link_to(fmt::format("/proc/self/fd/{}", kInventoryFd), folder.file(kInventory)));
   TRY_ASSIGN(std::string inventory,
-             os::read_file(fmt::format("{}/{}", image.folder, kInventory), kTableMax));
+             os::read_file(fmt::format("{}/{}", image.folder, kInventory), kReadMax));
   TRY_ASSIGN(auto pipe, open_pipe());
   std::pair<os::UniqueFd, os::UniqueFd> ready;
   if (!image.manifest.ready_name.empty()) {

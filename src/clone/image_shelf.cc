@@ -31,8 +31,8 @@ namespace fs = std::filesystem;
 constexpr std::string_view kManifest = "manifest";
 constexpr std::string_view kHalf = "half";
 constexpr std::size_t kManifestMax = std::size_t{16} * 1024 * 1024;
-constexpr std::size_t kTableMax = std::size_t{64} * 1024 * 1024;
-constexpr std::size_t kStatusMax = 8192;
+constexpr std::size_t kWrittenMax = std::size_t{64} * 1024 * 1024;
+constexpr std::size_t kRightsMax = 8192;
 constexpr std::size_t kPieceBytes = std::size_t{256} * 1024;
 
 Result<ImageManifest::File> sum_of(std::string const& path) {
@@ -89,9 +89,9 @@ Status check_room(pid_t pid, std::string const& folder) {
 }
 
 /// As a fork would: programs see there that they were copied (MADV_WIPEONFORK).
-Status wipe(std::string const& folder, pid_t pid, std::vector<Mapping> const& areas) {
+Status wipe_pages(std::string const& folder, pid_t pid, std::vector<Mapping> const& areas) {
   std::string const table = fmt::format("{}/pagemap-{}.img", folder, pid);
-  TRY_ASSIGN(std::string const pagemap, os::read_file(table, kTableMax));
+  TRY_ASSIGN(std::string const pagemap, os::read_file(table, kWrittenMax));
   TRY_ASSIGN(std::uint32_t const number, pages_number(pagemap));
   std::string const path = fmt::format("{}/pages-{}.img", folder, number);
   os::UniqueFd const file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
@@ -110,23 +110,23 @@ Status wipe(std::string const& folder, pid_t pid, std::vector<Mapping> const& ar
 }
 
 Status read_numbers(std::string const& folder, ImageManifest& manifest) {
-  TRY_ASSIGN(std::string const tree, os::read_file(folder + "/pstree.img", kTableMax));
+  TRY_ASSIGN(std::string const tree, os::read_file(folder + "/pstree.img", kWrittenMax));
   TRY_ASSIGN(manifest.threads, threads_of_image(tree));
   for (pid_t const thread : manifest.threads) {
     std::string const path = fmt::format("{}/core-{}.img", folder, thread);
-    TRY_ASSIGN(std::string const core, os::read_file(path, kTableMax));
+    TRY_ASSIGN(std::string const core, os::read_file(path, kWrittenMax));
     TRY_ASSIGN(manifest.number_addresses[thread], number_address(core));
   }
   std::string const main = fmt::format("{}/core-{}.img", folder, manifest.threads.front());
-  TRY_ASSIGN(std::string const core, os::read_file(main, kTableMax));
+  TRY_ASSIGN(std::string const core, os::read_file(main, kWrittenMax));
   TRY_ASSIGN(std::string const mortal, die_with_parent(core));
   TRY(os::write_file_atomically(main, mortal, 0600));
-  TRY_ASSIGN(std::string const files, os::read_file(folder + "/files.img", kTableMax));
+  TRY_ASSIGN(std::string const files, os::read_file(folder + "/files.img", kWrittenMax));
   TRY_ASSIGN(manifest.listeners, listeners_of_image(files));
   return {};
 }
 
-Status seal(std::string const& folder, ImageManifest& manifest) {
+Status seal_image(std::string const& folder, ImageManifest& manifest) {
   std::error_code failed;
   for (auto const& entry : fs::directory_iterator(folder, failed)) {
     std::string const name = entry.path().filename().string();
@@ -147,7 +147,7 @@ Status check_files(std::string const& folder, ImageManifest const& manifest) {
   return {};
 }
 
-Result<Image> look(std::string const& folder, ImageKey const& key) {
+Result<Image> look_at_image(std::string const& folder, ImageKey const& key) {
   struct stat there{};
   if (::lstat(folder.c_str(), &there) != 0 || !S_ISDIR(there.st_mode))
     return fail(ErrorCode::NotFound, "there is no image of it");
@@ -161,8 +161,8 @@ Result<Image> look(std::string const& folder, ImageKey const& key) {
 
 std::vector<std::string> dump_words(pid_t pid, std::string const& folder, Ends const& ends,
                                     std::string const& log) {
-  std::vector<std::string> words{"dump", "-t", fmt::format("{}", pid), "-D",  folder,
-                                 "-o",   log,  "--network-lock",       "skip"};
+  std::vector<std::string> words{"dump", "-t", fmt::format("{}", pid), "-D",   folder,
+                                 "-o",   log,  "--network-lock",       "skip", "--leave-stopped"};
   if (ends.ready != 0)
     words.insert(words.end(), {"--external", fmt::format("unix[{}]", ends.ready)});
   return words;
@@ -172,7 +172,7 @@ std::vector<std::string> dump_words(pid_t pid, std::string const& folder, Ends c
 
 Result<Image> ImageShelf::find(ImageKey const& key) const {
   std::string const place = fmt::format("{}/{}", folder_, key_name(key));
-  auto found = look(place, key);
+  auto found = look_at_image(place, key);
   if (!found && found.error().code() == ErrorCode::ChecksumMismatch) {
     std::error_code failed;
     fs::remove_all(place, failed);
@@ -182,15 +182,15 @@ Result<Image> ImageShelf::find(ImageKey const& key) const {
   return found;
 }
 
-Result<Image> ImageShelf::write(Criu const& criu, pid_t pid, ImageKey const& key,
-                                std::vector<std::uint64_t> const& ready, Spawner const& spawner,
-                                Duration patience) const {
+Result<Image> ImageShelf::write(Criu const& criu, Original const& original, ImageKey const& key,
+                                Spawner const& spawner, Duration patience) const {
+  pid_t const pid = original.pid;
   TRY(check_room(pid, folder_));
   TRY_ASSIGN(os::TempDir half, os::TempDir::create(kHalf, folder_));
   TRY_ASSIGN(auto const areas, read_mappings(pid));
-  TRY_ASSIGN(Ends const ends, ends_of(pid, ready));
+  TRY_ASSIGN(Ends const ends, ends_of(pid, original.ready));
   std::string const status_path = fmt::format("/proc/{}/status", pid);
-  TRY_ASSIGN(std::string const status, os::read_file(status_path, kStatusMax));
+  TRY_ASSIGN(std::string const status, os::read_file(status_path, kRightsMax));
   TRY(fault::pass(fault::Point::ImageDump));
   std::string const log = half.file("dump.log");
   TRY(run_criu(criu, dump_words(pid, half.path(), ends, log), log, spawner, patience));
@@ -198,14 +198,16 @@ Result<Image> ImageShelf::write(Criu const& criu, pid_t pid, ImageKey const& key
                          .threads = {},
                          .number_addresses = {},
                          .listeners = {},
+                         .port = original.port,
                          .stdout_name = ends.stdout_name,
                          .stderr_name = ends.stderr_name,
                          .ready_name = ends.ready_name,
                          .rights = rights_of(status),
+                         .notes = original.notes,
                          .files = {}};
   TRY(read_numbers(half.path(), manifest));
-  TRY(wipe(half.path(), manifest.threads.front(), areas));
-  TRY(seal(half.path(), manifest));
+  TRY(wipe_pages(half.path(), manifest.threads.front(), areas));
+  TRY(seal_image(half.path(), manifest));
   std::string const place = fmt::format("{}/{}", folder_, key_name(key));
   std::error_code failed;
   fs::remove_all(place, failed);

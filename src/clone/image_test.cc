@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Images by a real CRIU: what comes out of them, and what is never used.
+// ProcessImages by a real CRIU: what comes out of them, and what is never used.
 #include "clone/image.h"
 
 #include <fcntl.h>
@@ -34,7 +34,7 @@ using tests::ask;
 using tests::Server;
 
 /// The CRIU of this machine; tests without one skip.
-class Images : public testing::Test {
+class ProcessImages : public testing::Test {
  protected:
   void SetUp() override {
     auto folder = os::TempDir::create("aether-images", "/dev/shm");
@@ -53,7 +53,8 @@ class Images : public testing::Test {
     Server server(quiet(python(source)));
     port_ = server.port;
     // Its last connection may be in TIME_WAIT; it has none that is established.
-    return shelf_->write(*criu_, server.program.pid(), key, {}, spawn_plainly, kPatience);
+    return shelf_->write(*criu_, {.pid = server.program.pid(), .port = port_}, key, spawn_plainly,
+                         kPatience);
   }
   [[nodiscard]] Restore::Wishes wishes() const { return {.scratch = folder_->path()}; }
 
@@ -109,7 +110,7 @@ class Instance {
   Restored restored_;
 };
 
-TEST_F(Images, AnswerWithNumbersAndPortsOfTheirOwnSeveralAtOnce) {
+TEST_F(ProcessImages, AnswerWithNumbersAndPortsOfTheirOwnSeveralAtOnce) {
   auto const image = write();
   ASSERT_TRUE(image) << image.error().describe();
   std::vector<std::unique_ptr<Instance>> instances;
@@ -125,10 +126,9 @@ TEST_F(Images, AnswerWithNumbersAndPortsOfTheirOwnSeveralAtOnce) {
   }
   EXPECT_EQ(ports.size(), 4U);
   EXPECT_FALSE(ports.contains(port_));
-  EXPECT_EQ(ask(port_), "") << "the original was ended";
 }
 
-TEST_F(Images, OfAProgramWithThreadsHaveNumbersThatItsLibraryKnows) {
+TEST_F(ProcessImages, OfAProgramWithThreadsHaveNumbersThatItsLibraryKnows) {
   auto const image = write(R"(
 import http.server, os, threading, ctypes, time, signal
 libc = ctypes.CDLL(None)
@@ -156,7 +156,7 @@ server.serve_forever()
   EXPECT_EQ(ask(instance.port()), "4 [0, 0, 0]");
 }
 
-TEST_F(Images, OfAnyAddressListenOnTheLoopbackOne) {
+TEST_F(ProcessImages, OfAnyAddressListenOnTheLoopbackOne) {
   auto const image = write(R"(
 import http.server, socket
 class Server(http.server.HTTPServer):
@@ -178,7 +178,7 @@ server.serve_forever()
   EXPECT_EQ(ask(instance.port()), "::ffff:127.0.0.1");
 }
 
-TEST_F(Images, TellAProgramByItsWipedMemoryThatItIsACopy) {
+TEST_F(ProcessImages, TellAProgramByItsWipedMemoryThatItIsACopy) {
   auto const image = write(R"(
 import http.server, mmap
 page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -203,7 +203,7 @@ server.serve_forever()
   EXPECT_EQ(ask(instance.port()), R"((b'\x00\x00\x00\x00', b'kept'))");
 }
 
-TEST_F(Images, AreFoundAgainByTheirKeyAndByNoOther) {
+TEST_F(ProcessImages, AreFoundAgainByTheirKeyAndByNoOther) {
   ASSERT_TRUE(write(tests::kPythonServer, {"kernel 1", "handler 2"}));
   EXPECT_TRUE(shelf_->find({"kernel 1", "handler 2"}));
   auto const other = shelf_->find({"kernel 1", "handler 3"});
@@ -214,7 +214,7 @@ TEST_F(Images, AreFoundAgainByTheirKeyAndByNoOther) {
   EXPECT_TRUE(std::filesystem::is_empty(shelf_folder()));
 }
 
-TEST_F(Images, ThatAreTornAreRemovedAndNotUsed) {
+TEST_F(ProcessImages, ThatAreTornAreRemovedAndNotUsed) {
   struct Tear {
     char const* file;
     std::function<void(std::string const&)> how;
@@ -244,7 +244,7 @@ TEST_F(Images, ThatAreTornAreRemovedAndNotUsed) {
   }
 }
 
-TEST_F(Images, ThatAreWrittenHalfAreNone) {
+TEST_F(ProcessImages, ThatAreWrittenHalfAreNone) {
   ASSERT_TRUE(fault::configure("clone.image-seal:1:eio"));
   auto const image = write();
   ASSERT_TRUE(fault::configure(""));
@@ -253,7 +253,7 @@ TEST_F(Images, ThatAreWrittenHalfAreNone) {
   EXPECT_TRUE(std::filesystem::is_empty(shelf_folder())) << "nothing of it is left";
 }
 
-TEST_F(Images, OfSeveralProcessesAreRefused) {
+TEST_F(ProcessImages, OfSeveralProcessesAreRefused) {
   auto const image = write(R"(
 import http.server, os, time
 if os.fork() == 0:
@@ -273,7 +273,7 @@ server.serve_forever()
   EXPECT_THAT(image.error().message(), HasSubstr("2 processes"));
 }
 
-TEST_F(Images, WithAConnectionAreRefusedInTheWordsOfCriu) {
+TEST_F(ProcessImages, WithAConnectionAreRefusedInTheWordsOfCriu) {
   Server server(quiet(python(R"(
 import socket
 listener = socket.create_server(('127.0.0.1', 0))
@@ -288,13 +288,13 @@ while True:
     other = socket.create_connection(('127.0.0.1', listener.getsockname()[1]))
 )")));
   auto const image =
-      shelf_->write(*criu_, server.program.pid(), {"k"}, {}, spawn_plainly, kPatience);
+      shelf_->write(*criu_, {.pid = server.program.pid()}, {"k"}, spawn_plainly, kPatience);
   ASSERT_FALSE(image);
   EXPECT_EQ(image.error().code(), ErrorCode::ImageFailed);
   EXPECT_THAT(image.error().message(), HasSubstr("CRIU's log says"));
 }
 
-TEST_F(Images, LeaveNothingWhenARestoreIsGivenUp) {
+TEST_F(ProcessImages, LeaveNothingWhenARestoreIsGivenUp) {
   auto const image = write();
   ASSERT_TRUE(image) << image.error().describe();
   for (auto const* point : {"clone.image-prepare", "clone.image-restore", "clone.image-awaken",
@@ -325,7 +325,7 @@ TEST_F(Images, LeaveNothingWhenARestoreIsGivenUp) {
   while (::waitpid(-1, nullptr, WNOHANG) > 0) continue;
 }
 
-TEST_F(Images, OfWhichAFileIsGoneShowCriusLog) {
+TEST_F(ProcessImages, OfWhichAFileIsGoneShowCriusLog) {
   auto const image = write();
   ASSERT_TRUE(image) << image.error().describe();
   std::filesystem::remove(image->folder + "/mm-" + std::to_string(image->manifest.threads[0]) +

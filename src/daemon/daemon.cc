@@ -93,6 +93,7 @@ Status Daemon::prepare() {
   for (config::Function const& function : config_.functions) {
     TRY(functions_.add({.function = function, .settings = config_.orchestrator}));
   }
+  functions_.keep_images(config_.orchestrator.snapshot_dir);
   TRY(packets_.apply(config_.orchestrator.ebpf));
   watch_packets();
   TRY(open_jobs());

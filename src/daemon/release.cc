@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/release.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include <fmt/ranges.h>
 
 #include "config/loader.h"
+#include "functions/image_launcher.h"
 #include "steer/bpf_support.h"
 
 namespace aether::daemon {
@@ -44,6 +46,17 @@ class KernelProbe {
   std::optional<Status> xdp_;
 };
 
+Status check_images(config::Config const& config) {
+  auto const asks = std::ranges::find(config.functions, config::Launch::Image,
+                                      &config::Function::launch);
+  if (asks == config.functions.end()) return {};
+  auto const tried = functions::try_images(config.orchestrator.snapshot_dir);
+  if (tried) return {};
+  return fail(ErrorCode::ImageUnavailable,
+              fmt::format("{}: function \"{}\": launch: image: {}", config.path, asks->id,
+                          tried.error().message()));
+}
+
 }  // namespace
 
 Status check_kernel(config::Config const& config) {
@@ -55,8 +68,8 @@ Status check_kernel(config::Config const& config) {
     lacking += fmt::format("{}{}:{}:{}: {}: {}", lacking.empty() ? "" : "\n", config.path,
                            need.line, need.column, need.what, given.error().message());
   }
-  if (lacking.empty()) return {};
-  return fail(ErrorCode::BpfUnavailable, std::move(lacking));
+  if (!lacking.empty()) return fail(ErrorCode::BpfUnavailable, std::move(lacking));
+  return check_images(config);
 }
 
 Status check_release(config::Config const& config) {

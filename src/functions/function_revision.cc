@@ -62,10 +62,19 @@ std::vector<std::string> lines_of(std::string const& text) {
 Status Function::Impl::check(config::Function const& function) const {
   auto const refuse = [&](std::string_view what) {
     return fail(ErrorCode::Unsupported,
-                fmt::format("function {}: {} is not in this release", id_, what));
+                fmt::format("function {}: launch: image goes with {}", id_, what));
   };
-  if (function.launch == config::Launch::Image) return refuse("launch: image");
-  if (function.ipc == config::Ipc::Ring) return refuse("ipc: ring");
+  if (function.launch != config::Launch::Image) return {};
+  if (function.route == config::Route::Direct)
+    return refuse("route: gateway only: a listener of Aether's cannot be put into an image");
+  if (function.bind == config::Bind::Documented)
+    return refuse("bind: internal only: what it has bound is in the image");
+  if (function.ipc == config::Ipc::Ring)
+    return refuse("ipc: http only: no image keeps memory that it shares with Aether");
+  if (function.sandbox == config::Sandbox::Strict)
+    return refuse("sandbox: basic or none: CRIU cannot restore rules of landlock");
+  if (function.pid_namespace)
+    return refuse("pid_namespace: false: each instance has a process number of its own");
   return {};
 }
 
@@ -74,17 +83,30 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
   if (!possible) co_return fail(possible.error());
   auto command = handler_command(spec.function.handler_path);
   if (!command) co_return fail(std::move(command).error());
-  auto const port =
-      is_direct() ? Result<std::uint16_t>(spec.function.trigger_port) : free_inner_port();
+  std::vector<std::string> notes;
+  auto const binds_documented = choose_bind(spec.function, notes);
+  if (!binds_documented) co_return fail(binds_documented.error());
+  auto const port = is_direct() || *binds_documented
+                        ? Result<std::uint16_t>(spec.function.trigger_port)
+                        : free_inner_port();
   if (!port) co_return fail(port.error());
   auto const revision = std::make_shared<Revision>(Revision{.id = {++last_revision_},
                                                             .spec = std::move(spec),
                                                             .command = std::move(*command),
+                                                            .binds_documented = *binds_documented,
                                                             .port = *port,
                                                             .not_cloneable = {},
-                                                            .notes = {},
+                                                            .notes = std::move(notes),
                                                             .worker = {},
                                                             .original = deps_.next_instance()});
+  if (revision->spec.function.launch == config::Launch::Image) {
+    async::Task<Status> making = prepare_image(revision);
+    Status const made = co_await std::move(making);
+    if (!made) co_return fail(made.error());
+    revisions_[revision->id] = revision;
+    tasks_.spawn("drop old images", drop_old_images());
+    co_return revision;
+  }
   bool const is_to_be_copied = revision->spec.function.launch != config::Launch::Spawn;
   // Only if asked for: copies of one number share what OpenSSL draws its keys and tokens from,
   // because it sees by the number that it was copied. The strict sandbox may make no namespaces.
@@ -101,6 +123,8 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
   async::Task<Status> starting =
       until_serving(revision->original, revision->spec.function.ready_timeout);
   Status ready = co_await std::move(starting);
+  if (Live const* const live = find(revision->original); live != nullptr && ready)
+    revision->port = live->port;
   if (ready) {
     async::Task<Status> warming = warm_up(revision, revision->port);
     ready = co_await std::move(warming);
@@ -129,7 +153,10 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
 
 async::Task<Status> Function::Impl::warm_up(RevisionPtr revision, std::uint16_t port) {
   for (std::string const& path : revision->spec.function.warmup) {
-    async::Task<Answered> asking = ask(revision, port, path, kWarmupLimit);
+    Live const* const live = find(revision->original);
+    if (live == nullptr) co_return fail(ErrorCode::ExitedEarly, fmt::format("{} is gone", id_));
+    async::Task<Answered> asking = live->ring ? ask_ring(live->ring, path, kWarmupLimit)
+                                              : ask(revision, port, path, kWarmupLimit);
     Answered const answered = co_await std::move(asking);
     if (answered.status == 0)
       co_return fail(ErrorCode::NotReady, fmt::format("{}: its warm-up request GET {} failed: {}",
@@ -240,7 +267,14 @@ void Function::Impl::judge_template(RevisionPtr const& revision,
                                     std::optional<Error> const& fault) {
   revision->faults = fault ? revision->faults + 1 : 0;
   // One that was left in the middle of a copy may never be right again.
-  if (revision->faults == kTemplateFaultsMax && revision->making == Making::Copy)
+  bool const is_bad = revision->faults == kTemplateFaultsMax && is_copied(*revision);
+  bool const is_late = fault && fault->code() == ErrorCode::Timeout;
+  if (is_bad && revision->image && !is_late && pool_.serving() == revision->id && !stopping_) {
+    log::error("{}: the image of revision {} is made anew: {}", id_, revision->id,
+               fault->message());
+    tasks_.spawn("make the image anew", remake(revision->spec));
+  }
+  if (is_bad && revision->worker)
     watch_original_end(revision, fmt::format("makes no copies any more: {}", fault->message()));
 }
 
@@ -265,7 +299,10 @@ void Function::Impl::drop_revision(RevisionId id) {
   auto const found = revisions_.find(id);
   if (found == revisions_.end()) return;
   tasks_.spawn("drop template", end_original(found->second));
+  bool const has_image = found->second->image != nullptr;
   revisions_.erase(found);
+  // Those that serve when Aether ends are for the next one.
+  if (has_image && !stopping_) tasks_.spawn("drop old images", drop_old_images());
 }
 
 async::Task<void> Function::Impl::end_original(RevisionPtr revision) {

@@ -98,35 +98,9 @@ void Gate::add(Backend const& backend) {
   remove(backend.instance, {.kind = BackendEnd::Kind::Died, .message = "its port has changed"});
   auto made =
       std::make_unique<GatewayBackend>(poller(), shared_.limits, backend, poller().clock().now());
-  if (backend.ring) {
-    made->line = std::make_unique<RingLine>(
-        poller(), backend.ring, [this, instance = backend.instance](RingFault const& fault) {
-          ring_broke(instance, fault);
-        });
-    if (Status const opened = made->line->open(); !opened) {
-      shared_.mail.unreachable(route_.function, backend.instance, opened.error().message());
-      return;
-    }
-  }
+  if (backend.ring && !open_line(*made, backend.ring)) return;
   backends_.push_back(std::move(made));
   hand_out();
-}
-
-std::vector<GatewayClient*> Gate::clients_of(GatewayBackend const& backend) const {
-  std::vector<GatewayClient*> its;
-  for (auto const& [client, owned] : clients_) {
-    if (client->backend() == &backend) its.push_back(client);
-  }
-  return its;
-}
-
-void Gate::ring_broke(InstanceId instance, RingFault const& fault) {
-  GatewayBackend* const backend = find(instance);
-  if (backend == nullptr) return;
-  counts_->ring_broke(fault);
-  // The last of its requests may take it along.
-  unreachable(*backend, fault.why);
-  for (GatewayClient* client : clients_of(*backend)) client->ring_broke(fault);
 }
 
 GatewayBackend* Gate::find(InstanceId instance) {

@@ -97,6 +97,8 @@ class Gate final : public Watcher {
   void queue_changed();
   void tell_busy();
   void touched(GatewayBackend& backend);
+  // gateway_ring.cc
+  [[nodiscard]] bool open_line(GatewayBackend& backend, std::shared_ptr<HandlerRing> ring);
   [[nodiscard]] std::vector<GatewayClient*> clients_of(GatewayBackend const& backend) const;
   void erase_if_over(GatewayBackend& backend);
   void closed_if_over();

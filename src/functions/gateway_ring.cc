@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include "functions/gateway_client.h"
+
 namespace aether::functions {
 RingLine::RingLine(Poller& poller, std::shared_ptr<HandlerRing> ring, Broke broke)
     : Watcher(poller), ring_(std::move(ring)), broke_(std::move(broke)) {}
@@ -71,6 +73,36 @@ void RingLine::woken() {
   }
   if (*received) poller().wake(*this);  // there is more: others have their turn
   flush();
+}
+
+// ---- Of a gate
+
+/// False: its owner is told.
+bool Gate::open_line(GatewayBackend& backend, std::shared_ptr<HandlerRing> ring) {
+  InstanceId const instance = backend.instance;
+  backend.line = std::make_unique<RingLine>(
+      poller(), std::move(ring),
+      [this, instance](RingFault const& fault) { ring_broke(instance, fault); });
+  Status const opened = backend.line->open();
+  if (!opened) shared_.mail.unreachable(route_.function, instance, opened.error().message());
+  return opened.has_value();
+}
+
+std::vector<GatewayClient*> Gate::clients_of(GatewayBackend const& backend) const {
+  std::vector<GatewayClient*> its;
+  for (auto const& [client, owned] : clients_) {
+    if (client->backend() == &backend) its.push_back(client);
+  }
+  return its;
+}
+
+void Gate::ring_broke(InstanceId instance, RingFault const& fault) {
+  GatewayBackend* const backend = find(instance);
+  if (backend == nullptr) return;
+  counts_->ring_broke(fault);
+  // The last of its requests may take it along.
+  unreachable(*backend, fault.why);
+  for (GatewayClient* client : clients_of(*backend)) client->ring_broke(fault);
 }
 
 }  // namespace aether::functions

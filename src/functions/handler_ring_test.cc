@@ -2,13 +2,16 @@
 #include "functions/handler_ring.h"
 
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../../sdk/c/aether_ring.h"
+#include <cstring>
+
+#include <gtest/gtest.h>
+
+#include "aether_ring.h"
 
 namespace aether::functions {
 namespace {
