@@ -214,6 +214,8 @@ static __always_inline int overlaps(const struct aether_claim* claim, __u32 cons
 
 static __always_inline int claims_it(const struct aether_claims* claims, __u8 protocol, __u16 port,
                                      __u32 const address[4]) {
+// Unrolled: an offset that is computed would need CAP_PERFMON.
+#pragma unroll
   for (__u32 i = 0; i < AETHER_CLAIMS; ++i) {
     if (i >= claims->count) break;
     const struct aether_claim* claim = &claims->claim[i];

@@ -45,7 +45,7 @@ bool has_capability(std::array<__user_cap_data_struct, 2> const& sets, int capab
 
 }  // namespace
 
-std::vector<std::string> missing_bpf_capabilities() {
+std::vector<std::string> missing_bpf_capabilities(BpfObject object) {
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
   std::array<__user_cap_data_struct, 2> sets{};
   std::vector<std::string> missing;
@@ -53,11 +53,13 @@ std::vector<std::string> missing_bpf_capabilities() {
   bool const all = has_capability(sets, CAP_SYS_ADMIN);
   if (!all && !has_capability(sets, CAP_BPF)) missing.emplace_back("CAP_BPF");
   if (!has_capability(sets, CAP_NET_ADMIN)) missing.emplace_back("CAP_NET_ADMIN");
+  if (!all && object == BpfObject::XdpPorts && !has_capability(sets, CAP_PERFMON))
+    missing.emplace_back("CAP_PERFMON");
   return missing;
 }
 
-Error bpf_error(std::string_view tried, Error const& cause) {
-  auto const missing = missing_bpf_capabilities();
+Error bpf_error(std::string_view tried, Error const& cause, BpfObject object) {
+  auto const missing = missing_bpf_capabilities(object);
   std::string cure;
   if (cause.errno_value() == EPERM || cause.errno_value() == EACCES) {
     if (!missing.empty())
@@ -136,9 +138,9 @@ std::string last_words() {
 
 using ObjectOwner = std::unique_ptr<::bpf_object, decltype(&::bpf_object__close)>;
 
-Error load_error(int errno_value) {
+Error load_error(BpfObject object, int errno_value) {
   return bpf_error("BPF programs could not be loaded",
-                   system_error_from(errno_value, "bpf", last_words()));
+                   system_error_from(errno_value, "bpf", last_words()), object);
 }
 
 ::bpf_attach_type attach_type(BpfAttach attach) {
@@ -179,9 +181,9 @@ Result<BpfPrograms> BpfPrograms::load(BpfObject object) {
   auto const bytes = embedded_bpf(object);
   ObjectOwner const owner(::bpf_object__open_mem(bytes.data(), bytes.size(), nullptr),
                           &::bpf_object__close);
-  if (!owner) return fail(load_error(errno));
+  if (!owner) return fail(load_error(object, errno));
   if (int const failed = ::bpf_object__load(owner.get()); failed != 0)
-    return fail(load_error(-failed));
+    return fail(load_error(object, -failed));
   // libbpf's own copy of everything is let go: the descriptors keep what is in the kernel.
   BpfPrograms loaded;
   ::bpf_program* program = nullptr;

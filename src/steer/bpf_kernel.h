@@ -84,8 +84,11 @@ class BpfMemory {
 };
 
 /// BpfUnavailable for a system call of BPF that failed: names what this process lacks.
-[[nodiscard]] Error bpf_error(std::string_view tried, Error const& cause);
-/// Those of CAP_BPF, CAP_NET_ADMIN that this process has not; CAP_SYS_ADMIN stands for CAP_BPF.
-[[nodiscard]] std::vector<std::string> missing_bpf_capabilities();
+[[nodiscard]] Error bpf_error(std::string_view tried, Error const& cause,
+                              BpfObject object = BpfObject::Steer);
+/// Those of CAP_BPF and CAP_NET_ADMIN (and for XDP, which reads packets at computed places,
+/// CAP_PERFMON) that this process has not. CAP_SYS_ADMIN stands for the first and the last.
+[[nodiscard]] std::vector<std::string> missing_bpf_capabilities(
+    BpfObject object = BpfObject::Steer);
 
 }  // namespace aether::steer

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What LookupRouter refuses, what it leaves behind, and how it ends.
+#include <linux/capability.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <thread>
 
+#include "steer/bind_rewriter.h"
 #include "steer/bpf_testing.h"
-#include "steer/lookup_table.h"
+#include "steer/xdp_counters.h"
 
 namespace aether::steer {
 namespace {
@@ -188,6 +191,37 @@ TEST(LookupWithoutRights, SaysWhichCapabilityIsMissing) {
     EXPECT_EQ(router.error().code(), ErrorCode::BpfUnavailable);
     EXPECT_NE(router.error().message().find("CAP_BPF and CAP_NET_ADMIN"), std::string::npos)
         << router.error().message();
+  }));
+}
+
+/// Takes everything but CAP_BPF and CAP_NET_ADMIN from this process.
+bool keep_two_capabilities() {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  std::array<__user_cap_data_struct, 2> sets{};
+  sets[0].effective = sets[0].permitted = 1U << CAP_NET_ADMIN;
+  sets[1].effective = sets[1].permitted = 1U << (CAP_BPF - 32);
+  return syscall(SYS_capset, &header, sets.data()) == 0;
+}
+
+TEST_F(LookupRefusalTest, IsNotForWantOfMoreThanTwoCapabilities) {
+  auto const cgroup = os::Cgroup::create(fmt::format("aether-bpf-caps-{}", getpid()));
+  ASSERT_TRUE(cgroup);
+  EXPECT_TRUE(os::testing::in_own_process([&] {
+    ASSERT_TRUE(keep_two_capabilities());
+    auto router = LookupRouter::open();
+    ASSERT_TRUE(router) << router.error().message();
+    std::array const claims{address_of(":8080")};
+    auto const rewriter = BindRewriter::attach(*router, cgroup->fd(), claims);
+    ASSERT_TRUE(rewriter) << rewriter.error().message();
+    auto route = router->claim({.name = "web", .address = address_of("127.0.0.1:8080")});
+    ASSERT_TRUE(route) << route.error().message();
+    auto const serving = serve_on("127.0.0.1:0");
+    ASSERT_TRUE(route->direct(std::array{Share{.fd = serving.get()}}));
+    EXPECT_EQ(lands_in(route->bound(), {serving.get()}), 0U);
+    auto const counters = XdpCounters::attach("lo");
+    ASSERT_FALSE(counters) << "counting of packets needs a third one";
+    EXPECT_NE(counters.error().message().find("lacks CAP_PERFMON"), std::string::npos)
+        << counters.error().message();
   }));
 }
 

@@ -53,7 +53,7 @@ Error attach_error(std::string const& interface, Attempt const& attempt, Error c
                         "interface",
                         tried),
             EOPNOTSUPP};
-  return bpf_error(tried, cause);
+  return bpf_error(tried, cause, BpfObject::XdpPorts);
 }
 
 }  // namespace
