@@ -198,22 +198,14 @@ void print(Finding const& finding) {
 
 Result<int> doctor(Globals const& globals) {
   std::vector<Finding> findings{
-      kernel(),
-      steering(),
-      migration(),
-      pidfds(),
-      processes(),
-      memory_shortage(),
-      trees(),
-      memory(),
-      files(),
-      backlog(),
-      limits(),
-      copies(),
-      images(),
-      sandbox(),
-      init(),
-      Finding{"CRC-32C", Grade::Good, std::string(crc32c_implementation())}};
+      kernel(),    steering(),
+      migration(), pidfds(),
+      processes(), memory_shortage(),
+      trees(),     memory(),
+      files(),     backlog(),
+      limits(),    copies(),
+      images(),    sandbox(),
+      init(),      Finding{"CRC-32C", Grade::Good, std::string(crc32c_implementation())}};
   std::ranges::move(kernel_programs(), std::back_inserter(findings));
   bool complete = true;
   json::array list;

@@ -30,8 +30,8 @@ struct ImageManifest {
   std::uint16_t port = 0;   ///< Of the listener that it serves at.
   std::string stdout_name;  ///< "pipe:[123]", as CRIU names it; empty: it has none of ours.
   std::string stderr_name;
-  std::string ready_name;  ///< Its connection to AETHER_SOCKET: "socket:[123]".
-  std::string rights;      ///< rights_of(), in one line.
+  std::string ready_name;          ///< Its connection to AETHER_SOCKET: "socket:[123]".
+  std::string rights;              ///< rights_of(), in one line.
   std::vector<std::string> notes;  ///< What its maker wants to know of it.
   struct File {
     std::uint64_t size = 0;

@@ -47,8 +47,8 @@ class KernelProbe {
 };
 
 Status check_images(config::Config const& config) {
-  auto const asks = std::ranges::find(config.functions, config::Launch::Image,
-                                      &config::Function::launch);
+  auto const asks =
+      std::ranges::find(config.functions, config::Launch::Image, &config::Function::launch);
   if (asks == config.functions.end()) return {};
   auto const tried = functions::try_images(config.orchestrator.snapshot_dir);
   if (tried) return {};

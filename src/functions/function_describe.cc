@@ -86,9 +86,7 @@ FunctionStatus Function::Impl::status() const {
   if (is_direct()) status.given = direct_->given();
   if (stopping_) status.state = "STOPPING";
   if (serving) {
-    status.launch = serving->image                    ? "image"
-                    : serving->making == Making::Copy ? "clone"
-                                                      : "spawn";
+    status.launch = serving->image ? "image" : serving->making == Making::Copy ? "clone" : "spawn";
     status.not_cloneable = serving->not_cloneable;
     status.notes = serving->notes;
     status.bind = serving->binds_documented ? "documented" : is_direct() ? "inherited" : "internal";

@@ -52,6 +52,8 @@ async::Task<Status> Function::Impl::prepare_image(RevisionPtr revision) {
   } else if (found.error().code() != ErrorCode::NotFound) {
     log::warn("{}: {}", id_, found.error().message());
   }
+  // It may be written where the one lies that the next restore was prepared from.
+  images_->unprepare();
   async::Task<Status> making = make_image(revision, std::move(*facts));
   Status const made = co_await std::move(making);
   if (!made) co_return fail(made.error());

@@ -87,7 +87,7 @@ class Function::Impl {
     std::uint16_t port = 0;
     std::optional<steer::BindRewriter> binds;  ///< Of one that was spawned to bind trigger_port.
     std::vector<os::UniqueFd> listeners;       ///< Its own, where the kernel is told of them.
-    std::shared_ptr<HandlerRing> ring;  ///< With `ipc: ring`.
+    std::shared_ptr<HandlerRing> ring;         ///< With `ipc: ring`.
     StartTier made = StartTier::Cold;
     WallTime since{};
     std::uint32_t in_flight = 0;
@@ -159,8 +159,8 @@ class Function::Impl {
   [[nodiscard]] Result<std::shared_ptr<HandlerRing>> make_ring(Revision const& revision) const;
 
   // function_image.cc
-  /// Finds the image of the revision, or makes one of a process that it starts for that. ImageFailed
-  /// and others: it could not be made, or not be restored.
+  /// Finds the image of the revision, or makes one of a process that it starts for that.
+  /// ImageFailed and others: it could not be made, or not be restored.
   async::Task<Status> prepare_image(RevisionPtr revision);
   async::Task<Status> make_image(RevisionPtr revision, std::vector<std::string> facts);
   /// Restores one for a moment.
@@ -240,7 +240,7 @@ class Function::Impl {
   std::optional<os::TempDir> scratch_;  ///< What a strict handler may write to.
   std::unique_ptr<ReadySocket> ready_;
   std::unique_ptr<ImageLauncher> images_;  ///< From the first revision on that has one.
-  std::unique_ptr<DirectWay> direct_;  ///< None: the gateway's.
+  std::unique_ptr<DirectWay> direct_;      ///< None: the gateway's.
   PoolMachine pool_;
   Autoscaler autoscaler_;
   std::deque<PoolInput> inputs_;

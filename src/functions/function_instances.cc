@@ -52,13 +52,12 @@ supervise::LaunchSpec Function::Impl::launch_spec(Revision const& revision, Inst
       .revision = revision.id,
       .instance = instance,
       .command = revision.command,
-      .env = handler_environment(
-          {.function = id_,
-           .socket = socket_path_,
-           .port = port,
-           .has_ring = has_ring(revision),
-           .sdk = deps_.sdk_folder},
-          function.environment),
+      .env = handler_environment({.function = id_,
+                                  .socket = socket_path_,
+                                  .port = port,
+                                  .has_ring = has_ring(revision),
+                                  .sdk = deps_.sdk_folder},
+                                 function.environment),
       .workdir = slash == std::string::npos || slash == 0
                      ? std::nullopt
                      : std::optional(function.handler_path.substr(0, slash)),
@@ -114,7 +113,8 @@ Result<Function::Impl::Live*> Function::Impl::spawn(RevisionPtr revision, Instan
   if (lane) spec.listeners = {std::move(*lane)};
   TRY_ASSIGN(std::shared_ptr<HandlerRing> ring, make_ring(*revision));
   if (ring) spec.passed = ring->handler_ends();
-  TRY_ASSIGN(auto launched, supervise::Instance::launch(std::move(spec), std::move(around), events));
+  TRY_ASSIGN(auto launched,
+             supervise::Instance::launch(std::move(spec), std::move(around), events));
   auto live = std::make_unique<Live>();
   if (ring) ring->close_handler_ends();
   live->ring = std::move(ring);

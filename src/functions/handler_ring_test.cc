@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 
 #include <gtest/gtest.h>
@@ -75,6 +76,20 @@ struct Rig {
   std::shared_ptr<HandlerRing> ring = *HandlerRing::create(kSize);
   FakeHandler handler{*ring};
 };
+
+TEST(RingInC, IsByteForByteWhatPythonAndNodeWrite) {
+  constexpr std::size_t kCapacity = 4096;
+  alignas(4096) static std::array<unsigned char, 2 * kCapacity> memory{};
+  aether_ring ring{};
+  aether_ring_producer out{};
+  ASSERT_EQ(aether_ring_format(memory.data(), AETHER_RING_SINGLE, kCapacity, AETHER_RING_CRC32, 1),
+            0);
+  ASSERT_EQ(aether_ring_open(&ring, memory.data(), memory.size()), 0);
+  ASSERT_EQ(aether_ring_attach_producer(&out, &ring), 0);
+  for (std::string_view const text : {"", "x", "12345678", "a longer payload"})
+    ASSERT_EQ(aether_ring_send(&out, 7, 3, text.data(), text.size()), 0);
+  EXPECT_EQ(aether_ring_crc32(0, memory.data() + kCapacity, kCapacity), 0x944CE0A5U);
+}
 
 TEST(HandlerRing, IsAttachedOnceTheHandlerSaysHello) {
   Rig rig;

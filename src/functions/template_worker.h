@@ -28,7 +28,7 @@ struct FreshCopy {
   os::UniqueFd stderr_pipe;
   std::uint16_t port = 0;  ///< Of 127.0.0.1; 0: it has the original's listeners.
   int listener = -1;       ///< The number of the one at that port, in the copy.
-  os::UniqueFd ready;  ///< Restored from an image: our end of its connection to AETHER_SOCKET.
+  os::UniqueFd ready;      ///< Restored from an image: our end of its connection to AETHER_SOCKET.
 };
 
 /// A descriptor of ours that a copy has in place of the original's of that number.
@@ -51,8 +51,8 @@ class TemplateWorker {
   /// Freezes our child, which is at rest. Copies connect to `ready_socket` anew if it is connected.
   /// Errors as clone::Template::freeze; Unsupported says why it cannot be copied.
   [[nodiscard]] async::Task<Status> freeze(pid_t pid, std::string ready_socket);
-  /// A copy that listens on a port of its own in place of `port` (as the original sees it); none: its listeners are the
-  /// original's. Timeout over the patience.
+  /// A copy that listens on a port of its own in place of `port` (as the original sees it); none:
+  /// its listeners are the original's. Timeout over the patience.
   [[nodiscard]] async::Task<Result<FreshCopy>> copy(std::optional<std::uint16_t> port,
                                                     std::string group, Duration patience,
                                                     std::vector<LentDescriptor> lent = {});
