@@ -60,7 +60,7 @@ struct Held {
   int number = -1;
 };
 
-std::uint64_t socket_of(std::string_view link) {
+std::uint64_t inode_in_link(std::string_view link) {
   constexpr std::string_view kPrefix = "socket:[";
   if (!link.starts_with(kPrefix)) return 0;
   link.remove_prefix(kPrefix.size());
@@ -73,7 +73,7 @@ std::map<std::uint64_t, Held> sockets_of(std::span<pid_t const> tree) {
   std::map<std::uint64_t, Held> held;
   for (pid_t const pid : tree) {
     for (int const number : os::list_fds(pid)) {
-      auto const inode = socket_of(os::read_fd_link(pid, number));
+      auto const inode = inode_in_link(os::read_fd_link(pid, number));
       if (inode != 0) held.try_emplace(inode, Held{.pid = pid, .number = number});
     }
   }
