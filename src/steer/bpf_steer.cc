@@ -53,12 +53,16 @@ Result<std::uint32_t> LookupRouter::State::add_socket(int fd) {
     return fail(ErrorCode::LimitReached,
                 fmt::format("all routes together have {} sockets, and no more", AETHER_SLOTS + 0));
   std::vector<std::uint64_t> const zeros(processors);
-  auto const value = static_cast<std::uint64_t>(fd);
   Status added = bpf_write(programs.map("aether_given"), &*slot, zeros.data());
-  if (added) added = bpf_write(programs.map("aether_sockets"), &*slot, &value);
+  if (added) added = put_socket(*slot, fd);
   if (added) return *slot;
   slots.give_back(*slot);
   return fail(std::move(added).error());
+}
+
+Status LookupRouter::State::put_socket(std::uint32_t slot, int fd) const {
+  auto const value = static_cast<std::uint64_t>(fd);
+  return bpf_write(programs.map("aether_sockets"), &slot, &value);
 }
 
 void LookupRouter::State::remove_socket(std::uint32_t slot) {

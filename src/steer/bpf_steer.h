@@ -43,6 +43,8 @@ struct LookupRouter::State {
   }
   /// Puts a socket into the kernel's map. Of nobody, if it fails.
   [[nodiscard]] Result<std::uint32_t> add_socket(int fd);
+  /// The same, into a slot that the caller has.
+  Status put_socket(std::uint32_t slot, int fd) const;
   void remove_socket(std::uint32_t slot);
   /// False if the socket was closed.
   [[nodiscard]] bool is_open(std::uint32_t slot) const;

@@ -100,6 +100,20 @@ TEST_F(LookupRouterTest, PassesOverClosedSocketsToThoseThatStandByAndThenToTheWa
   EXPECT_EQ(route.waited(), 1U);
 }
 
+TEST_F(LookupRouterTest, TakesASocketBackThatListensAgain) {
+  auto route = claim("127.0.0.1:8080");
+  auto const server = serve_on("127.0.0.1:9000");
+  std::array const shares{Share{.fd = server.get()}};
+  ASSERT_TRUE(route.direct(shares));
+  ASSERT_EQ(shutdown(server.get(), SHUT_RDWR), 0);
+  EXPECT_FALSE(route.whole());
+  ASSERT_EQ(listen(server.get(), 10), 0);
+  EXPECT_EQ(lands_in(route.bound(), {route.waiting_fd()}), 0U) << "until it is told";
+  ASSERT_TRUE(route.direct(shares));
+  EXPECT_TRUE(route.whole());
+  EXPECT_EQ(lands_in(route.bound(), {server.get()}), 0U);
+}
+
 TEST_F(LookupRouterTest, SplitsConnectionsByWeightWithinBinomialBounds) {
   auto route = claim("127.0.0.1:8080");
   auto const small = serve_on("127.0.0.1:0");
