@@ -138,7 +138,7 @@ threads = [threading.Thread(target=waits, daemon=True) for _ in range(3)]
 for one in threads: one.start()
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        # The kernel's numbers, and pthread_kill(), which sends to the number that the library remembers.
+        # pthread_kill() sends to the number that the library remembers.
         sent = [libc.pthread_kill(ctypes.c_ulong(one.ident), 0) for one in threads]
         body = f"{len(os.listdir('/proc/self/task'))} {sent}".encode()
         self.send_response(200)

@@ -64,6 +64,16 @@ async::Task<Status> Function::Impl::prepare_image(RevisionPtr revision) {
   co_return Status{};
 }
 
+async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare_with_image(
+    RevisionPtr revision) {
+  async::Task<Status> preparing = prepare_image(revision);
+  Status const prepared = co_await std::move(preparing);
+  if (!prepared) co_return fail(prepared.error());
+  revisions_[revision->id] = revision;
+  tasks_.spawn("drop old images", drop_old_images());
+  co_return revision;
+}
+
 async::Task<Status> Function::Impl::make_image(RevisionPtr revision,
                                                std::vector<std::string> facts) {
   auto spawned = spawn(revision, revision->original);

@@ -162,6 +162,7 @@ class Function::Impl {
   /// Finds the image of the revision, or makes one of a process that it starts for that.
   /// ImageFailed and others: it could not be made, or not be restored.
   async::Task<Status> prepare_image(RevisionPtr revision);
+  async::Task<Result<RevisionPtr>> prepare_with_image(RevisionPtr revision);
   async::Task<Status> make_image(RevisionPtr revision, std::vector<std::string> facts);
   /// Restores one for a moment.
   async::Task<Status> prove_image(RevisionPtr revision);

@@ -100,12 +100,8 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
                                                             .worker = {},
                                                             .original = deps_.next_instance()});
   if (revision->spec.function.launch == config::Launch::Image) {
-    async::Task<Status> making = prepare_image(revision);
-    Status const made = co_await std::move(making);
-    if (!made) co_return fail(made.error());
-    revisions_[revision->id] = revision;
-    tasks_.spawn("drop old images", drop_old_images());
-    co_return revision;
+    async::Task<Result<RevisionPtr>> preparing = prepare_with_image(revision);
+    co_return co_await std::move(preparing);
   }
   bool const is_to_be_copied = revision->spec.function.launch != config::Launch::Spawn;
   // Only if asked for: copies of one number share what OpenSSL draws its keys and tokens from,
