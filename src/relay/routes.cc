@@ -115,6 +115,11 @@ bool Routes::look(InstanceId instance, std::span<pid_t const> tree) {
   return complete;
 }
 
+void Routes::ready(InstanceId instance) {
+  auto const found = bound_.find(instance);
+  if (found != bound_.end()) found->second.is_ready = true;
+}
+
 void Routes::gone(InstanceId instance) {
   auto const found = bound_.find(instance);
   if (found == bound_.end()) return;
@@ -142,9 +147,10 @@ bool Routes::looks_stuck(InstanceId instance) {
 }
 
 Status Routes::check_bound(steer::RouteGroup const& group, RevisionId revision) const {
-  bool const runs =
-      std::ranges::any_of(bound_, [&](auto const& one) { return one.second.revision == revision; });
-  if (!runs || group.has(revision)) return {};
+  bool const is_ready = std::ranges::any_of(bound_, [&](auto const& one) {
+    return one.second.revision == revision && one.second.is_ready;
+  });
+  if (!is_ready || group.has(revision)) return {};
   return fail(ErrorCode::NotReady,
               fmt::format("no process of revision {} has bound {} (steer: bpf); see what it "
                           "listens on, or give it that address",

@@ -47,13 +47,16 @@ class Routes {
                               Wanted const& wanted);
   /// Looks what the instance has bound. True if it serves each of the addresses that it is to.
   bool look(InstanceId instance, std::span<pid_t const> tree);
+  /// The instance says that it is ready: what it has not bound by now it is not expected to.
+  void ready(InstanceId instance);
   /// No process of the instance lives.
   void gone(InstanceId instance);
   /// A reason to look again: it has not bound everything, or connections wait that nobody takes,
   /// and have since the question before. Cheap.
   [[nodiscard]] bool looks_stuck(InstanceId instance);
 
-  /// NotReady if a process of the revision runs and has bound one of these not.
+  /// NotReady if the revision said that it is ready and has bound one of these not. Before that,
+  /// what is new waits for it.
   [[nodiscard]] Status steer_to(Wanted const& wanted, RevisionId revision);
   [[nodiscard]] Status split(Wanted const& wanted, steer::Split const& split);
   [[nodiscard]] bool queues_empty(RevisionId revision) const;
@@ -92,6 +95,7 @@ class Routes {
     Wanted wanted;
     steer::BindRewriter rewriter;
     std::uint32_t waited = 0;  ///< In its queues, at the last look.
+    bool is_ready = false;
   };
   [[nodiscard]] EntryPtr find(config::Listen const& wanted) const;
   [[nodiscard]] Status check_bound(steer::RouteGroup const& group, RevisionId revision) const;

@@ -53,6 +53,7 @@ void Service::Impl::look_at(supervise::Instance const& instance) {
   if (listeners_.routes().empty()) return;
   std::vector<pid_t> const tree = instance.tree();
   (void)listeners_.routes().look(instance.id(), tree);
+  listeners_.routes().ready(instance.id());
   bound_changed_.set();
 }
 

@@ -60,7 +60,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/die": os._exit(9)
         sick = word == "sick" and self.path == "/health"
-        name = "%s:%d" % self.server.socket.getsockname()[:2]
         body = f"{os.getpid()} {word} {name} {self.connection.getsockname()[1]}".encode()
         self.send_response(503 if sick else 200)
         self.send_header("Content-Length", str(len(body)))
@@ -75,6 +74,7 @@ class Server(http.server.ThreadingHTTPServer):
         if host == "::": self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         self.socket.bind(self.server_address)
 server = Server((host, port), Handler)
+name = "%s:%d" % server.socket.getsockname()[:2]
 signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
 server.serve_forever()
 server.server_close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aether import eventually, free_port
 from bound import bound_service, get, plain, shares
-from under_load import Load, stops_cleanly
+from under_load import Load, stops_cleanly, swap_all
 
 
 def soaks(aether):
@@ -87,6 +87,34 @@ def test_who_comes_while_a_crashed_program_starts_again_waits_and_is_answered(st
     pids = {answer(client)[0] for client in clients}
     assert len(pids) == 1 and pids != {str(first)}, pids
     assert get(port)[1].split()[0] in pids
+    assert aether.stop() == 0, aether.text()
+
+
+def test_one_at_a_time_keeps_everybody_waiting_and_loses_nobody(start, tmp_path, bpf):
+    port, folder = free_port(), tmp_path / "server"
+    config = bound_service(plain(folder, port), f"127.0.0.1:{port}")
+    config["orchestration"]["mode"] = "run"
+    del config["orchestration"]["soak_time"]
+    aether = start(config)
+    with Load(port, rate=100) as load:
+        swap_all(aether, 3)
+    assert load.result["failed"] == 0 and len(load.result["tally"]) >= 3, load.result
+    stops_cleanly(aether, folder)
+
+
+def test_when_the_old_program_dies_while_the_new_one_starts_its_clients_wait_for_that(start, tmp_path, bpf):
+    port, folder = free_port(), tmp_path / "server"
+    aether = start(bound_service(plain(folder, port), f"127.0.0.1:{port}"))
+    first = int(get(port)[1].split()[0])
+    aether.write_config(bound_service(["sh", "-c", 'sleep 1; exec "$@"', "-", *plain(folder, port, "new")],
+                                      f"127.0.0.1:{port}"))
+    aether.ask("POST", "/v1/reload")
+    eventually(lambda: aether.service()["phase"] == "launching", "the new one starts")
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: aether.service()["revision"] == 2, "the new one is to serve")
+    clients = [ask(port) for _ in range(5)]
+    assert {answer(client)[1] for client in clients} == {"new"}
+    eventually(lambda: aether.service()["last_swap"]["verdict"] == "succeeded", "the swap went on")
     assert aether.stop() == 0, aether.text()
 
 
