@@ -2,8 +2,8 @@
 """What the gateway adds: the same handler directly, through nginx's proxy_pass, through the gateway, and as a
 function with `route: direct, bind: documented`, which the kernel reaches without a hop (where BPF may be loaded).
 
-`bench/gateway.py [--quick] [--rounds N] [--json FILE]` with AETHER_TOOLS naming the folder of gateway-driver,
-aether and aether-load. The handler is nginx answering from memory, with connections kept: what is measured is the way to
+`bench/gateway.py [--quick] [--rounds N] [--json FILE]` with AETHER_TOOLS naming the folder of gateway-driver, aether
+and aether-load. The handler is nginx answering from memory, with connections kept: what is measured is the way to
 it, not it. Each round measures all of them in turns, so that a busy neighbour disturbs all of them.
 """
 

@@ -65,10 +65,10 @@ std::string services_table(StatsSnapshot const& snapshot) {
 std::string packets_table(StatsSnapshot const& snapshot) {
   if (!snapshot.packets) return {};
   PacketTable const& table = *snapshot.packets;
-  std::string const limit =
-      table.rate == 0 ? "nothing is dropped"
-                      : fmt::format("a source may send {} packets a second, {} at once",
-                                    table.rate, table.burst);
+  std::string const limit = table.rate == 0
+                                ? "nothing is dropped"
+                                : fmt::format("a source may send {} packets a second, {} at once",
+                                              table.rate, table.burst);
   std::string text = fmt::format("XDP at {} ({}): {}\n", table.interface, table.mode, limit);
   auto const to = std::back_inserter(text);
   fmt::format_to(to, "{:<24} {:>9} {:>12} {:>10} {:>12}  {}\n", "PACKETS TO", "PORT", "PACKETS",

@@ -78,7 +78,7 @@ class Registry final : private Demand {
   std::vector<std::string> own_environment_;
   std::string sdk_folder_;
   std::function<Result<steer::LookupRouter*>()> router_;
-  std::optional<Status> binding_;  ///< Whether binds can be rewritten. None: not tried yet.
+  std::optional<Status> binding_;     ///< Whether binds can be rewritten. None: not tried yet.
   std::unique_ptr<Gateway> gateway_;  ///< From the first function on.
   /// Shared with the tasks that end them.
   std::map<std::string, std::shared_ptr<Function>, std::less<>> functions_;

@@ -23,7 +23,8 @@ class Server(HTTPServer):
     request_queue_size = 512
 server = Server(("0.0.0.0", %PORT%), Handler)
 server.serve_forever()
-""").replace('f"{WORD} {os.getpid()}"', 'f"{WORD} {os.getpid()} {self.client_address[1]} {server.socket.getsockname()[1]}"')
+""").replace('f"{WORD} {os.getpid()}"',
+             'f"{WORD} {os.getpid()} {self.client_address[1]} {server.socket.getsockname()[1]}"')
 assert "%PORT%" in HARD and "getsockname" in HARD
 
 
@@ -227,7 +228,8 @@ def test_without_the_right_the_wish_is_refused_at_its_place_and_auto_is_not(star
     drop = ["setpriv", "--bounding-set=-bpf,-net_admin,-sys_admin", "--inh-caps=-bpf,-net_admin,-sys_admin"]
     wish = tmp_path / "wish.yaml"
     wish.write_text("functions:\n  - id: f\n    memory_limit_mb: 64\n    trigger_port: 8080\n"
-                    f"    handler_path: /bin/true\n    bind: documented\norchestrator:\n  ebpf: {{enabled: true, interface: lo}}\n")
+                    "    handler_path: /bin/true\n    bind: documented\n"
+                    "orchestrator:\n  ebpf: {enabled: true, interface: lo}\n")
     told = subprocess.run([*drop, str(BINARY), "validate", str(wish)], capture_output=True, text=True, timeout=60)
     assert told.returncode == 1, told
     assert 'wish.yaml:6:11: function "f": bind: documented: ' in told.stderr and "CAP_" in told.stderr, told.stderr

@@ -31,8 +31,8 @@ def ip(*words):
 
 
 def attached(interface):
-    shown = subprocess.run(["bpftool", "-j", "net", "show", "dev", interface], capture_output=True, text=True, check=True,
-                           timeout=60)
+    shown = subprocess.run(["bpftool", "-j", "net", "show", "dev", interface], capture_output=True, text=True,
+                           check=True, timeout=60)
     return [one for part in json.loads(shown.stdout) for one in part.get("xdp", [])]
 
 
