@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way from the gateway to a handler: over a port (HTTP/1.1, connections kept) and through shared memory (`ipc: ring`),
-the same answer in the same language.
+"""The way from the gateway to a handler: over a port (HTTP/1.1, connections kept) and through shared memory
+(`ipc: ring`), the same answer in the same language.
 
-`bench/ring_handlers.py [--quick] [--rounds N] [--json FILE]` with AETHER_TOOLS naming the folder of aether and aether-load.
-Each round measures all of them in turns, so that a busy neighbour disturbs all of them. One client gives the latency of
+`bench/ring_handlers.py [--quick] [--rounds N] [--json FILE]` with AETHER_TOOLS naming the folder of aether and
+aether-load. Each round measures all of them in turns, so that a busy neighbour disturbs all of them. One client gives the latency of
 a request, 32 give requests a second of one instance.
 """
 
@@ -159,8 +159,8 @@ def main():
         finally:
             aether.terminate()
             aether.wait(30)
-    table(f"From the gateway to a handler and back (medians of {options.rounds} rounds in turns, connections of clients "
-          "kept; latencies with one client, requests a second of one instance with 32)",
+    table(f"From the gateway to a handler and back (medians of {options.rounds} rounds in turns, connections kept; "
+          "latencies with one client, requests a second of one instance with 32)",
           ["", "p50 us", "p99 us", "requests/s", "failed"],
           [[way, f"{one['p50_us']:.0f}", f"{one['p99_us']:.0f}", f"{one['per_second']:.0f}", one["failed"]]
            for way, one in found.items()])

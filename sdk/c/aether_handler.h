@@ -24,7 +24,7 @@ extern "C" {
 
 enum {
   AETHER_HANDLER_WINDOW = 65536,
-  AETHER_HANDLER_HEAD = 8,            // bytes of a message before its content
+  AETHER_HANDLER_HEAD = 8,  // bytes of a message before its content
   AETHER_HANDLER_MESSAGE_MAX = 32768,
   AETHER_HELLO = 1,
   AETHER_REQUEST = 2,
@@ -33,7 +33,7 @@ enum {
   AETHER_WINDOW = 5,
   AETHER_CANCEL = 6,
   AETHER_FAILURE = 7,
-  AETHER_END = 1,   // flag of a message
+  AETHER_END = 1,  // flag of a message
   AETHER_MORE = 2,
 };
 
@@ -53,10 +53,10 @@ typedef struct aether_request {
   char* head;          // the HTTP/1.1 head, ended by an empty line and a 0; until the next request
   char const* method;  // in `head`, ended by a 0
   char const* target;
-  int ended;           // no more of the body comes
-  int gone;            // nobody waits
-  uint32_t credit;     // of the answer's body, what may be written now
-  uint32_t owed;       // of the request's, what was read and is not granted again
+  int ended;        // no more of the body comes
+  int gone;         // nobody waits
+  uint32_t credit;  // of the answer's body, what may be written now
+  uint32_t owed;    // of the request's, what was read and is not granted again
 } aether_request;
 
 typedef struct aether_handler {
@@ -134,8 +134,8 @@ static inline void aether_handler_detach(aether_handler* it) {
 // SNAPSHOT: copies are about to be made. They have rings of their own; this memory is nothing to
 // copy. RESTORED: this is a copy.
 static inline void aether_handler_hear_line(aether_handler* it) {
-  ssize_t const got = recv(it->socket, it->line + it->line_size,
-                           sizeof it->line - 1 - it->line_size, MSG_DONTWAIT);
+  ssize_t const got =
+      recv(it->socket, it->line + it->line_size, sizeof it->line - 1 - it->line_size, MSG_DONTWAIT);
   if (got <= 0) return;
   it->line_size += (size_t)got;
   it->line[it->line_size] = 0;
@@ -325,7 +325,8 @@ static inline int aether_handler_begin(aether_handler* it, aether_request* reque
 static inline int aether_handler_write(aether_handler* it, aether_request* request,
                                        void const* data, size_t size) {
   uint64_t const most = aether_ring_payload_max(&it->out.ring) - AETHER_HANDLER_HEAD;
-  uint64_t const piece = most < AETHER_HANDLER_MESSAGE_MAX / 2 ? most : AETHER_HANDLER_MESSAGE_MAX / 2;
+  uint64_t const piece =
+      most < AETHER_HANDLER_MESSAGE_MAX / 2 ? most : AETHER_HANDLER_MESSAGE_MAX / 2;
   while (size > 0) {
     while (aether_handler_take(it, 0) == 1) continue;
     aether_handler_settle(it, request);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a handler with `ipc: ring` writes into its ring is not believed: nonsense costs it its life, and Aether nothing."""
+"""What a handler with `ipc: ring` writes is not believed: nonsense costs it its life, and Aether nothing."""
 
 import concurrent.futures
 import json
@@ -31,7 +31,7 @@ def test_nonsense_in_the_ring_is_a_502_and_the_instance_is_replaced(tmp_path, ho
 
 def test_poisoned_rings_are_counted(tmp_path):
     port = free_port()
-    with start(tmp_path, max_instances=2, metrics_port=port) as aether:
+    with start(tmp_path, max_instances=2, metrics_port=port, environment={"THREADS": "2"}) as aether:
         assert ask(aether, "/poison?crc")[0] == 502
 
         def page():

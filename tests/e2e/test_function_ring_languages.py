@@ -41,7 +41,7 @@ def test_a_handler_answers_however_it_came_to_be(tmp_path, name, launch):
         assert answers == [f"hello from {word} /{n}" for n in range(60)]
 
 
-@pytest.mark.parametrize("name", ["ring_python", "ring_node"])
+@pytest.mark.parametrize("name", ["ring_node", "ring_cpp"])
 def test_a_handler_in_the_strict_sandbox_has_its_ring_too(tmp_path, name):
     with start(tmp_path, name, sandbox="strict", max_instances=2) as aether:
         assert aether.function()["state"] == "RUNNING", aether.function()

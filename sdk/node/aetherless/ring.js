@@ -169,7 +169,7 @@ class Writer extends End {
   }
 
   /** False: there is no room, and the consumer will ring when there is. */
-  send(payload) {
+  send(payload, type = 0) {
     const length = RECORD + payload.length;
     if (payload.length > this.payloadMax) throw new RangeError(`a record of ${payload.length} bytes`);
     const extent = extentOf(length);
@@ -193,7 +193,7 @@ class Writer extends End {
     }
     const record = Buffer.allocUnsafe(length);
     record.writeUInt32LE(length, 0);
-    record.writeUInt32LE(WHOLE * 65536, 4);
+    record.writeUInt32LE(WHOLE * 65536 + type, 4);
     record.writeBigUInt64LE(this.sequence, 8);
     payload.copy(record, RECORD);
     const check = crc32(payload, crc32(record.subarray(0, 16)));

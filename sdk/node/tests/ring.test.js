@@ -57,6 +57,14 @@ test('what is written is read', t => {
   }
 });
 
+test('a ring is byte for byte what Python and C write', t => {
+  const { fd, writer } = pair(t);
+  for (const text of ['', 'x', '12345678', 'a longer payload']) writer.send(Buffer.from(text), 7);
+  const data = Buffer.alloc(CAPACITY);
+  fs.readSync(fd, data, 0, CAPACITY, 4096);
+  assert.strictEqual(crc32(data), 0x944ce0a5);
+});
+
 test('records wrap at every offset', t => {
   const { writer, reader } = pair(t);
   const sent = [];

@@ -53,6 +53,12 @@ class RingTest(unittest.TestCase):
             assert pair.reader.read() is None
             pair.reader.release()
 
+    def test_a_ring_is_byte_for_byte_what_node_and_c_write(self):
+        pair = self.pair()
+        for payload in (b"", b"x", b"12345678", b"a longer payload"):
+            pair.writer.write(payload, kind=7)
+        self.assertEqual(zlib.crc32(os.pread(pair.fd, CAPACITY, 4096)), 0x944CE0A5)
+
     def test_records_wrap_at_every_offset(self):
         pair = self.pair()
         chance = random.Random(20261121)
