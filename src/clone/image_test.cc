@@ -321,8 +321,10 @@ TEST_F(ProcessImages, LeaveNothingWhenARestoreIsGivenUp) {
     for (auto const& entry : std::filesystem::directory_iterator(folder_->path()))
       EXPECT_FALSE(entry.path().filename().string().starts_with("restore."));
   }
-  EXPECT_TRUE(restore(*image).has_value()) << "the next one succeeds";
-  while (::waitpid(-1, nullptr, WNOHANG) > 0) continue;
+  auto next = restore(*image);
+  ASSERT_TRUE(next) << next.error().describe();
+  Instance const instance(std::move(*next));
+  EXPECT_EQ(ask(instance.port()), std::to_string(instance.pid())) << "the next one succeeds";
 }
 
 TEST_F(ProcessImages, OfWhichAFileIsGoneShowCriusLog) {

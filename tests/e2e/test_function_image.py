@@ -200,6 +200,7 @@ exit 1
 """
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="images are for root")
 def test_where_criu_does_not_work_doctor_says_why_and_images_are_refused(tmp_path):
     criu = tmp_path / "criu"
     criu.write_text(BROKEN)
