@@ -14,11 +14,11 @@
 namespace aether::relay {
 namespace {
 
-bool same_address(config::Listen const& one, config::Listen const& other) {
+bool is_same_listener(config::Listen const& one, config::Listen const& other) {
   return one.name == other.name && one.address == other.address;
 }
 
-Result<steer::RouteSpec> spec_of(config::Listen const& wanted) {
+Result<steer::RouteSpec> route_spec_of(config::Listen const& wanted) {
   TRY_ASSIGN(Address address, parse_address(wanted.address));
   return steer::RouteSpec{.name = wanted.name,
                           .address = std::move(address),
@@ -41,7 +41,7 @@ Status Routes::prepare(Wanted const& wanted) {
       return fail(ErrorCode::Unsupported,
                   fmt::format("listener \"{}\": steer: bpf is not possible here", one.name));
     TRY_ASSIGN(steer::LookupRouter * router, router_());
-    TRY_ASSIGN(steer::RouteSpec spec, spec_of(one));
+    TRY_ASSIGN(steer::RouteSpec spec, route_spec_of(one));
     TRY_ASSIGN(steer::RouteGroup group, steer::RouteGroup::open(*router, std::move(spec)));
     auto entry = std::make_shared<Entry>();
     entry->wanted = one;
@@ -56,7 +56,7 @@ void Routes::keep(std::vector<Wanted> const& sets) {
   std::erase_if(entries_, [&](EntryPtr const& entry) {
     bool const is_wanted = std::ranges::any_of(sets, [&](Wanted const& set) {
       return std::ranges::any_of(
-          set, [&](config::Listen const& one) { return same_address(one, entry->wanted); });
+          set, [&](config::Listen const& one) { return is_same_listener(one, entry->wanted); });
     });
     if (!is_wanted) {
       log::info("listener \"{}\" on {} is closed: it is no longer in the configuration",
@@ -70,7 +70,7 @@ void Routes::keep(std::vector<Wanted> const& sets) {
 
 Routes::EntryPtr Routes::find(config::Listen const& wanted) const {
   auto const found = std::ranges::find_if(
-      entries_, [&](EntryPtr const& entry) { return same_address(entry->wanted, wanted); });
+      entries_, [&](EntryPtr const& entry) { return is_same_listener(entry->wanted, wanted); });
   return found == entries_.end() ? nullptr : *found;
 }
 
