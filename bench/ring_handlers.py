@@ -94,11 +94,11 @@ def handlers(folder):
         path.chmod(0o755 if not file.endswith(".py") else 0o644)
         found[name] = (path, ipc, keys)
 
-    add("Python, port", "http.py", PYTHON_HTTP, "http")
-    add("Python, ring", "ring.py", PYTHON_RING, "ring")
+    add("Python, port", "python_port.py", PYTHON_HTTP, "http")
+    add("Python, ring", "python_ring.py", PYTHON_RING, "ring")
     if shutil.which("node"):
-        add("Node, port", "http.js", NODE_HTTP, "http")
-        add("Node, ring", "ring.js", NODE_RING, "ring")
+        add("Node, port", "node_port.js", NODE_HTTP, "http")
+        add("Node, ring", "node_ring.js", NODE_RING, "ring")
     if shutil.which("nginx"):
         add("nginx (C), port", "nginx.sh", NGINX.format(nginx=shutil.which("nginx")), "http", ready="port",
             launch="spawn", environment={"TMPDIR": str(folder)})
