@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "async/timers.h"
 #include "async/wait_fd.h"
 #include "base/log.h"
 #include "functions/function_impl.h"
@@ -17,6 +18,8 @@ namespace {
 
 /// When an image is tried for the first time nobody waits, and CRIU's pages come from the disk.
 constexpr Duration kProofLimit = std::chrono::seconds(30);
+/// Whoever waits for the instance that was just restored goes first.
+constexpr Duration kPrepareAfter = std::chrono::milliseconds(5);
 
 }  // namespace
 
@@ -71,6 +74,7 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare_with_im
   if (!prepared) co_return fail(prepared.error());
   revisions_[revision->id] = revision;
   tasks_.spawn("drop old images", drop_old_images());
+  tasks_.spawn("prepare a restore", prepare_restore(revision));
   co_return revision;
 }
 
@@ -161,14 +165,15 @@ async::Task<Result<Function::Impl::Live*>> Function::Impl::restore(RevisionPtr r
   live->instance->signal_main(kHookSignal);
   live->instance->signal_main(SIGCONT);
   Live* const added = lives_.emplace(instance, std::move(live)).first->second.get();
-  prepare_restore(*revision);
+  tasks_.spawn("prepare a restore", prepare_restore(revision));
   co_return added;
 }
 
-void Function::Impl::prepare_restore(Revision const& revision) {
-  if (stopping_ || !revision.image || pool_.serving() != revision.id) return;
-  supervise::LaunchSpec const spec = launch_spec(revision, deps_.next_instance(), revision.port);
-  images_->prepare(revision.image, supervise::group_name(spec));
+async::Task<void> Function::Impl::prepare_restore(RevisionPtr revision) {
+  co_await async::sleep_for(kPrepareAfter);
+  if (stopping_ || !revision->image || pool_.serving() != revision->id) co_return;
+  supervise::LaunchSpec const spec = launch_spec(*revision, deps_.next_instance(), revision->port);
+  images_->prepare(revision->image, supervise::group_name(spec));
 }
 
 async::Task<void> Function::Impl::drop_old_images() {
@@ -176,6 +181,7 @@ async::Task<void> Function::Impl::drop_old_images() {
   std::vector<ImageLauncher::StoredPtr> kept;
   for (auto const& [id, revision] : revisions_)
     if (revision->image) kept.push_back(revision->image);
+  if (kept.empty()) images_->unprepare();
   async::Task<void> dropping = images_->keep_only(std::move(kept));
   co_await std::move(dropping);
 }

@@ -167,7 +167,8 @@ class Function::Impl {
   /// Restores one for a moment.
   async::Task<Status> prove_image(RevisionPtr revision);
   async::Task<Result<Live*>> restore(RevisionPtr revision, InstanceId instance, Duration limit);
-  void prepare_restore(Revision const& revision);
+  /// Lets a CRIU wait for the next restore.
+  async::Task<void> prepare_restore(RevisionPtr revision);
   async::Task<void> drop_old_images();
   [[nodiscard]] static bool is_copied(Revision const& revision) {
     return revision.making == Making::Copy && (revision.worker || revision.image);
