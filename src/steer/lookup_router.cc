@@ -145,7 +145,7 @@ Result<Taking> Route::State::take_in(Share const& share, std::vector<std::uint32
       taking, [&](Taking const& old) { return old.cookie == now.cookie && old.tag == now.tag; });
   if (known != taking.end()) {
     now.slot = known->slot;
-    // The kernel forgets a listener that was shut down, also when it listens again.
+    // Some kernels forget a listener that was shut down, and so one that listens again.
     if (!router->is_open(now.slot)) TRY(router->put_socket(now.slot, share.fd));
     return now;
   }
