@@ -3,8 +3,8 @@
 (`ipc: ring`), the same answer in the same language.
 
 `bench/ring_handlers.py [--quick] [--rounds N] [--json FILE]` with AETHER_TOOLS naming the folder of aether and
-aether-load. Each round measures all of them in turns, so that a busy neighbour disturbs all of them. One client gives the latency of
-a request, 32 give requests a second of one instance.
+aether-load. Each round measures all of them in turns, so that a busy neighbour disturbs all of them. One client gives
+the latency of a request, 32 give requests a second of one instance.
 """
 
 import argparse
