@@ -6,13 +6,14 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from aether import eventually, free_port
 from bound import NGINX, bound_service, get, links_of_kernel, plain, shares
 from programs import program
-from under_load import Load, installed, processes_with, stops_cleanly, swap_all, written
+from under_load import Load, command_line, installed, stops_cleanly, swap_all, written
 
 ECHO = """
 import os, signal, socket, sys
@@ -88,13 +89,12 @@ def test_aether_killed_leaves_nothing_in_the_kernel_and_the_next_one_serves(star
     config = bound_service(plain(folder, port), f"127.0.0.1:{port}")
     aether = start(config)
     assert get(port)[0] == 200
-    own = f"({aether.pid})"
+    own, program_pid = f"({aether.pid})", aether.service()["pid"]
     assert "sk_lookup" in links_of_kernel(), "bpftool sees the link"
     aether.kill()
     eventually(lambda: own not in links_of_kernel(), "the links of the killed Aether are gone")
-    for pid in processes_with(folder / "plain.py"):
-        os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not processes_with(folder / "plain.py"), "its program is gone")
+    os.kill(program_pid, signal.SIGKILL)
+    eventually(lambda: not command_line(Path(f"/proc/{program_pid}")), "its program is gone")
     again = start(config)
     assert get(port)[0] == 200
     stops_cleanly(again, folder)
