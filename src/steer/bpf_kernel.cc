@@ -139,6 +139,9 @@ std::string last_words() {
 using ObjectOwner = std::unique_ptr<::bpf_object, decltype(&::bpf_object__close)>;
 
 Error load_error(BpfObject object, int errno_value) {
+  // Where a capability is missing, that is all there is to say: libbpf and the verifier guess.
+  bool const refused = errno_value == EPERM || errno_value == EACCES;
+  if (refused && !missing_bpf_capabilities(object).empty()) libbpf_said.clear();
   return bpf_error("BPF programs could not be loaded",
                    system_error_from(errno_value, "bpf", last_words()), object);
 }
