@@ -78,7 +78,7 @@ def test_what_waits_for_a_revision_that_is_killed_is_answered_by_the_one_before(
 
 def test_who_comes_while_a_crashed_program_starts_again_waits_and_is_answered(start, tmp_path, bpf):
     port, folder = free_port(), tmp_path / "server"
-    aether = start(bound_service(plain(folder, port), f"127.0.0.1:{port}", restart={"backoff": {"min": "1s"}}))
+    aether = start(bound_service(plain(folder, port), f"127.0.0.1:{port}", restart={"backoff": {"min": "3s"}}))
     first = int(get(port)[1].split()[0])
     os.kill(first, signal.SIGKILL)
     eventually(lambda: aether.service()["pid"] is None, "it is known to be dead")
@@ -121,7 +121,7 @@ def test_when_the_old_program_dies_while_the_new_one_starts_its_clients_wait_for
 def test_a_program_that_binds_another_port_is_not_ready_and_is_told_so(start, tmp_path, bpf):
     port, other, folder = free_port(), free_port(), tmp_path / "server"
     aether = start(bound_service(plain(folder, port), f"127.0.0.1:{port}"))
-    aether.write_config(bound_service(plain(folder, other), f"127.0.0.1:{port}", ready={"timeout": "2s"}))
+    aether.write_config(bound_service(plain(folder, other), f"127.0.0.1:{port}", ready={"timeout": "4s"}))
     swap = aether.reload()
     assert swap["verdict"] == "rolled-back" and "steer: bpf" in swap["why"], swap
     assert str(other) in swap["why"] and str(port) in swap["why"], swap

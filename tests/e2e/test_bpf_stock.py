@@ -15,7 +15,7 @@ SWAPS = soak(20)
 def test_a_server_that_binds_its_own_port_loses_nobody_in_twenty_swaps(start, tmp_path, bpf, name):
     port, folder = free_port(), tmp_path / "server"
     command, more = unmodified(name, folder, port)
-    aether = start(bound_service(command, f"127.0.0.1:{port}", soak="20ms", **more))
+    aether = start(bound_service(command, f"127.0.0.1:{port}", soak="50ms", **more))
     with Load(port, rate=300) as load:
         served = set()
         for _ in range(SWAPS):
