@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/checksum.h"
+#include "base/fault.h"
 #include "ring/ring.h"
 
 namespace aether::ring {
@@ -23,6 +24,7 @@ std::uint32_t fast_crc32c(std::uint32_t crc, void const* data, std::size_t size)
 }
 
 Result<std::span<std::byte>> map_shared(int fd, std::uint64_t size) {
+  TRY(fault::pass(fault::Point::RingMap));
   void* const address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (address == MAP_FAILED)
     return fail(system_error("mmap", fmt::format("{} bytes of rings", size)));
@@ -79,6 +81,7 @@ Result<RingMemory> RingMemory::create(std::span<RingSpec const> specs) {
   if (specs.empty() || specs.size() > kRingsMax)
     return fail(ErrorCode::LimitReached, fmt::format("{} rings in one memory; 1 to {} are allowed",
                                                      specs.size(), kRingsMax));
+  TRY(fault::pass(fault::Point::RingMake));
   TRY_ASSIGN(os::Memfd memfd, os::Memfd::create("aether-ring", size));
   if (::fcntl(memfd.fd(), F_ADD_SEALS, kSeals) != 0) return fail(system_error("sealing a ring"));
   TRY_ASSIGN(std::span<std::byte> const bytes, map_shared(memfd.fd(), size));

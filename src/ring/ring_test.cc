@@ -14,6 +14,7 @@
 
 #include <gmock/gmock.h>
 
+#include "base/fault.h"
 #include "ring/testing.h"
 
 namespace aether::ring {
@@ -49,7 +50,23 @@ TEST_P(EveryRing, DeliversMessagesInOrderWithTypeFlagsAndSequence) {
   EXPECT_THAT(take_all(in), IsEmpty());
 }
 
-TEST_P(EveryRing, WrapsAtEveryOffsetWithEveryRemainder) {
+TEST_P(EveryRing, WrapsAtEveryOffsetWithEverySize) {
+  for (std::uint64_t offset = 0; offset < 4096; offset += 8) {
+    RingMemory const memory = make_ring(spec(4096));
+    std::uint64_t const start = 4096 * 3 + offset;
+    std::memcpy(memory.ring().base + AETHER_RING_AT_TAIL, &start, sizeof start);
+    std::memcpy(memory.ring().base + AETHER_RING_AT_HEAD, &start, sizeof start);
+    Producer out = must(Producer::attach(memory.ring()));
+    Consumer in = must(Consumer::attach(memory.ring(), peer()));
+    for (std::size_t const size : {0U, 1U, 8U, 63U, 1000U, 2016U, 2016U, 7U}) {
+      std::string const text = text_of(offset + size, size);
+      put(out, text);
+      ASSERT_THAT(take_all(in), ElementsAre(text)) << offset << " " << size;
+    }
+  }
+}
+
+TEST_P(EveryRing, GoesThroughAllOffsetsWithEveryRemainder) {
   // Sizes around each other move the records through all offsets of the data, modulo 8 and not.
   for (std::size_t first = 0; first <= 4096 / 2 - 32; first += 37) {
     RingMemory const memory = make_ring(spec(4096));
@@ -139,6 +156,19 @@ INSTANTIATE_TEST_SUITE_P(All, EveryRing,
                                           testing::Values(Checksum::None, Checksum::Crc32,
                                                           Checksum::Crc32c),
                                           testing::Values(Peer::Hostile, Peer::Trusted)));
+
+TEST(Ring, IsNotMadeHalfWhenItsMemoryCannotBeHad) {
+  RingMemory const memory = make_ring({.capacity = 4096});
+  RingSpec const spec{.capacity = 4096};
+  for (char const* const point : {"ring.make:1:eio", "ring.map:1:eio"}) {
+    ASSERT_TRUE(fault::configure(point));
+    EXPECT_FALSE(RingMemory::create(std::span(&spec, 1)).has_value()) << point;
+  }
+  ASSERT_TRUE(fault::configure("ring.map:1:eio"));
+  EXPECT_FALSE(RingMemory::adopt(os::UniqueFd(::dup(memory.fd()))).has_value());
+  ASSERT_TRUE(fault::configure(""));
+  EXPECT_TRUE(RingMemory::adopt(os::UniqueFd(::dup(memory.fd()))).has_value());
+}
 
 TEST(Ring, IsRefusedWithTheReasonWhenItsSizeCannotBe) {
   for (std::uint64_t const capacity : {0ULL, 2048ULL, 5000ULL, 1ULL << 31, 1ULL << 63}) {

@@ -65,6 +65,61 @@ test('a ring is byte for byte what Python and C write', t => {
   assert.strictEqual(crc32(data), 0x944ce0a5);
 });
 
+/** Of src/ring/testdata/vectors.txt, which says what its lines mean. */
+function vectors() {
+  const rings = [];
+  const file = path.join(__dirname, '../../../src/ring/testdata/vectors.txt');
+  for (const line of fs.readFileSync(file, 'utf8').split('\n')) {
+    const [word, ...rest] = line.split(' ');
+    if (word === 'ring') rings.push({ words: rest, messages: [], pieces: new Map() });
+    const last = rings[rings.length - 1];
+    const [type, flags, , payload] = rest;
+    if (word === 'message') last.messages.push({ type: +type, flags: +flags, payload: Buffer.from(payload, 'hex') });
+    if (word === 'at') last.pieces.set(+rest[0], Buffer.from(rest[1], 'hex'));
+  }
+  return rings;
+}
+
+/** The memory of a vector's ring, before or after its messages were written. */
+function imageOf({ words, pieces }, written) {
+  const [kind, capacity, start] = [words[1], words[3], words[4]].map(Number);
+  const data = kind === 1 ? 4096 : 12288;
+  const image = Buffer.alloc(data + capacity);
+  image.fill(Buffer.from(words[6], 'hex'), data);
+  image.fill(0, data + (start % capacity), data + (start % capacity) + 8);
+  [128, 256].forEach(at => image.writeBigUInt64LE(BigInt(start), at));
+  image.fill(0xff, 1024, 1032);
+  image.writeBigUInt64LE(BigInt(words[5]), 1032);
+  for (const [at, piece] of pieces) if (written || at === 0) piece.copy(image, at);
+  return image;
+}
+
+test('rings are read and written byte for byte, or refused', t => {
+  const done = { read: 0, written: 0, refused: 0 };
+  for (const vector of vectors()) {
+    const due = imageOf(vector, true);
+    if (vector.words[1] !== '1' || vector.words[2] !== '1') {
+      assert.throws(() => pair(t, due));
+      done.refused++;
+      continue;
+    }
+    const { reader } = pair(t, due);
+    for (const { payload } of vector.messages) assert.deepStrictEqual(reader.receive(), payload);
+    assert.strictEqual(reader.receive(), null);
+    done.read++;
+    if (vector.messages.some(({ flags }) => flags !== 3)) continue; // It writes whole messages only.
+    const { fd, writer } = pair(t, imageOf(vector, false));
+    for (const { type, payload } of vector.messages) assert.ok(writer.send(payload, type));
+    const got = Buffer.alloc(due.length);
+    fs.readSync(fd, got, 0, got.length, 0);
+    for (const part of [[0, 264], [1024, 1040], [4096, due.length]]) {
+      assert.ok(got.subarray(...part).equals(due.subarray(...part)), `${vector.words[0]} from ${part[0]}`);
+    }
+    done.written++;
+  }
+  assert.deepStrictEqual(done, { read: 5, written: 4, refused: 5 });
+});
+
 test('records wrap at every offset', t => {
   const { writer, reader } = pair(t);
   const sent = [];

@@ -6,6 +6,7 @@ import random
 import struct
 import unittest
 import zlib
+from pathlib import Path
 
 from aetherless import ring
 
@@ -37,6 +38,67 @@ class Pair:
 
     def poke(self, at, data):
         os.pwrite(self.fd, data, at)
+
+
+def vectors():
+    """Of src/ring/testdata/vectors.txt, which says what its lines mean."""
+    rings = []
+    for line in (Path(__file__).parents[3] / "src/ring/testdata/vectors.txt").read_text().splitlines():
+        words = line.split()
+        if words[:1] == ["ring"]:
+            rings.append({"words": words[1:], "messages": [], "pieces": {}})
+        elif words[:1] == ["message"]:
+            rings[-1]["messages"].append((*map(int, words[1:4]), bytes.fromhex(words[4].strip("-"))))
+        elif words[:1] == ["at"]:
+            rings[-1]["pieces"][int(words[1])] = bytes.fromhex(words[2])
+    return rings
+
+
+def image_of(vector, written):
+    """The memory of a vector's ring, before or after its messages were written."""
+    _, kind, _, capacity, start, sequence, fill = vector["words"]
+    capacity, start, data = int(capacity), int(start), 4096 if kind == "1" else 12288
+    image = bytearray(data) + bytearray(bytes.fromhex(fill) * capacity)
+    image[data + start % capacity : data + start % capacity + 8] = bytes(8)
+    image[128:136] = image[256:264] = struct.pack("<Q", start)
+    image[1024:1040] = b"\xff" * 8 + struct.pack("<Q", int(sequence))
+    for at, piece in vector["pieces"].items():
+        if written or at == 0:
+            image[at : at + len(piece)] = piece
+    return bytes(image)
+
+
+class VectorTest(unittest.TestCase):
+    def region(self, vector, written):
+        fd = memfd(image_of(vector, written))
+        self.addCleanup(os.close, fd)
+        return fd, ring.Region(fd)
+
+    def test_rings_are_read_and_written_byte_for_byte_or_refused(self):
+        read = written = refused = 0
+        for vector in vectors():
+            _, kind, checksum, *_ = vector["words"]
+            _, region = self.region(vector, True)
+            if (kind, checksum) != ("1", "1"):
+                self.assertRaises(ring.Poisoned, ring.Reader, region, 0)
+                refused += 1
+                continue
+            reader = ring.Reader(region, 0)
+            self.assertEqual([reader.read() for _ in vector["messages"]], [each[3] for each in vector["messages"]])
+            self.assertIsNone(reader.read())
+            read += 1
+            if any(flags != 3 for _, flags, _, _ in vector["messages"]):
+                continue  # It writes whole messages only.
+            fd, region = self.region(vector, False)
+            writer = ring.Writer(region, 0)
+            for kind_of_message, _, _, payload in vector["messages"]:
+                assert writer.write(payload, kind=kind_of_message)
+            due = image_of(vector, True)
+            got = os.pread(fd, len(due), 0)
+            for part in (slice(0, 264), slice(1024, 1040), slice(4096, None)):
+                self.assertEqual(got[part].hex(), due[part].hex(), vector["words"][0])
+            written += 1
+        self.assertEqual((read, written, refused), (5, 4, 5))
 
 
 class RingTest(unittest.TestCase):
