@@ -227,8 +227,12 @@ TEST(RingPeers, AProgramInCAnswersThroughThePairOfRings) {
   for (std::uint64_t number = 0; number < 2000; ++number) {
     std::string const text = text_of(number, number % 1500);
     ASSERT_TRUE(ask.send(9, bytes_of(text), 20s).has_value());
-    ASSERT_EQ(must(answered.wait(20s)), Consumer::Waited::Ready);
-    ASSERT_EQ(take_all(answered), std::vector{text});
+    std::vector<std::string> got;
+    while (got.empty()) {  // Ready may be the padding in front of a record that is not there yet.
+      ASSERT_EQ(must(answered.wait(20s)), Consumer::Waited::Ready);
+      got = take_all(answered);
+    }
+    ASSERT_EQ(got, std::vector{text});
   }
 }
 
