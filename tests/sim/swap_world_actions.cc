@@ -107,7 +107,15 @@ void SwapWorld::perform(action::Launch a) {
 
 void SwapWorld::perform(action::SteerTo a) {
   steered_ = a.revision;
+  percent_ = 100;
   lanes_.try_emplace(a.revision, 0U);
+}
+
+void SwapWorld::perform(action::Split a) {
+  if (has_memory_) broken("memory has one owner at a time, who gets everything");
+  steered_ = a.revision;
+  percent_ = a.percent;
+  other_ = a.other;
 }
 
 void SwapWorld::perform(action::WatchQueue a) {
@@ -244,10 +252,14 @@ void SwapWorld::perform(action::RetireLane a) {
   move_lane(a.revision);
 }
 
+bool SwapWorld::is_given(RevisionId revision) const {
+  return revision == steered_ || (percent_ < 100 && revision == other_);
+}
+
 void SwapWorld::move_lane(RevisionId revision) {
   ProcessPtr const process = find(revision);
   if (process && process->runs()) broken("the lane of a living revision was retired");
-  if (steered_ == revision) broken("the lane that is steered to was retired");
+  if (is_given(revision)) broken("the lane that is steered to was retired");
   auto const lane = lanes_.find(revision);
   if (lane == lanes_.end()) return;
   lanes_[steered_] += lane->second;
