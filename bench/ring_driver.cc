@@ -140,7 +140,7 @@ int run(Case const& each) {
   std::unique_ptr<Way> const way = aether::bench::make_way(each.way);
   if (way == nullptr || each.rounds > Shared::kRoundsMax) return 2;
   pid_t const reader = ::fork();
-  bool const realtime = each.mode != "stream" && be_realtime();
+  bool const realtime = be_realtime();
   if (reader == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     pin(each.across ? 1 : 0);

@@ -12,8 +12,10 @@ namespace aether::ring {
 namespace {
 
 // Large messages go in pieces of this size: the consumer checks one while the next is written, and
-// both stay in the cache.
-constexpr std::uint64_t kFragment = 128 << 10;
+// a piece is still in the core's own cache when its checksum is taken. A sleeping consumer is woken
+// once for several.
+constexpr std::uint64_t kFragment = 32 << 10;
+constexpr std::uint64_t kFlush = 128 << 10;
 
 Error writing_fault(int status, aether_ring_producer const& core, std::uint64_t size) {
   switch (status) {
@@ -126,13 +128,14 @@ Status Producer::send(std::uint16_t type, std::span<std::byte const> bytes,
     if (!room) {
       std::uint64_t const spent = aether_ring_now() - begin;
       std::uint64_t const whole = in_nanoseconds(limit);
+      flush();
       TRY(wait_room(size, std::chrono::nanoseconds(spent < whole ? whole - spent : 0)));
       continue;
     }
     if (size != 0) std::memcpy(room->data(), bytes.data(), size);
     commit(size);
-    flush();
     bytes = bytes.subspan(size);
+    if (bytes.size() % kFlush < most || bytes.empty()) flush();
     if ((flags & AETHER_RING_LAST) != 0) return {};
     flags = 0;
   }

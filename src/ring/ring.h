@@ -151,8 +151,9 @@ class Consumer {
   template <class Each>
   Result<std::size_t> drain(std::size_t limit, Each&& each);
 
-  /// Waits for something to read: looks `spins()` times, then sleeps. Faults: RingPeerGone,
-  /// RingPoisoned.
+  /// Waits for something to read: looks `spins()` times, then sleeps. Ready may be padding whose
+  /// record is still to come: drain() says 0 then, and it is to be waited again. Faults:
+  /// RingPeerGone, RingPoisoned.
   Result<Waited> wait(std::chrono::nanoseconds limit);
   /// For event loops: asks that the own doorbell is rung for the next record. True if there is one
   /// already. Call look_around() now and then: a dead peer rings no bell.
@@ -176,6 +177,7 @@ class Consumer {
   Result<Waited> waited(int status) const;
   aether_ring_consumer core_;
   std::unique_ptr<std::byte[]> copy_;  // as large as the largest payload; none for a trusted peer
+  static constexpr std::uint64_t kRoomParts = 8;  // drain gives room back in this many parts
   std::uint32_t spins_;
   bool attached_ = true;
 };
@@ -212,6 +214,8 @@ Result<std::size_t> Consumer::drain(std::size_t limit, Each&& each) {
                  .flags = message.flags,
                  .producer = message.producer,
                  .sequence = message.sequence});
+    // Room is given back while there is still something to read: neither side waits for the other.
+    if (core_.next - core_.head >= core_.ring.capacity / kRoomParts) aether_ring_release(&core_);
   }
   aether_ring_release(&core_);
   if (status == AETHER_RING_OK || status == AETHER_RING_EMPTY) return count;
