@@ -50,8 +50,8 @@ def main():
     table("Messages from one process to another (one way; medians of five runs; a sleeping reader in us)",
           ["way", "cores", "size", "p50 ns", "p99 ns", "asleep p50", "asleep p99", "messages/s", "GB/s",
            "memcpy+CRC GB/s"], rows)
-    print("memcpy+CRC: what one core does that copies messages of this size, and sums the copies. A ring does that twice, "
-          "once on each side; on two cores the slower side is the limit.")
+    print("memcpy+CRC: what one core does that copies messages of this size, and sums the copies. A ring does that "
+          "twice, once on each side; on two cores the slower side is the limit.")
     print("Goals, across cores: 64 B p50 <= 200 ns, >= 10 000 000 messages/s, asleep p50 <= 8 us; "
           "1 MiB >= 80 % of memcpy+CRC")
     if options.json:
