@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -80,6 +81,14 @@ void inherit(os::SpawnSpec& spec, int source, int target, std::string const& nam
   spec.argv.insert(spec.argv.end(), {"--inherit-fd", fmt::format("fd[{}]:{}", target, name)});
 }
 
+/// Whether a thread (PRIO_PROCESS) or a group (PRIO_PGRP) has the number. getpriority() asks that
+/// without sending a signal.
+bool is_known(int which, pid_t number) {
+  errno = 0;
+  (void)::getpriority(which, static_cast<id_t>(number));
+  return errno != ESRCH;
+}
+
 }  // namespace
 
 Result<std::vector<pid_t>> free_numbers(std::size_t count) {
@@ -93,9 +102,8 @@ Result<std::vector<pid_t>> free_numbers(std::size_t count) {
       return fail(system_error("getrandom"));
     auto const number = static_cast<pid_t>(kFirstNumber + chance % range);
     bool const is_next = number > last && number <= last + kNextNumbers;
-    // Also of a group or a session that lives on without its first process.
-    bool const is_taken = ::kill(number, 0) == 0 || errno != ESRCH || ::kill(-number, 0) == 0 ||
-                          errno != ESRCH || ::getsid(number) >= 0;
+    // Also of a group that lives on without its first process.
+    bool const is_taken = is_known(PRIO_PROCESS, number) || is_known(PRIO_PGRP, number);
     if (is_next || is_taken || std::ranges::find(numbers, number) != numbers.end()) continue;
     numbers.push_back(number);
   }
