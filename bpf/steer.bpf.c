@@ -303,6 +303,13 @@ int aether_hide6(struct bpf_sock* ctx) {
   return hide(ctx);
 }
 
+// Sockets of multipath TCP take no part in sk_lookup. Go (1.24 and newer) listens with them where it
+// can, and with TCP where it is told that it cannot.
+SEC("cgroup/sock_create")
+int aether_plain(struct bpf_sock* ctx) {
+  return ctx->protocol == IPPROTO_MPTCP ? 0 : 1;
+}
+
 SEC("cgroup/sock_release")
 int aether_unhide(struct bpf_sock* ctx) {
   struct aether_bound* bound = bpf_sk_storage_get(&aether_bound, ctx, 0, 0);

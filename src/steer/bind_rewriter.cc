@@ -38,6 +38,7 @@ constexpr std::array kHooks = {
     Hook{"aether_hide4", BpfAttach::Inet4PostBind},
     Hook{"aether_hide6", BpfAttach::Inet6PostBind},
     Hook{"aether_unhide", BpfAttach::InetSockRelease},
+    Hook{"aether_plain", BpfAttach::InetSockCreate},
     Hook{"aether_bind4", BpfAttach::Inet4Bind},
     Hook{"aether_bind6", BpfAttach::Inet6Bind},
 };

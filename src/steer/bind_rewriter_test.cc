@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "steer/bind_rewriter.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <set>
@@ -103,6 +105,16 @@ TEST_F(BindRewriterTest, LeavesOtherPortsAddressesAndProtocolsAsTheyAre) {
   EXPECT_EQ(program.ask("bind free tcp 127.0.0.1 0"), "ok");
   EXPECT_NE(program.ask("name free"), "127.0.0.1 8080");
   EXPECT_EQ(program.ask("bind taken tcp 127.0.0.1 8081"), "EADDRINUSE");
+}
+
+TEST_F(BindRewriterTest, RefusesMultipathTcpWhichTakesNoPartInRouting) {
+  os::UniqueFd const here(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP));
+  if (!here) GTEST_SKIP() << "this kernel has no multipath TCP";
+  InstanceProgram program("multipath");
+  auto const rewriter = rewrite(program.cgroup(), {":8080"});
+  program.start();
+  EXPECT_EQ(program.ask("bind many mptcp 0.0.0.0 8080"), "EPERM") << "Go then takes TCP";
+  EXPECT_EQ(program.ask("bind one tcp 0.0.0.0 8080"), "ok");
 }
 
 TEST_F(BindRewriterTest, TellsTheTruthOfASocketThatWasBoundElsewhereAfterAFailure) {
@@ -318,9 +330,10 @@ TEST_F(BindRewriterTest, RefusesWhatIsNoCgroupAndTooManyClaims) {
 
 std::size_t attached_to(os::Cgroup const& cgroup) {
   std::size_t count = 0;
-  for (auto const attach : {BpfAttach::Inet4Bind, BpfAttach::Inet6Bind, BpfAttach::Inet4GetSockName,
-                            BpfAttach::Inet6GetSockName, BpfAttach::Inet4PostBind,
-                            BpfAttach::Inet6PostBind, BpfAttach::InetSockRelease})
+  for (auto const attach :
+       {BpfAttach::Inet4Bind, BpfAttach::Inet6Bind, BpfAttach::Inet4GetSockName,
+        BpfAttach::Inet6GetSockName, BpfAttach::Inet4PostBind, BpfAttach::Inet6PostBind,
+        BpfAttach::InetSockRelease, BpfAttach::InetSockCreate})
     count += bpf_attached(cgroup.fd(), attach).value().size();
   return count;
 }
@@ -330,7 +343,7 @@ TEST_F(BindRewriterTest, LeavesNothingBehindAtAnyStep) {
   auto const before = os::count_own_fds();
   std::array const claims{address_of(":8080")};
   std::vector<std::string> points{"steer.bind-claims:1"};
-  for (int i = 1; i <= 7; ++i) points.push_back(fmt::format("steer.bind-attach:{}", i));
+  for (int i = 1; i <= 8; ++i) points.push_back(fmt::format("steer.bind-attach:{}", i));
   for (auto const& point : points) {
     ASSERT_TRUE(fault::configure(point + ":eio"));
     EXPECT_FALSE(BindRewriter::attach(*router_, program.cgroup().fd(), claims)) << point;
@@ -339,7 +352,7 @@ TEST_F(BindRewriterTest, LeavesNothingBehindAtAnyStep) {
   }
   ASSERT_TRUE(fault::configure(""));
   auto const rewriter = rewrite(program.cgroup(), {":8080"});
-  EXPECT_EQ(attached_to(program.cgroup()), 7U);
+  EXPECT_EQ(attached_to(program.cgroup()), 8U);
   program.start();
   program.ask("bind web tcp 0.0.0.0 8080");
   program.ask("listen web");
@@ -365,7 +378,7 @@ TEST_F(BindRewriterTest, EndsWithItsProcess) {
     _exit(0);
   }
   ASSERT_EQ(os::testing::read_byte(ready.read_end.get()), '1');
-  EXPECT_EQ(attached_to(program.cgroup()), 7U);
+  EXPECT_EQ(attached_to(program.cgroup()), 8U);
   kill(child, SIGKILL);
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);

@@ -164,6 +164,8 @@ Error load_error(BpfObject object, int errno_value) {
       return BPF_CGROUP_INET6_POST_BIND;
     case BpfAttach::InetSockRelease:
       return BPF_CGROUP_INET_SOCK_RELEASE;
+    case BpfAttach::InetSockCreate:
+      return BPF_CGROUP_INET_SOCK_CREATE;
     case BpfAttach::Xdp:
       break;
   }

@@ -41,6 +41,7 @@ enum class BpfAttach : std::uint8_t {
   Inet4PostBind,
   Inet6PostBind,
   InetSockRelease,
+  InetSockCreate,
   Xdp,
 };
 

@@ -146,13 +146,17 @@ inline std::optional<std::size_t> lands_in(Address const& address, std::vector<i
 
 /// A python program that does what it is told, a line at a time, and answers each with a line:
 ///   bind KEY TYPE HOST PORT [v6only] [reuseport] | listen KEY | name KEY | accept KEY | close KEY
-/// TYPE is tcp, tcp6, udp or udp6. The answer of bind is "ok", or the name of the error.
+/// TYPE is tcp, tcp6, udp, udp6 or mptcp. The answer of bind is "ok", or the name of the error.
 inline std::string const kSocketProgram = R"(
 import errno, os, socket, sys
 kept = {}
 def bind(key, kind, host, port, *flags):
     family = socket.AF_INET6 if kind.endswith('6') else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM if 'tcp' in kind else socket.SOCK_DGRAM)
+    try:
+        made = socket.socket(family, socket.SOCK_STREAM if 'tcp' in kind else socket.SOCK_DGRAM,
+                             262 if kind == 'mptcp' else 0)
+    except OSError as error:
+        return errno.errorcode[error.errno]
     if family == socket.AF_INET6:
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 'v6only' in flags)
     if 'reuseport' in flags:
