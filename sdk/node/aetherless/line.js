@@ -48,6 +48,7 @@ class Line {
       call.gone = true;
       call.wake();
     }
+    this.roomCame(); // There will be none: whoever waits for it learns that its call is gone
     this.whenClosed();
   }
 
@@ -85,21 +86,18 @@ class Line {
     setImmediate(() => this.pump());
   }
 
-  /** Writes what goes; Aether rings when there is room for the rest. */
+  /** Writes what goes; Aether rings when there is room for the rest, and pump() goes on with it. */
   flush() {
     const { outbox } = this.exchange;
     let sent = 0;
     while (sent < outbox.length && this.writer.send(outbox[sent])) sent++;
     outbox.splice(0, sent);
     if (sent > 0 && this.writer.isAwaited()) this.ring();
-    if (outbox.length === 0) {
-      for (const resolve of this.waiting.splice(0)) resolve();
-    } else if (!this.looking) {
-      this.looking = true;
-      setTimeout(() => {
-            this.flush();
-      }, ROOM_LOOK_MS);
-    }
+    if (outbox.length === 0) this.roomCame();
+  }
+
+  roomCame() {
+    for (const resolve of this.waiting.splice(0)) resolve();
   }
 
   ring() {

@@ -4,12 +4,14 @@
 'use strict';
 
 const assert = require('node:assert');
+const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const test = require('node:test');
 
 const { Exchange, Gone, hello } = require('../aetherless/exchange.js');
+const { Line } = require('../aetherless/line.js');
 const { Reader, Region, Writer, crc32, slowCrc32 } = require('../aetherless/ring.js');
 
 const CAPACITY = 4096;
@@ -223,4 +225,52 @@ test('a call that was cancelled is gone', () => {
   assert.throws(() => exchange.read(call), Gone);
   assert.strictEqual(exchange.take(message(7, 4, 'late')), null);
   assert.strictEqual(hello('x').readUInt32LE(8), 1);
+});
+
+/** A Line, and Aether's side of it: `answers` are read, `wake` is written to. */
+function line(t) {
+  const { fd, region } = pair(t, formatRing(), formatRing());
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'line-'));
+  const [wake, bell] = ['wake', 'bell'].map(name => path.join(folder, name));
+  execFileSync('mkfifo', [wake, bell]);
+  const [read, ring] = [wake, bell].map(name => fs.openSync(name, fs.constants.O_RDWR | fs.constants.O_NONBLOCK));
+  process.env.AETHER_RING = `${fd},${read},${ring}`;
+  const one = new Line(() => {}, () => {}, () => {});
+  t.after(() => {
+    one.socket.destroy();
+    fs.closeSync(ring);
+    fs.rmSync(folder, { recursive: true });
+  });
+  return { one, answers: new Reader(region, 1), wake: fs.openSync(wake, 'w') };
+}
+
+test('what finds no room in the ring goes when Aether rings, and in its order', async t => {
+  const { one, answers, wake } = line(t);
+  assert.deepStrictEqual(answers.receive(), hello(`node ${process.versions.node}`));
+  const sent = Array.from({ length: 20 }, (_, n) => message(1, 4, String.fromCharCode(65 + n).repeat(1000)));
+  one.exchange.outbox.push(...sent);
+  one.flush();
+  assert.ok(one.exchange.outbox.length > 10, 'the ring holds 4096 bytes');
+  const room = one.room();
+  const got = [];
+  while (got.length < sent.length) {
+    for (let record = answers.receive(); record !== null; record = answers.receive()) got.push(record);
+    if (answers.release()) fs.writeSync(wake, '\x01');
+    await new Promise(setImmediate);
+  }
+  await room;
+  assert.deepStrictEqual(got, sent);
+  fs.closeSync(wake);
+});
+
+test('who waits for room when Aether has closed the ring is let go, and his call is gone', async t => {
+  const { one, wake } = line(t);
+  const call = one.exchange.take(message(1, 2, 'GET / HTTP/1.1\r\n\r\n', 1));
+  one.exchange.outbox.push(...Array.from({ length: 9 }, () => message(1, 4, 'x'.repeat(1000))));
+  one.flush();
+  const room = one.room();
+  one.close();
+  await room;
+  assert.ok(call.gone && one.exchange.outbox.length > 0);
+  fs.closeSync(wake);
 });
