@@ -113,7 +113,7 @@ class Function::Impl {
   async::Task<bool> until_at_rest(pid_t pid);
   async::Task<Status> warm_up(RevisionPtr revision, std::uint16_t port);
   void watch_original_end(RevisionPtr const& revision, std::string why);
-  /// Until the template ends: its end shows late where it has several threads.
+  /// Until the template ends: where it has several threads, its end shows only if it is looked for.
   async::Task<void> watch_template(RevisionPtr revision);
   /// A copy was made, or could not be.
   void judge_template(RevisionPtr const& revision, std::optional<Error> const& fault);

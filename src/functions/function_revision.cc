@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
+#include <filesystem>
 #include <utility>
 
 #include <fmt/format.h>
@@ -39,10 +41,25 @@ constexpr Duration kTemplateLook = std::chrono::seconds(1);
 /// man 2 pidfd_open; newer than Debian 12's headers.
 constexpr unsigned kPidfdThread = O_EXCL;
 
-/// Readable when the first thread of the process has ended, whatever becomes of the others.
-os::UniqueFd open_main_thread(pid_t pid) {
-  return os::UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, kPidfdThread)));
+/// Another thread than the first one; nullopt: the process has none.
+std::optional<pid_t> other_thread(pid_t pid) {
+  std::error_code gone;
+  std::filesystem::directory_iterator tasks(fmt::format("/proc/{}/task", pid), gone);
+  for (; !gone && tasks != std::filesystem::end(tasks); tasks.increment(gone)) {
+    std::string const name = tasks->path().filename();
+    pid_t tid = 0;
+    std::from_chars(name.data(), name.data() + name.size(), tid);
+    if (tid != pid) return tid;
+  }
+  return std::nullopt;
 }
+
+/// Readable when the thread has ended, whatever becomes of the others. Not so of a first thread:
+/// since Linux 6.15 its end is told when all have ended and their ends were taken.
+os::UniqueFd open_thread(pid_t tid) {
+  return os::UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, tid, kPidfdThread)));
+}
+
 /// A spawned instance costs all of its memory and its whole start: fewer are made ahead.
 constexpr std::uint32_t kSpawnedAheadMax = 2;
 
@@ -311,21 +328,25 @@ async::Task<void> Function::Impl::end_original(RevisionPtr revision) {
 }
 
 /// Its pidfd tells nothing of a process with several threads before who traces them has taken their
-/// ends, which nobody asks the tracing thread to do until a copy is wanted.
+/// ends, which nobody asks the tracing thread to do until a copy is wanted. Of a frozen process no
+/// thread ends unless all do.
 async::Task<void> Function::Impl::watch_template(RevisionPtr revision) {
-  Live const* const live = find(revision->original);
-  if (live == nullptr) co_return;
-  os::UniqueFd const thread = open_main_thread(live->instance->pid());
+  Live const* live = find(revision->original);
+  std::optional<pid_t> const other =
+      live == nullptr ? std::nullopt : other_thread(live->instance->pid());
+  if (!other) co_return;
+  os::UniqueFd const thread = open_thread(*other);
   int const fd = thread.get();
-  while (revision->making == Making::Copy && !stopping_) {
+  // One look may come too early for the ends of all: until its pidfd has told the rest.
+  while (live != nullptr && !live->exited && !stopping_) {
     if (thread)
       co_await async::readable(fd);
     else
       co_await async::sleep_for(kTemplateLook);
     async::Task<bool> looking = revision->worker->lives();
-    bool const lives = co_await std::move(looking);
-    if (!lives) co_return;
+    co_await std::move(looking);
     co_await async::sleep_for(kTemplateLook);
+    live = find(revision->original);
   }
 }
 
