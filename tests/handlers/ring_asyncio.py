@@ -31,6 +31,7 @@ async def handler(request):
     if request.path == "/draw":
         return str(random.random())
     if request.path == "/slow":
+        print("begun", flush=True)
         try:
             await asyncio.sleep(float(request.query))
         except asyncio.CancelledError:
