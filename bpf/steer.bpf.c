@@ -74,7 +74,6 @@ struct {
 } aether_bound SEC(".maps");
 
 // ---- Which socket gets a connection
-// ----------------------------------------------------------------------------
 
 static __always_inline __u32 mix(__u32 hash, __u32 word) {
   hash ^= word;
@@ -191,7 +190,6 @@ int aether_lookup(struct bpf_sk_lookup* ctx) {
 }
 
 // ---- What the programs of a cgroup bind
-// ------------------------------------------------------------------------
 
 static __always_inline int is_zero(__u32 const address[4]) {
   return !(address[0] | address[1] | address[2] | address[3]);
