@@ -71,12 +71,14 @@ struct Socket {
   std::vector<std::uint32_t> address;  ///< Words in the order of the network.
 };
 
-/// None: it does not listen, or is not of TCP.
+/// None: it does not listen, is not of TCP, or says no port that could be one.
 std::optional<Socket> listening(Fields const& fields) {
   if (find_number(fields, kState) != kListening || find_number(fields, kType) != SOCK_STREAM)
     return std::nullopt;
+  std::uint64_t const port = find_number(fields, kSourcePort).value_or(0);
+  if (port == 0 || port > UINT16_MAX) return std::nullopt;
   Socket socket{.family = find_number(fields, kFamily).value_or(0),
-                .port = static_cast<std::uint16_t>(find_number(fields, kSourcePort).value_or(0)),
+                .port = static_cast<std::uint16_t>(port),
                 .only_ipv6 = find_number(fields, kOnlyIpv6).value_or(0) != 0,
                 .address = {}};
   for (WireField const& field : fields)
