@@ -143,7 +143,7 @@ class SwapWorld {
   void perform(relay::action::Succeed const& a);
   void perform(relay::action::Fail const& a);
   void perform(relay::action::GiveUp const& a);
-  void delivered(ProcessPtr const& next, std::optional<std::uint64_t> memory);
+  void delivered(ProcessPtr const& next, std::optional<std::uint64_t> memory, bool abort);
   void stop(ProcessPtr const& process);
   void kill(ProcessPtr const& process);
   void move_lane(RevisionId revision);

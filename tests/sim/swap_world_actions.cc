@@ -152,22 +152,23 @@ void SwapWorld::perform(action::DeliverMemory a) {
   if (!next || !next->runs()) return;
   if (plan_.delivery == Fate::Hangs && memory) return;
   std::uint64_t const swap = swap_;
-  agenda_.after(random_.between({}, milliseconds(20)), [this, swap, next, memory] {
+  // The answer may arrive in the next swap, whose policy is another.
+  bool const abort = plan_.policy.on_handoff_failure == SwapPolicy::OnHandoffFailure::Abort;
+  agenda_.after(random_.between({}, milliseconds(20)), [this, swap, next, memory, abort] {
     if (!next->runs()) return;
     if (plan_.delivery == Fate::Fails && memory) {
       if (news_for(swap)) tell_later(event::DeliveryFailed{"checksum"});
       return;
     }
-    delivered(next, memory);
+    delivered(next, memory, abort);
   });
 }
 
-void SwapWorld::delivered(ProcessPtr const& next, std::optional<std::uint64_t> memory) {
+void SwapWorld::delivered(ProcessPtr const& next, std::optional<std::uint64_t> memory, bool abort) {
   next->waiting = false;
   if (next->owner || next->quiesced) return;  // It asked twice; it was told so.
   ProcessPtr const old = find(old_);
   if (!memory && old && old->runs() && old->owner) {
-    bool const abort = plan_.policy.on_handoff_failure == SwapPolicy::OnHandoffFailure::Abort;
     if (abort) broken("the old one's memory is not forgotten unless the policy says so");
     forgot_ = true;
   }
