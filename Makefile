@@ -30,12 +30,14 @@ install: build ## Install below PREFIX (/usr/local): the program, and the librar
 
 test: ## Build everything and run every test
 	@scripts/install-deps --test
+	@scripts/install-criu || echo "no CRIU works here: the tests of images are skipped"
 	@scripts/configure $(PRESET)
 	@ninja -C $(BUILD) -j $(JOBS)
 	@tests/run $(BUILD) -j $(JOBS) $(CTEST_ARGUMENTS)
 
 bench: build ## Run the benchmarks; prints a table, writes JSON
 	@scripts/install-deps --bench --test
+	@scripts/install-criu || echo "no CRIU works here: images are not measured"
 	@bench/run
 
 soak: build ## A million requests over a hundred swaps for each server (SERVER=uvicorn: only that one)

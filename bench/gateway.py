@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gateway adds: the same handler directly, through nginx's proxy_pass, and through the gateway.
+"""What the gateway adds: the same handler directly, through nginx's proxy_pass, through the gateway, and as a
+function with `route: direct, bind: documented`, which the kernel reaches without a hop (where BPF may be loaded).
 
-`bench/gateway.py [--quick] [--rounds N] [--json FILE]` with AETHER_TOOLS naming the folder of gateway-driver and
-aether-load. The handler is nginx answering from memory, with connections kept: what is measured is the way to
-it, not it. Each round measures the three in turns, so that a busy neighbour disturbs all of them.
+`bench/gateway.py [--quick] [--rounds N] [--json FILE]` with AETHER_TOOLS naming the folder of gateway-driver, aether
+and aether-load. The handler is nginx answering from memory, with connections kept: what is measured is the way to
+it, not it. Each round measures all of them in turns, so that a busy neighbour disturbs all of them.
 """
 
 import argparse
@@ -75,6 +76,22 @@ def start_nginx(folder, name, body):
     return subprocess.Popen([find("nginx"), "-p", folder, "-c", str(path)])
 
 
+def start_function(tools, folder, port):
+    """An Aether with the handler as a function that the kernel gives its clients; None where it may not."""
+    conf, handler, config = (Path(folder) / name for name in ("function.conf", "function.sh", "function.json"))
+    conf.write_text(CONFIG.format(folder=folder, name="function", body=HANDLER.format(port=port)))
+    handler.write_text(f"#!/bin/sh\nexec {find('nginx')} -p {folder} -c {conf}\n")
+    handler.chmod(0o755)
+    config.write_text(json.dumps({
+        "functions": [{"id": "bench", "memory_limit_mb": 512, "trigger_port": port, "handler_path": str(handler),
+                       "route": "direct", "bind": "documented", "ready": "port", "launch": "spawn",
+                       "min_instances": 1, "max_instances": 1, "sandbox": "none"}],
+        "observability": {"metrics_port": "none"}}))
+    if subprocess.run([f"{tools}/aether", "validate", str(config)], capture_output=True, check=False).returncode != 0:
+        return None
+    return subprocess.Popen([f"{tools}/aether", "up", "-f", "-c", str(config)], stdout=subprocess.DEVNULL)
+
+
 def load(tools, port, *options):
     done = subprocess.run([f"{tools}/aether-load", f"127.0.0.1:{port}", "--keep-alive", *options],
                           capture_output=True, text=True, check=True)
@@ -112,14 +129,18 @@ def main():
     if options.quick:
         options.rounds, options.seconds = 1, 0.5
     tools = os.environ["AETHER_TOOLS"]
-    handler, proxy, gateway = free_port(), free_port(), free_port()
+    handler, proxy, gateway, function = free_port(), free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         running = [start_nginx(folder, "handler", HANDLER.format(port=handler)),
                    start_nginx(folder, "front", PROXY.format(port=proxy, handler=handler)),
                    subprocess.Popen([f"{tools}/gateway-driver", str(gateway), str(handler)],
                                     stdin=subprocess.PIPE)]
+        by_kernel = start_function(tools, folder, function)
         try:
             ways = {"direct": handler, "nginx proxy_pass": proxy, "gateway": gateway}
+            if by_kernel:
+                running.append(by_kernel)
+                ways["route: direct"] = function
             for port in ways.values():
                 wait_for(port)
             found = measure(tools, ways, options.rounds, options.seconds)

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 sys.path.insert(0, str(ROOT / "bench"))
 
 from aether import Aether, free_port  # noqa: E402
+from bound import bound_service, unmodified  # noqa: E402
 from programs import service  # noqa: E402
 from test_stock_servers import stock  # noqa: E402
 import peer_programs  # noqa: E402
@@ -28,8 +29,10 @@ from machine import machine  # noqa: E402
 
 TOOLS = Path(os.environ["AETHER_TOOLS"])
 STOCK = ["asyncio", "uvicorn", "aiohttp", "hypercorn", "gunicorn", "node", "nginx", "threading"]
+# Servers that bind their own port, unmodified (steer: bpf; needs root).
+BOUND = ["bound-http.server", "bound-nginx", "bound-gunicorn", "bound-node", "bound-lighttpd"]
 # The SDK's promise: no request is lost on kept connections; and who stays is left alone.
-CASES = [*STOCK, "agent", "streams"]
+CASES = [*STOCK, "agent", "streams", *BOUND]
 
 
 def load(port, *more):
@@ -54,20 +57,30 @@ def swap_until(over, aether, swaps, spacing):
 
 def requests_case(name, folder, requests, swaps):
     port = free_port()
-    if name == "agent":
+    bound = name.removeprefix("bound-") if name in BOUND else None
+    if bound:
+        command, more = unmodified(bound, folder / "program", port)
+    elif name == "agent":
         command, more = peer_programs.under_aether("agent", folder / "program", port, 0)
     else:
         command, more = stock(name, folder / "program", port)
-    config = service(command, listen=[{"name": "web", "address": f"127.0.0.1:{port}"}], soak="50ms", **more)
+    if bound:
+        config = bound_service(command, f"127.0.0.1:{port}", soak="50ms", **more)
+    else:
+        config = service(command, listen=[{"name": "web", "address": f"127.0.0.1:{port}"}], soak="50ms", **more)
     config["orchestration"]["state_handoff"] = name == "agent"
+    # Two of the servers that are unmodified have no way to tell their pid.
+    checks = [] if bound in ("http.server", "lighttpd") else ["--tally", "X-Pid", "--body-is", "X-Pid"]
     kept = ["--keep-alive"] if name == "agent" else []
+    # http.server lets five connections wait.
+    clients = 4 if bound == "http.server" else 32
     with Aether(folder / "aether", config) as aether:
-        loader = load(port, "--clients", 32, "--requests", requests, "--tally", "X-Pid", "--body-is", "X-Pid", *kept)
+        loader = load(port, "--clients", clients, "--requests", requests, *checks, *kept)
         verdicts = swap_until(lambda: loader.poll() is not None, aether, swaps, 1.0)
         # Fewer swaps than wanted: the load was faster. Both go on until there were enough.
         seen = [json.loads(loader.communicate(timeout=120)[0])]
         while len(verdicts) < swaps:
-            loader = load(port, "--clients", 32, "--tally", "X-Pid", "--body-is", "X-Pid", *kept)
+            loader = load(port, "--clients", clients, *checks, *kept)
             verdicts.append(aether.reload())
             seen.append(finish(loader))
         rss = int(Path(f"/proc/{aether.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -76,7 +89,8 @@ def requests_case(name, folder, requests, swaps):
                and not key.startswith(("p", "max"))}
     return {
         "case": name, "swaps": len(verdicts), "swaps_failed": len(bad), "first_bad": bad[:1], **buckets,
-        "revisions_met": len({pid for one in seen for pid in one["tally"]}), "rate": seen[0]["rate"],
+        "revisions_met": len({pid for one in seen for pid in one["tally"]}),
+        "rate": seen[0]["rate"],
         "p50_us": seen[0]["p50_us"], "p99_us": seen[0]["p99_us"], "p999_us": seen[0]["p999_us"],
         "max_us": seen[0]["max_us"], "supervisor_rss_bytes": rss,
         "passed": not bad and buckets["failed"] == 0,
@@ -119,7 +133,7 @@ class Progress:
 
 
 def row(result):
-    return (f"{result['case']:10} {result['swaps']:5} swaps ({result['swaps_failed']} failed) "
+    return (f"{result['case']:17} {result['swaps']:5} swaps ({result['swaps_failed']} failed) "
             f"{result['requests']:9} requests {result['failed']:5} failed   "
             f"{'passed' if result['passed'] else 'FAILED'}")
 

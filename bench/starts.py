@@ -26,7 +26,7 @@ import isolates  # noqa: E402
 from clones import bench_clones  # noqa: E402
 from first_byte import ask, be_punctual  # noqa: E402
 from machine import machine, version  # noqa: E402
-from starts_names import LANGUAGES, WAYS, goal  # noqa: E402
+from starts_names import LANGUAGES, goal, ways  # noqa: E402
 from tables import milliseconds, spread, table  # noqa: E402
 
 WARMUP = {"warmup": ["/"]}  # The template has answered a request before it was frozen.
@@ -42,7 +42,8 @@ class Functions:
 
     def __init__(self, handler, folder):
         made = handlers.build(handler, folder / "handler")
-        self.ports = {name: free_port() for name in ("warm", *WAYS)}
+        self.ways = ways(handler)
+        self.ports = {name: free_port() for name in ("warm", *self.ways)}
         none_ahead = {"parked": 0, "idle_timeout": IDLE}
         keys = {
             "warm": {"min_instances": 1},
@@ -50,6 +51,7 @@ class Functions:
             "parked again": {"idle_timeout": IDLE, **WARMUP},
             "clone": {**none_ahead, **WARMUP},
             "clone unwarmed": none_ahead,
+            "image": {**none_ahead, **WARMUP, "launch": "image"},
             "cold": {**none_ahead, "launch": "spawn"},
         }
         functions = [handlers.function(made, port, self.identifier(name), max_instances=1, **keys[name])
@@ -117,7 +119,7 @@ class Samples:
         time.sleep(CALM_SECONDS)
         answer = ask(functions.ports[way])
         assert answer.status == 200, (way, answer.status, answer.body)
-        if answer.start == WAYS[way]:
+        if answer.start == functions.ways[way]:
             self.us.append(answer.first_byte_us)
             self.parts.append(answer.parts_ms)
         else:
@@ -133,7 +135,7 @@ class Samples:
 def bench_starts(handler, folder, count):
     """In rounds, so that what disturbs for a while is in all of them."""
     functions = Functions(handler, folder)
-    samples = {way: Samples() for way in WAYS}
+    samples = {way: Samples() for way in functions.ways}
     rounds = min(ROUNDS, count)
     with functions.aether:
         functions.prepare()

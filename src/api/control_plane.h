@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/packet_counts.h"
 #include "async/task.h"
 #include "base/error.h"
 #include "base/ids.h"
@@ -39,7 +40,8 @@ struct AetherInfo {
   /// net.ipv4.tcp_migrate_req of our network namespace; absent if the kernel has none.
   std::optional<bool> tcp_migrate_req = {};
   ServerLoad control = {};
-  ServerLoad public_port = {};  ///< metrics_port and api.port.
+  ServerLoad public_port = {};               ///< metrics_port and api.port.
+  std::optional<PacketCounts> packets = {};  ///< None: `orchestrator.ebpf` is not enabled.
 };
 
 /// A swap that was begun, or is remembered.

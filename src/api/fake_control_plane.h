@@ -71,6 +71,7 @@ inline functions::FunctionStatus answering(std::string id) {
   status.requests.requests = 4;
   status.requests.by_status = {{200, 3}, {429, 1}};
   status.requests.refusals = {{"too_many", 1}};
+  status.requests.ring_faults = {{"checksum", 1}};
   for (int ms : {1, 1, 4}) status.requests.latency.add(std::chrono::milliseconds(ms));
   status.requests.in_flight = 1;
   status.requests.queued = 5;

@@ -127,6 +127,8 @@ json::object function_json(FunctionStatus const& status) {
           {"trigger_port", status.trigger_port},
           {"handler_path", status.handler_path},
           {"route", status.route},
+          {"bind", status.bind},
+          {"given", status.given ? json::value(*status.given) : json::value(nullptr)},
           {"launch", status.launch},
           {"not_cloneable", strings_json(status.not_cloneable)},
           {"notes", strings_json(status.notes)},

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "api/metrics.h"
+#include "functions/handler_ring.h"
 
 namespace aether::api {
 
@@ -52,6 +53,12 @@ void FunctionMetrics::observe_requests(FunctionStatus const& function) {
   for (auto const& [code, count] : requests.refusals) {
     registry_.raise(refusals_, {{"function", function.id}, {"code", code}},
                     static_cast<double>(count));
+  }
+  for (auto const& [reason, count] : requests.ring_faults) {
+    registry_.raise(rings_poisoned_, {{"function", function.id}, {"reason", reason}},
+                    static_cast<double>(count));
+    if (reason == functions::name_of(functions::RingFault::Kind::Checksum))
+      registry_.raise(ring_checksums_, labels, static_cast<double>(count));
   }
   registry_.raise(request_time_, labels, requests.latency);
   registry_.set(in_flight_, labels, requests.in_flight);

@@ -29,6 +29,8 @@ class FunctionMetrics {
   Counters& requests_ = registry_.counter("aether_function_requests_total");
   Histograms& request_time_ = registry_.histogram("aether_function_request_duration_seconds");
   Counters& refusals_ = registry_.counter("aether_function_refusals_total");
+  Counters& ring_checksums_ = registry_.counter("aether_shm_crc_errors_total");
+  Counters& rings_poisoned_ = registry_.counter("aether_shm_poisoned_total");
   Gauges& in_flight_ = registry_.gauge("aether_function_in_flight");
   Gauges& queue_ = registry_.gauge("aether_function_queue_depth");
   Gauges& instances_ = registry_.gauge("aether_function_instances");

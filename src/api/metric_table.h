@@ -53,7 +53,14 @@ inline constexpr std::array kMetrics{
     MetricInfo{"aether_rescued_connections_total", "counter", "service",
                "Connections that waited for a revision that died, carried to the one that serves",
                ""},
+    MetricInfo{
+        "aether_connections_given_total", "counter", "service, listener, revision",
+        "New connections (or datagrams) that the kernel gave to the revision, where programs "
+        "bind their own port (steer: bpf)",
+        ""},
     // Swaps.
+    MetricInfo{"aether_canary_percent", "gauge", "service",
+               "Part of new connections that the revision has which serves, or soaks", ""},
     MetricInfo{"aether_swaps_total", "counter", "service, verdict", "Swaps, by verdict", ""},
     MetricInfo{"aether_rollbacks_total", "counter", "service, phase",
                "Swaps that were taken back, by the phase in which the reason showed", "any"},
@@ -80,6 +87,11 @@ inline constexpr std::array kMetrics{
                "Requests, by the status that the client saw", "5xx, more than a few a minute"},
     MetricInfo{"aether_function_request_duration_seconds", "histogram", "function",
                "From the first byte of a request to the last of its answer", ""},
+    MetricInfo{"aether_shm_crc_errors_total", "counter", "function",
+               "Records of handlers with `ipc: ring` that did not have their checksum", "any"},
+    MetricInfo{"aether_shm_poisoned_total", "counter", "function, reason",
+               "Instances ended because of what they wrote into their ring, by what was wrong",
+               "any"},
     MetricInfo{"aether_function_refusals_total", "counter", "function, code",
                "Requests that Aether answered itself, by the answer's code", ""},
     MetricInfo{"aether_function_in_flight", "gauge", "function", "Requests that are being answered",
@@ -98,6 +110,18 @@ inline constexpr std::array kMetrics{
                "Instances killed at memory_limit_mb", "any"},
     MetricInfo{"aether_function_crashes_total", "counter", "function",
                "Instances that ended by themselves", "more than 3 in 10 minutes"},
+    // The program at the network interface (orchestrator.ebpf).
+    MetricInfo{"aether_xdp_packets_total", "counter", "owner, port, protocol",
+               "Packets that came to a port at the watched interface; the owner is "
+               "function/NAME or service/NAME",
+               ""},
+    MetricInfo{"aether_xdp_bytes_total", "counter", "owner, port, protocol",
+               "Bytes of these frames", ""},
+    MetricInfo{"aether_xdp_dropped_total", "counter", "owner, port, protocol",
+               "Packets that were dropped: their source had sent more than `rate`",
+               "more than a few a second: somebody floods it"},
+    MetricInfo{"aether_xdp_attached", "gauge", "interface, mode",
+               "1 while the program is at the interface", ""},
     // Jobs.
     MetricInfo{"aether_jobs_opened_total", "counter", "",
                "Jobs that were submitted, by whomever, schedules and other jobs included", ""},

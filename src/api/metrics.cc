@@ -68,6 +68,8 @@ struct Metrics::Families : MetricRegistry {
   Counters& log_lines = counter("aether_log_lines_total");
   Gauges& queue = gauge("aether_accept_queue");
   Counters& overflows = counter("aether_accept_overflows_total");
+  Counters& given = counter("aether_connections_given_total");
+  Gauges& percent = gauge("aether_canary_percent");
   Counters& rescued = counter("aether_rescued_connections_total");
   Counters& swaps = counter("aether_swaps_total");
   Counters& rollbacks = counter("aether_rollbacks_total");
@@ -83,6 +85,10 @@ struct Metrics::Families : MetricRegistry {
   Counters& refusals = counter("aether_api_refusals_total");
   Gauges& connections = gauge("aether_api_connections");
   Counters& turned_away = counter("aether_api_turned_away_total");
+  Counters& xdp_packets = counter("aether_xdp_packets_total");
+  Counters& xdp_bytes = counter("aether_xdp_bytes_total");
+  Counters& xdp_dropped = counter("aether_xdp_dropped_total");
+  Gauges& xdp_attached = gauge("aether_xdp_attached");
   Gauges& build_info = gauge("aether_build_info");
   Gauges& start_time = gauge("process_start_time_seconds");
   Counters& cpu = counter("process_cpu_seconds_total");
@@ -95,6 +101,7 @@ struct Metrics::Families : MetricRegistry {
 
   void observe(relay::ServiceStatus const& service, WallTime now);
   void observe(AetherInfo const& info);
+  void observe(PacketCounts const& counts);
 };
 
 Metrics::Metrics(EventFeed& feed) : families_(std::make_unique<Families>()), feed_(feed) {
@@ -130,6 +137,12 @@ void Metrics::swap_ended(std::string_view service, relay::SwapReport const& repo
     families_->handoff_bytes.Add(labels).Increment(static_cast<double>(report.handoff->bytes));
   }
   feed_.add("swap", json_text(swap_json(service, report)));
+}
+
+void Metrics::part_given(std::string_view service, RevisionId revision, int percent) {
+  boost::json::object const event{
+      {"service", service}, {"revision", revision.value}, {"percent", percent}};
+  feed_.add("canary", json_text(event));
 }
 
 void Metrics::restarted(std::string_view service, std::string_view reason) {
@@ -171,6 +184,7 @@ void Metrics::Families::observe(relay::ServiceStatus const& service, WallTime no
   set(state, labels, state_number(service.state));
   set(up, labels, serves(service) ? 1 : 0);
   set(revision, labels, static_cast<double>(service.revision.value));
+  set(percent, labels, service.percent);
   set(stored, labels, static_cast<double>(service.fd_store.count));
   raise(stored_refused, labels, static_cast<double>(service.fd_store.refused));
   raise(log_lines, labels, static_cast<double>(service.log_lines));
@@ -191,10 +205,28 @@ void Metrics::Families::observe(relay::ServiceStatus const& service, WallTime no
   for (relay::ListenerStatus const& one : service.listeners) {
     set(queue, with("listener", one.name), one.queued);
     raise(overflows, with("listener", one.name), static_cast<double>(one.overflows));
+    for (steer::RouteShareInfo const& share : one.shares) {
+      Labels of_revision = with("listener", one.name);
+      of_revision["revision"] = std::to_string(share.revision.value);
+      raise(given, of_revision, static_cast<double>(share.given));
+    }
+  }
+}
+
+void Metrics::Families::observe(PacketCounts const& counts) {
+  set(xdp_attached, {{"interface", counts.interface}, {"mode", counts.mode}}, 1);
+  for (PortPackets const& one : counts.ports) {
+    Labels const labels{{"owner", fmt::format("{}/{}", owner_name(one.kind), one.owner)},
+                        {"port", std::to_string(one.port)},
+                        {"protocol", one.protocol}};
+    raise(xdp_packets, labels, static_cast<double>(one.packets));
+    raise(xdp_bytes, labels, static_cast<double>(one.bytes));
+    raise(xdp_dropped, labels, static_cast<double>(one.dropped));
   }
 }
 
 void Metrics::Families::observe(AetherInfo const& info) {
+  if (info.packets) observe(*info.packets);
   for (auto const& [name, load] :
        {std::pair{"control", info.control}, std::pair{"public", info.public_port}}) {
     connections.Add({{"server", name}}).Set(static_cast<double>(load.connections));

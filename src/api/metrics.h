@@ -23,6 +23,7 @@ class Metrics final : public relay::Observer {
 
   void phase_ended(std::string_view service, std::string_view phase, Duration took) override;
   void swap_ended(std::string_view service, relay::SwapReport const& report) override;
+  void part_given(std::string_view service, RevisionId revision, int percent) override;
   void restarted(std::string_view service, std::string_view reason) override;
   void state_changed(std::string_view service, std::string_view state) override;
   /// A request of the route (its path as docs/openapi.yaml has it; "none" for others).

@@ -23,7 +23,12 @@ relay::ServiceStatus busy() {
                       {.revision = RevisionId{1}, .memory_bytes = 500}};
   status.draining = {
       {.revision = RevisionId{1}, .deadline = WallTime(std::chrono::hours(2)), .connections = 7}};
-  status.listeners = {{.name = "http", .queued = 3, .overflows = 11}};
+  status.percent = 25;
+  status.listeners = {
+      {.name = "http",
+       .queued = 3,
+       .overflows = 11,
+       .shares = {{.revision = RevisionId{2}, .percent = 25, .hidden_ports = {}, .given = 40}}}};
   status.fd_store = {.count = 4, .max = 128, .refused = 2};
   status.rescued = 9;
   status.log_lines = 100;
@@ -64,13 +69,22 @@ struct BusyAether {
   AetherInfo info{.version = "1.2.3",
                   .uptime = std::chrono::seconds(10),
                   .now = WallTime(std::chrono::hours(1)),
-                  .control = {.connections = 5, .turned_away = 6}};
+                  .control = {.connections = 5, .turned_away = 6},
+                  .packets = PacketCounts{.interface = "lo",
+                                          .mode = "generic",
+                                          .ports = {{.owner = "hello",
+                                                     .protocol = "tcp",
+                                                     .port = 8080,
+                                                     .packets = 12,
+                                                     .bytes = 1300,
+                                                     .dropped = 2}}}};
 
   BusyAether() {
     metrics.phase_ended("web", "launching", milliseconds(100));
     metrics.swap_ended("web", succeeded());
     metrics.swap_ended("web", rolled_back());
     metrics.restarted("web", "crash");
+    metrics.part_given("web", RevisionId{2}, 25);
     metrics.state_changed("web", "RUNNING");
     metrics.answered("/v1/status", 200);
     metrics.refused("forbidden");
@@ -116,6 +130,8 @@ TEST(Metrics, SayWhatWasObserved) {
         R"(aether_log_lines_total{service="web"} 100)",
         R"(aether_accept_queue{listener="http",service="web"} 3)",
         R"(aether_accept_overflows_total{listener="http",service="web"} 11)",
+        R"(aether_connections_given_total{listener="http",revision="2",service="web"} 40)",
+        R"(aether_canary_percent{service="web"} 25)",
         R"(aether_rescued_connections_total{service="web"} 9)",
         R"(aether_rollbacks_total{phase="soaking",service="web"} 1)",
         R"(aether_rollback_seconds_count{service="web"} 1)",
@@ -141,12 +157,15 @@ TEST(Metrics, SayWhatWasObservedOfFunctions) {
         R"(function_restores_total{function="hello",tier="parked"} 0)",
         R"(function_restore_duration_seconds_count{function="hello",tier="clone"} 2)",
         R"(function_cold_starts_total{function="hello"} 1)",
-        R"(warm_pool_size{function="hello"} 1)", R"(aether_function_up{function="hello"} 1)",
+        R"(warm_pool_size{function="hello"} 1)",
+        R"(aether_function_up{function="hello"} 1)",
         R"(aether_function_revision{function="hello"} 3)",
         R"(aether_function_requests_total{function="hello",status="429"} 1)",
         R"(aether_function_request_duration_seconds_count{function="hello"} 3)",
         R"(aether_function_request_duration_seconds_sum{function="hello"} 0.006)",
         R"(aether_function_refusals_total{code="too_many",function="hello"} 1)",
+        R"(aether_shm_crc_errors_total{function="hello"} 1)",
+        R"(aether_shm_poisoned_total{function="hello",reason="checksum"} 1)",
         R"(aether_function_in_flight{function="hello"} 1)",
         R"(aether_function_queue_depth{function="hello"} 5)",
         R"(aether_function_instances{function="hello",state="template"} 1)",

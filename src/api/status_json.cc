@@ -55,15 +55,31 @@ json::array draining_json(std::vector<relay::DrainStatus> const& draining) {
   return all;
 }
 
+/// Of one that programs bind themselves: who has which part, on which hidden ports.
+json::array shares_json(std::vector<steer::RouteShareInfo> const& shares) {
+  json::array all;
+  for (steer::RouteShareInfo const& one : shares) {
+    json::array ports;
+    for (std::uint16_t const port : one.hidden_ports) ports.emplace_back(port);
+    all.push_back(json::object{{"revision", one.revision.value},
+                               {"percent", one.percent},
+                               {"hidden_ports", std::move(ports)},
+                               {"given", one.given}});
+  }
+  return all;
+}
+
 json::array listeners_json(std::vector<relay::ListenerStatus> const& listeners) {
   json::array all;
   for (relay::ListenerStatus const& one : listeners) {
-    all.push_back(json::object{{"name", one.name},
-                               {"address", one.address},
-                               {"mode", one.mode},
-                               {"steered_revision", one.steered.value},
-                               {"queued", one.queued},
-                               {"overflows", one.overflows}});
+    json::object listener{{"name", one.name},     {"address", one.address},
+                          {"mode", one.mode},     {"steered_revision", one.steered.value},
+                          {"queued", one.queued}, {"overflows", one.overflows}};
+    if (one.mode == "bpf") {
+      listener["waiting"] = one.waiting;
+      listener["shares"] = shares_json(one.shares);
+    }
+    all.push_back(std::move(listener));
   }
   return all;
 }
@@ -132,6 +148,7 @@ json::object service_json(relay::ServiceStatus const& status) {
           {"state", status.state},
           {"phase", status.phase},
           {"revision", status.revision.value},
+          {"percent", status.percent},
           {"pid", pid_or_null(status.pid)},
           {"old_pid", pid_or_null(status.old_pid)},
           {"restarts", status.restarts},
@@ -144,6 +161,26 @@ json::object service_json(relay::ServiceStatus const& status) {
           {"last_swap", std::move(swap)}};
 }
 
+json::object packets_json(PacketCounts const& counts) {
+  json::array ports;
+  for (PortPackets const& one : counts.ports) {
+    json::array pids;
+    for (pid_t const pid : one.pids) pids.emplace_back(pid);
+    ports.push_back(json::object{{owner_name(one.kind), one.owner},
+                                 {"protocol", one.protocol},
+                                 {"port", one.port},
+                                 {"pids", std::move(pids)},
+                                 {"packets", one.packets},
+                                 {"bytes", one.bytes},
+                                 {"dropped", one.dropped}});
+  }
+  return {{"interface", counts.interface},
+          {"mode", counts.mode},
+          {"rate", counts.rate == 0 ? json::value(nullptr) : json::value(counts.rate)},
+          {"burst", counts.burst == 0 ? json::value(nullptr) : json::value(counts.burst)},
+          {"ports", std::move(ports)}};
+}
+
 json::object status_json(AetherInfo const& info,
                          std::vector<relay::ServiceStatus> const& services) {
   json::object all{{"version", info.version},
@@ -153,6 +190,7 @@ json::object status_json(AetherInfo const& info,
                    {"uptime_seconds", to_seconds(info.uptime)},
                    {"tcp_migrate_req", info.tcp_migrate_req ? json::value(*info.tcp_migrate_req)
                                                             : json::value(nullptr)}};
+  if (info.packets) all["packets"] = packets_json(*info.packets);
   if (!services.empty()) {
     relay::ServiceStatus const& main = services.front();
     all["fsm_state"] = main.state;

@@ -17,6 +17,7 @@ namespace aether::api {
 [[nodiscard]] boost::json::object swap_json(std::string_view service,
                                             relay::SwapReport const& report);
 [[nodiscard]] boost::json::object service_json(relay::ServiceStatus const& status);
+[[nodiscard]] boost::json::object packets_json(PacketCounts const& counts);
 /// The seed's fields (of the first service) and ours for all of them.
 [[nodiscard]] boost::json::object status_json(AetherInfo const& info,
                                               std::vector<relay::ServiceStatus> const& services);

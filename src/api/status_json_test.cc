@@ -80,6 +80,24 @@ TEST(ServiceJson, ListsRevisionsThatStillDrain) {
   EXPECT_TRUE(draining.at(1).at("connections").is_null()) << "what is not known is null, not 0";
 }
 
+TEST(StatusJson, HasThePacketsOfEachPortOnlyWhereTheyAreCounted) {
+  EXPECT_FALSE(status_json({}, {}).contains("packets"));
+  PortPackets const port{.kind = PortPackets::Owner::Service,
+                         .owner = "web",
+                         .protocol = "udp",
+                         .port = 53,
+                         .pids = {7, 8},
+                         .packets = 3,
+                         .bytes = 200,
+                         .dropped = 1};
+  json::object const status = status_json(
+      {.packets = PacketCounts{.interface = "lo", .mode = "native", .ports = {port}}}, {});
+  EXPECT_EQ(json::serialize(status.at("packets")),
+            R"({"interface":"lo","mode":"native","rate":null,"burst":null,"ports":[)"
+            R"({"service":"web","protocol":"udp","port":53,"pids":[7,8],)"
+            R"("packets":3,"bytes":200,"dropped":1}]})");
+}
+
 TEST(StatusJson, WithoutServicesIsStillAnAnswer) {
   json::object const status = status_json({}, {});
   EXPECT_TRUE(status.at("services").as_array().empty());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every CRC-32C kernel that this CPU can run, beside memcpy of the same size.
+// Every CRC-32C and CRC-32 kernel that this CPU can run, beside memcpy of the same size.
 #include <cstring>
 #include <string>
 #include <vector>
@@ -41,6 +41,10 @@ int const kRegistered = [] {
   };
   for (Implementation const& each : implementations()) {
     std::string const name = "crc32c/" + std::string(each.name);
+    sizes(benchmark::RegisterBenchmark(name.c_str(), run_kernel, each.kernel));
+  }
+  for (Implementation const& each : crc32_implementations()) {
+    std::string const name = "crc32/" + std::string(each.name);
     sizes(benchmark::RegisterBenchmark(name.c_str(), run_kernel, each.kernel));
   }
   sizes(benchmark::RegisterBenchmark("memcpy", run_memcpy));

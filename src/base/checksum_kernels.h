@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ways to compute CRC-32C, one file each. Private to base, its tests and benchmarks: everybody
+// The ways to compute CRC-32C and CRC-32. Private to base, its tests and benchmarks: everybody
 // else uses checksum.h.
 #pragma once
 #include <cstddef>
@@ -21,6 +21,9 @@ struct Implementation {
 [[nodiscard]] std::uint32_t crc32c_table(std::uint32_t state, std::byte const* data,
                                          std::size_t size);
 
+[[nodiscard]] std::uint32_t crc32_table(std::uint32_t state, std::byte const* data,
+                                        std::size_t size);
+
 #if defined(__x86_64__)
 /// Three interleaved streams of the crc32 instruction. Needs SSE4.2 and PCLMUL.
 [[nodiscard]] std::uint32_t crc32c_sse42(std::uint32_t state, std::byte const* data,
@@ -28,13 +31,23 @@ struct Implementation {
 /// Folding 256 bytes at a time. Needs AVX-512F, VPCLMULQDQ and what crc32c_sse42 needs.
 [[nodiscard]] std::uint32_t crc32c_vpclmulqdq(std::uint32_t state, std::byte const* data,
                                               std::size_t size);
+/// Folding 64 bytes at a time. Needs PCLMUL and SSE4.1.
+[[nodiscard]] std::uint32_t crc32_pclmul(std::uint32_t state, std::byte const* data,
+                                         std::size_t size);
+/// Folding 256 bytes at a time. Needs AVX-512F, VPCLMULQDQ and what crc32_pclmul needs.
+[[nodiscard]] std::uint32_t crc32_vpclmulqdq(std::uint32_t state, std::byte const* data,
+                                             std::size_t size);
 #elif defined(__aarch64__)
 /// Three interleaved streams of the crc32cx instruction. Needs the CRC extension.
 [[nodiscard]] std::uint32_t crc32c_armv8(std::uint32_t state, std::byte const* data,
                                          std::size_t size);
+/// The same with crc32x.
+[[nodiscard]] std::uint32_t crc32_armv8(std::uint32_t state, std::byte const* data,
+                                        std::size_t size);
 #endif
 
 /// All that this CPU can run, the fastest first; the last is always the table.
-[[nodiscard]] std::span<Implementation const> implementations();
+[[nodiscard]] std::span<Implementation const> implementations();        // of CRC-32C
+[[nodiscard]] std::span<Implementation const> crc32_implementations();  // of CRC-32
 
 }  // namespace aether::checksum

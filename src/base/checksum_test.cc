@@ -49,14 +49,41 @@ TEST(Checksum, GivesTheVectorsOfRfc3720InEveryImplementation) {
   }
 }
 
+// Both checksums: the fast ways against the table, which the vectors above and below hold.
+struct Family {
+  Kernel table;
+  std::span<Implementation const> all;
+};
+std::array<Family, 2> families() {
+  return {Family{crc32c_table, implementations()}, Family{crc32_table, crc32_implementations()}};
+}
+
+TEST(Checksum, GivesTheValuesOfZlibInEveryImplementation) {
+  // From Python: zlib.crc32(bytes), with `ascending` as in RFC 3720's vectors.
+  std::string ascending;
+  for (int at = 0; at < 1000; ++at) ascending.push_back(static_cast<char>(at % 251));
+  for (Implementation const& each : crc32_implementations()) {
+    SCOPED_TRACE(each.name);
+    EXPECT_EQ(run(each.kernel, "123456789"), 0xCBF43926U);
+    EXPECT_EQ(run(each.kernel, ""), 0U);
+    EXPECT_EQ(run(each.kernel, std::string(32, '\0')), 0x190A55ADU);
+    EXPECT_EQ(run(each.kernel, std::string(32, '\xFF')), 0xFF6CAB0BU);
+    EXPECT_EQ(run(each.kernel, ascending.substr(0, 16)), 0xCECEE288U);
+    EXPECT_EQ(run(each.kernel, ascending.substr(0, 100)), 0x58C932F5U);
+    EXPECT_EQ(run(each.kernel, ascending), 0x721746A6U);
+  }
+}
+
 TEST(Checksum, AgreesBetweenImplementationsForEveryLengthUpToTwoKilobytes) {
   std::mt19937_64 random(1);
   std::vector<std::byte> const bytes = random_bytes(2048 + 64, random);
   for (std::size_t size = 0; size <= 2048; ++size) {
     std::span const part = std::span(bytes).subspan(size % 64, size);
-    std::uint32_t const expected = run(crc32c_table, part);
-    for (Implementation const& each : implementations()) {
-      ASSERT_EQ(run(each.kernel, part), expected) << each.name << " of " << size << " bytes";
+    for (Family const& family : families()) {
+      std::uint32_t const expected = run(family.table, part);
+      for (Implementation const& each : family.all) {
+        ASSERT_EQ(run(each.kernel, part), expected) << each.name << " of " << size << " bytes";
+      }
     }
   }
 }
@@ -70,12 +97,14 @@ TEST(Checksum, AgreesForRandomLengthsAlignmentsAndSplits) {
     std::size_t const split = size == 0 ? 0 : random() % size;
     auto const seed = static_cast<std::uint32_t>(random());
     std::span const part = std::span(bytes).subspan(begin, size);
-    std::uint32_t const expected = run(crc32c_table, part, seed);
-    for (Implementation const& each : implementations()) {
-      SCOPED_TRACE(each.name);
-      ASSERT_EQ(run(each.kernel, part, seed), expected);
-      std::uint32_t const head = run(each.kernel, part.first(split), seed);
-      ASSERT_EQ(run(each.kernel, part.subspan(split), head), expected);
+    for (Family const& family : families()) {
+      std::uint32_t const expected = run(family.table, part, seed);
+      for (Implementation const& each : family.all) {
+        SCOPED_TRACE(each.name);
+        ASSERT_EQ(run(each.kernel, part, seed), expected);
+        std::uint32_t const head = run(each.kernel, part.first(split), seed);
+        ASSERT_EQ(run(each.kernel, part.subspan(split), head), expected);
+      }
     }
   }
 }
@@ -85,6 +114,22 @@ TEST(Checksum, ChoosesTheFirstImplementationAndAlwaysHasTheTable) {
   EXPECT_EQ(implementations().back().name, "table");
   EXPECT_EQ(crc32c("123456789"), 0xE3069283U);
   EXPECT_EQ(crc32c("6789", crc32c("12345")), 0xE3069283U);
+  EXPECT_EQ(crc32_implementation(), crc32_implementations().front().name);
+  EXPECT_EQ(crc32_implementations().back().name, "table");
+  EXPECT_EQ(crc32("123456789"), 0xCBF43926U);
+  EXPECT_EQ(crc32("6789", crc32("12345")), 0xCBF43926U);
+}
+
+TEST(ChecksumPolynomial, DividesAsBarrettsReductionNeedsIt) {
+  EXPECT_EQ(whole_modulus<kZlib>(), 0x1DB710641U);
+  // quotient * modulus differs from x^64 only below x^32: reflected, only in the upper 32 bits.
+  unsigned __int128 product = 0;
+  for (int bit = 0; bit <= 32; ++bit) {
+    if ((barrett_quotient<kZlib>() >> bit & 1) != 0) {
+      product ^= static_cast<unsigned __int128>(whole_modulus<kZlib>()) << bit;
+    }
+  }
+  EXPECT_EQ(static_cast<std::uint64_t>(product & 0x1FFFFFFFF), 1U);
 }
 
 TEST(ChecksumPolynomial, MultipliesAsRepeatedShiftsDo) {

@@ -162,6 +162,9 @@ struct Parser {
         stats_command->add_flag("--watch", shown->watch, "Again and again, until interrupted");
     stats_command->add_flag("--dashboard", shown->dashboard, "On the whole terminal, with keys")
         ->excludes(watch);
+    stats_command
+        ->add_flag("--prometheus", shown->prometheus, "As /metrics has it (docs/metrics.md)")
+        ->excludes("--dashboard");
     stats_command->callback(
         [this, shown] { choose([this, shown] { return stats(globals, *shown); }); });
 

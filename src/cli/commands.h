@@ -40,6 +40,7 @@ struct ReloadOptions {
 struct StatsOptions {
   bool dashboard = false;
   bool watch = false;
+  bool prometheus = false;
 };
 [[nodiscard]] Result<int> stats(Globals const& globals, StatsOptions const& options);
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "base/checksum.h"
 #include "cli/commands.h"
 #include "cli/terminal.h"
+#include "functions/image_launcher.h"
 #include "functions/template_worker.h"
 #include "os/cgroup.h"
 #include "os/file.h"
@@ -25,6 +27,7 @@
 #include "os/oom_score.h"
 #include "os/requirements.h"
 #include "os/sandbox.h"
+#include "steer/bpf_support.h"
 #include "steer/listener.h"
 #include "steer/rescue.h"
 #include "supervise/limits.h"
@@ -101,6 +104,20 @@ Finding copies() {
   Status const made = pidfds ? functions::try_copying() : pidfds;
   return {"copies of handlers (ptrace)", made ? Grade::Good : Grade::Lacking,
           made ? "made" : fmt::format("each instance is spawned: {}", made.error().message())};
+}
+
+Finding images() {
+  auto const tried = functions::try_images(config::Orchestrator{}.snapshot_dir);
+  return {"images of handlers (CRIU)", tried ? Grade::Good : Grade::Lacking,
+          tried ? fmt::format("CRIU {} dumps and restores", *tried)
+                : fmt::format("launch: image is refused: {}", tried.error().message())};
+}
+
+std::vector<Finding> kernel_programs() {
+  std::vector<Finding> findings;
+  for (auto const& tried : steer::probe_bpf())
+    findings.push_back({tried.what, tried.works ? Grade::Good : Grade::Lacking, tried.reason});
+  return findings;
 }
 
 Finding sandbox() {
@@ -180,22 +197,16 @@ void print(Finding const& finding) {
 }  // namespace
 
 Result<int> doctor(Globals const& globals) {
-  std::vector<Finding> const findings{
-      kernel(),
-      steering(),
-      migration(),
-      pidfds(),
-      processes(),
-      memory_shortage(),
-      trees(),
-      memory(),
-      files(),
-      backlog(),
-      limits(),
-      copies(),
-      sandbox(),
-      init(),
-      Finding{"CRC-32C", Grade::Good, std::string(crc32c_implementation())}};
+  std::vector<Finding> findings{
+      kernel(),    steering(),
+      migration(), pidfds(),
+      processes(), memory_shortage(),
+      trees(),     memory(),
+      files(),     backlog(),
+      limits(),    copies(),
+      images(),    sandbox(),
+      init(),      Finding{"CRC-32C", Grade::Good, std::string(crc32c_implementation())}};
+  std::ranges::move(kernel_programs(), std::back_inserter(findings));
   bool complete = true;
   json::array list;
   for (Finding const& finding : findings) {

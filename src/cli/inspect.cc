@@ -75,7 +75,7 @@ void print(json::object const& answer) {
   json::object const& service = answer.at("service").as_object();
   fmt::print("{}{}{}\n", paint.bold, plain(service.at("name")), paint.reset);
   for (std::string_view const key :
-       {"state", "phase", "revision", "pid", "restarts", "problem", "command"}) {
+       {"state", "phase", "revision", "percent", "pid", "restarts", "problem", "command"}) {
     print_key(key, service.at(key));
   }
   fmt::print("{}configuration{}\n", paint.bold, paint.reset);
@@ -110,6 +110,10 @@ void print_function(json::object const& answer) {
        {"state", "problem", "revision", "pid", "trigger_port", "handler_path", "route"}) {
     print_key(key, function.at(key));
   }
+  // An older Aether does not say it.
+  if (json::value const* bind = function.if_contains("bind")) print_key("bind", *bind);
+  if (json::value const* given = function.if_contains("given"); given && !given->is_null())
+    print_key("connections given", *given);
   print_key("launch", function.at("launch"));
   for (json::value const& reason : function.at("not_cloneable").as_array()) {
     fmt::print("  {:<18} {}not cloned{}: {}\n", "", paint.yellow, paint.reset, plain(reason));

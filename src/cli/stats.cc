@@ -26,6 +26,10 @@ constexpr int kWatchMs = 1000;
 /// What a terminal is asked for: the cursor at the top left, and nothing below it.
 constexpr std::string_view kClear = "\x1b[H\x1b[J";
 
+Status print_metrics(ControlClient const& client) {
+  return client.follow("/metrics", [](std::string_view piece) { fmt::print("{}", piece); });
+}
+
 Status print_once(Globals const& globals, ControlClient const& client, bool over_the_last) {
   TRY_ASSIGN(json::value const status, client.call("GET", "/v1/status"));
   std::string text = globals.output == Output::Json ? api::json_text(status) + "\n"
@@ -46,14 +50,17 @@ Result<int> stats(Globals const& globals, StatsOptions const& options) {
                 "`stats --watch -o json`");
   }
   TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
+  if (options.prometheus && for_programs)
+    return fail(ErrorCode::UsageInvalid, "--prometheus is a format of its own: leave out -o json");
   if (options.dashboard) {
     // What is wrong with Aether is told before the screen is taken.
     TRY(client.call("GET", "/v1/status"));
     return run_dashboard(client);
   }
-  bool const redraws = options.watch && !for_programs && is_terminal(stdout);
+  bool const redraws = options.watch && !for_programs && !options.prometheus && is_terminal(stdout);
   for (;;) {
-    TRY(print_once(globals, client, redraws));
+    TRY(options.prometheus ? print_metrics(client) : print_once(globals, client, redraws));
+    std::fflush(stdout);
     if (!options.watch) return kDone;
     (void)::poll(nullptr, 0, kWatchMs);
     if (!redraws && !for_programs) fmt::print("\n");

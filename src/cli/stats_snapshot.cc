@@ -143,6 +143,40 @@ StatsRow read_service(json::object const& service) {
   return row;
 }
 
+PacketRow read_packets_of_port(json::object const& port) {
+  std::string const function = text_of(port, "function");
+  std::string pids;
+  for (json::value const& pid : list_of(port, "pids"))
+    pids += fmt::format("{}{}", pids.empty() ? "" : ", ", pid.to_number<std::int64_t>());
+  return {.owner = function.empty() ? text_of(port, "service") : function,
+          .port = fmt::format("{}/{}", number_of(port, "port"), text_of(port, "protocol")),
+          .pids = pids.empty() ? "-" : pids,
+          .packets = number_of(port, "packets"),
+          .bytes = number_of(port, "bytes"),
+          .dropped = number_of(port, "dropped")};
+}
+
+PacketTable read_packets(json::object const& packets) {
+  PacketTable table{.interface = text_of(packets, "interface"),
+                    .mode = text_of(packets, "mode"),
+                    .rate = number_of(packets, "rate"),
+                    .burst = number_of(packets, "burst"),
+                    .rows = {}};
+  for (json::value const& port : list_of(packets, "ports"))
+    table.rows.push_back(read_packets_of_port(port.as_object()));
+  return table;
+}
+
+/// For whoever looks closer: what came to each of its ports at the interface.
+void add_packet_facts(PacketTable const& table, StatsRow& row) {
+  for (PacketRow const& one : table.rows) {
+    if (one.owner != row.name) continue;
+    row.facts.emplace_back("packets", fmt::format("{} ({}) to {} at {}, {} dropped; pids {}",
+                                                  one.packets, humanize_bytes(one.bytes), one.port,
+                                                  table.interface, one.dropped, one.pids));
+  }
+}
+
 }  // namespace
 
 std::uint64_t BucketCounts::total() const {
@@ -189,6 +223,10 @@ StatsSnapshot read_snapshot(json::value const& status) {
   for (json::value const& one : list_of(all, "services")) {
     snapshot.rows.push_back(read_service(one.as_object()));
   }
+  json::value const* const packets = all.if_contains("packets");
+  if (packets == nullptr || !packets->is_object()) return snapshot;
+  snapshot.packets = read_packets(packets->as_object());
+  for (StatsRow& row : snapshot.rows) add_packet_facts(*snapshot.packets, row);
   return snapshot;
 }
 

@@ -61,11 +61,31 @@ struct StatsRow {
   std::vector<std::string> instance_lines;
 };
 
+/// What came to one port at the network interface.
+struct PacketRow {
+  std::string owner;
+  std::string port;  ///< "8080/tcp"
+  std::string pids;  ///< "12, 13", or "-".
+  std::uint64_t packets = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t dropped = 0;
+};
+
+/// None: nothing is counted there.
+struct PacketTable {
+  std::string interface;
+  std::string mode;
+  std::uint64_t rate = 0;
+  std::uint64_t burst = 0;
+  std::vector<PacketRow> rows;
+};
+
 struct StatsSnapshot {
   std::string version;
   pid_t pid = 0;
   std::string uptime;
   std::vector<StatsRow> rows;  ///< Functions, then services.
+  std::optional<PacketTable> packets = {};
 };
 
 /// @param status What /v1/status answered.

@@ -104,5 +104,21 @@ TEST(StatsText, HasATableForEachThatThereIs) {
   EXPECT_EQ(stats_text(snapshot_of({})), "Nothing runs.\n");
 }
 
+TEST(StatsText, HasThePacketsOfAPortWhereTheyAreCounted) {
+  boost::json::object status = testing::status_of({answering("hello")}, {});
+  status["packets"] = boost::json::parse(R"({"interface": "eth0", "mode": "native", "rate": 100,
+      "burst": 200, "ports": [{"function": "hello", "protocol": "tcp", "port": 8080,
+      "pids": [12, 13], "packets": 5000, "bytes": 1024, "dropped": 17}]})");
+  StatsSnapshot const snapshot = read_snapshot(status);
+  std::string const text = stats_text(snapshot);
+  EXPECT_TRUE(
+      text.contains("XDP at eth0 (native): a source may send 100 packets a second, "
+                    "200 at once\n"))
+      << text;
+  EXPECT_TRUE(text.contains("8080/tcp         5000")) << text;
+  EXPECT_TRUE(text.contains("17  12, 13\n")) << text;
+  EXPECT_EQ(snapshot.rows.at(0).facts.back().first, "packets") << "the dashboard shows it too";
+}
+
 }  // namespace
 }  // namespace aether::cli

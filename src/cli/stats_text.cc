@@ -62,6 +62,24 @@ std::string services_table(StatsSnapshot const& snapshot) {
          text;
 }
 
+std::string packets_table(StatsSnapshot const& snapshot) {
+  if (!snapshot.packets) return {};
+  PacketTable const& table = *snapshot.packets;
+  std::string const limit = table.rate == 0
+                                ? "nothing is dropped"
+                                : fmt::format("a source may send {} packets a second, {} at once",
+                                              table.rate, table.burst);
+  std::string text = fmt::format("XDP at {} ({}): {}\n", table.interface, table.mode, limit);
+  auto const to = std::back_inserter(text);
+  fmt::format_to(to, "{:<24} {:>9} {:>12} {:>10} {:>12}  {}\n", "PACKETS TO", "PORT", "PACKETS",
+                 "BYTES", "DROPPED", "PIDS");
+  for (PacketRow const& row : table.rows) {
+    fmt::format_to(to, "{:<24} {:>9} {:>12} {:>10} {:>12}  {}\n", row.owner, row.port, row.packets,
+                   humanize_bytes(row.bytes), row.dropped, row.pids);
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string stats_text(StatsSnapshot const& snapshot) {
@@ -69,7 +87,9 @@ std::string stats_text(StatsSnapshot const& snapshot) {
   std::string const of_services = services_table(snapshot);
   std::string const between = of_functions.empty() || of_services.empty() ? "" : "\n";
   std::string const text = of_functions + between + of_services;
-  return text.empty() ? "Nothing runs.\n" : text;
+  std::string const packets = packets_table(snapshot);
+  if (packets.empty()) return text.empty() ? "Nothing runs.\n" : text;
+  return text + (text.empty() ? "" : "\n") + packets;
 }
 
 }  // namespace aether::cli

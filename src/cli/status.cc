@@ -40,12 +40,28 @@ void print_swap(json::object const& swap) {
   if (!why.empty()) fmt::print("      {}\n", why);
 }
 
+/// Only where programs bind their own port.
+void print_shares(json::object const& listener) {
+  json::value const* const shares = listener.if_contains("shares");
+  if (shares == nullptr) return;
+  for (json::value const& value : shares->as_array()) {
+    json::object const& share = value.as_object();
+    fmt::print("      revision {}: {}%, {} given, hidden ports {}\n", number(share, "revision"),
+               number(share, "percent"), number(share, "given"),
+               json::serialize(share.at("hidden_ports")));
+  }
+}
+
 void print_service(json::object const& service) {
   Paint const paint = paint_for(stdout);
   bool const runs = !service.at("pid").is_null();
   fmt::print("{}●{} {:<20} {:<12} revision {}  PID {}  {}\n", runs ? paint.green : paint.red,
              paint.reset, text(service, "name"), text(service, "state"),
              number(service, "revision"), json::serialize(service.at("pid")), addresses(service));
+  if (number(service, "percent") < 100) {
+    fmt::print("    canary: revision {} gets {}% of new connections\n", number(service, "revision"),
+               number(service, "percent"));
+  }
   for (json::value const& value : service.at("instances").as_array()) {
     json::object const& instance = value.as_object();
     fmt::print("    revision {}: PID {}, {}, {}, since {}{}{}\n", number(instance, "revision"),
@@ -63,6 +79,7 @@ void print_service(json::object const& service) {
     json::object const& listener = value.as_object();
     fmt::print("    {} ({}): {} waiting, {} dropped\n", text(listener, "address"),
                text(listener, "mode"), number(listener, "queued"), number(listener, "overflows"));
+    print_shares(listener);
   }
   if (number(service, "restarts") > 0)
     fmt::print("    restarts: {}\n", number(service, "restarts"));

@@ -21,6 +21,7 @@
 #include "cli/up_text.h"
 #include "config/loader.h"
 #include "daemon/daemon.h"
+#include "daemon/release.h"
 #include "os/child.h"
 #include "os/signals.h"
 #include "os/unique_fd.h"
@@ -219,6 +220,7 @@ Result<int> down(Globals const& globals) {
 Result<int> validate(Globals const& globals, std::string const& file) {
   TRY_ASSIGN(config::Config const config,
              config::load(file.empty() ? globals.config_file() : file));
+  TRY(daemon::check_kernel(config));
   if (globals.output == Output::Json) {
     json::array warnings;
     for (config::Warning const& warning : config.warnings) {

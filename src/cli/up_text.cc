@@ -41,16 +41,22 @@ void add_service(std::string& told, Paint const& paint, relay::ServiceStatus con
                  service.pid, listens.empty() ? "" : ", Listen: ", listens);
 }
 
+/// One with an image may run without a process, until it is asked.
+bool does_run(functions::FunctionStatus const& function) {
+  return function.pid != 0 || function.state == "RUNNING";
+}
+
 void add_function(std::string& told, Paint const& paint,
                   functions::FunctionStatus const& function) {
   auto const to = std::back_inserter(told);
-  if (function.pid == 0) {
+  if (!does_run(function)) {
     std::string const why = supervise::without_quotes(function.problem.value_or(function.state));
     fmt::format_to(to, "  {}✗{} {} did not start: {}\n", paint.red, paint.reset, function.id, why);
     return;
   }
+  std::string const pid = function.pid != 0 ? fmt::format("{}", function.pid) : "none, an image";
   fmt::format_to(to, "  {}✓{} {} started (PID: {}, Port: {})\n", paint.green, paint.reset,
-                 function.id, function.pid, function.trigger_port);
+                 function.id, pid, function.trigger_port);
   if (function.not_cloneable.empty()) return;
   fmt::format_to(to, "    {}each instance is spawned, for it cannot be cloned:{}\n", paint.dim,
                  paint.reset);
@@ -62,7 +68,7 @@ void add_functions_box(std::string& told, Paint const& paint,
                        std::vector<functions::FunctionStatus> const& all) {
   bool const is_boxed = is_terminal(stdout);
   auto const to = std::back_inserter(told);
-  auto const runs = std::ranges::count_if(all, [](auto const& one) { return one.pid != 0; });
+  auto const runs = std::ranges::count_if(all, does_run);
   std::string const head = fmt::format(" Status: {} functions running", runs);
   told += '\n';
   if (is_boxed) {
@@ -73,10 +79,10 @@ void add_functions_box(std::string& told, Paint const& paint,
     told += head.substr(1) + "\n";
   }
   for (functions::FunctionStatus const& one : all) {
-    bool const does_run = one.pid != 0;
+    bool const runs_now = does_run(one);
     fmt::format_to(to, "{}{}●{} {:<20} → http://localhost:{}  [{}]\n", is_boxed ? "║ " : "",
-                   does_run ? paint.green : paint.red, paint.reset, one.id, one.trigger_port,
-                   does_run ? "Running" : "Failed");
+                   runs_now ? paint.green : paint.red, paint.reset, one.id, one.trigger_port,
+                   runs_now ? "Running" : "Failed");
   }
   if (is_boxed) told += bar("╚", "╝");
 }

@@ -292,8 +292,11 @@ bool FrozenProcess::lives() {
   // is its process's, for who owns that.
   std::vector<pid_t> others;
   for (auto it = held_.begin() + 1; it != held_.end(); ++it) others.push_back(it->tid());
-  held_.erase(held_.begin() + 1, held_.end());
-  reap_threads(std::move(others));
+  auto const left = reap_threads(std::move(others));
+  // Whoever asks again finds those that needed longer.
+  std::erase_if(held_, [&](TracedThread const& one) {
+    return one.tid() != pid_ && std::ranges::find(left, one.tid()) == left.end();
+  });
   return false;
 }
 

@@ -59,6 +59,7 @@ std::vector<Mapping> parse_mappings(std::string_view smaps) {
     smaps.remove_prefix(std::min(line.size() + 1, smaps.size()));
     if (line.starts_with("VmFlags:") && !areas.empty()) {
       areas.back().absent_after_fork = line.find(" dc") != std::string_view::npos;
+      areas.back().wiped_by_fork = line.find(" wf") != std::string_view::npos;
     } else if (auto area = parse_head(line)) {
       areas.push_back(std::move(*area));
     }

@@ -21,9 +21,10 @@ struct Mapping {
   bool shared = false;
   /// MADV_DONTFORK: a copy of the process would lack it. V8 has its whole heap so.
   bool absent_after_fork = false;
-  std::uint64_t offset = 0;  ///< In the file.
-  std::string file;          ///< "00:05 12": device and inode; empty: there is none.
-  std::string name;          ///< A path, "[heap]", or nothing.
+  bool wiped_by_fork = false;  ///< MADV_WIPEONFORK: a copy finds zeroes there.
+  std::uint64_t offset = 0;    ///< In the file.
+  std::string file;            ///< "00:05 12": device and inode; empty: there is none.
+  std::string name;            ///< A path, "[heap]", or nothing.
 
   [[nodiscard]] std::uint64_t size() const { return end - begin; }
   bool operator==(Mapping const&) const = default;

@@ -71,7 +71,7 @@ bool has_ended(pid_t tid) {
   return !thread || thread->state == 'Z' || thread->state == 'X';
 }
 
-void reap_threads(std::vector<pid_t> tids) {
+std::vector<pid_t> reap_threads(std::vector<pid_t> tids) {
   // In no order: of the first process of a pid namespace, the last thread to end waits until the
   // numbers of all others are free again (zap_pid_ns_processes in kernel/pid_namespace.c).
   for (int round = 0; !tids.empty() && round < kReapRoundsMax; ++round) {
@@ -82,6 +82,7 @@ void reap_threads(std::vector<pid_t> tids) {
     });
     usleep(kReapPauseUs);
   }
+  return tids;
 }
 
 }  // namespace aether::clone

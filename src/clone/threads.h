@@ -11,8 +11,9 @@
 namespace aether::clone {
 
 /// Takes the ends of killed threads, which the kernel keeps for who traces them: before that, their
-/// process cannot be reaped.
-void reap_threads(std::vector<pid_t> tids);
+/// process cannot be reaped. Returns those that did not end within 2 s: the last one to end gives
+/// all of the process's memory back before.
+std::vector<pid_t> reap_threads(std::vector<pid_t> tids);
 
 /// Which thread traces the process; 0: none, or it is gone.
 [[nodiscard]] pid_t read_tracer(pid_t pid);

@@ -15,11 +15,9 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "config/jobs_config.h"
+#include "config/swap_config.h"
 
 namespace aether::config {
-
-using Command = std::vector<std::string>;
-using Variables = std::vector<std::pair<std::string, std::string>>;
 
 // ---- listeners
 
@@ -28,7 +26,7 @@ enum class ListenMode : std::uint8_t {
   Steered,    ///< A listener per revision; a kernel program names the one that receives.
   Shared,     ///< One listener that every revision inherits.
   Exclusive,  ///< One owner at a time: the old revision stops before the new one starts.
-  Bpf,        ///< For programs that bind their own port. Parsed; `up` refuses it in this release.
+  Bpf,        ///< The program binds its own port; the kernel is told whose socket receives.
 };
 
 struct Listen {
@@ -114,107 +112,6 @@ struct Limits {
 /// given to everyone.
 enum class Compat : std::uint8_t { Nginx };
 
-// ---- swaps
-
-struct Hook {
-  std::string name;
-  Command command;
-  Duration timeout = std::chrono::seconds(30);
-  bool block_on_fail = true;  ///< A failure stops the swap; otherwise it is only told.
-  bool operator==(Hook const&) const = default;
-};
-
-struct ProbeHttp {
-  std::string url;  ///< As ReadyHttp::url. Good is a status from 200 to 399.
-  bool operator==(ProbeHttp const&) const = default;
-};
-struct ProbeTcp {
-  std::string address;
-  bool operator==(ProbeTcp const&) const = default;
-};
-struct ProbeCommand {
-  Command command;
-  bool operator==(ProbeCommand const&) const = default;
-};
-
-/// Asked again and again while a revision soaks.
-struct HealthCheck {
-  std::variant<ProbeHttp, ProbeTcp, ProbeCommand> probe;
-  Duration interval = std::chrono::seconds(1);
-  Duration timeout = std::chrono::seconds(1);
-  int threshold = 3;  ///< This many failures in a row are a bad verdict.
-  bool operator==(HealthCheck const&) const = default;
-};
-
-struct Canary {
-  bool enabled = false;
-  int weight = 100;  ///< Percent of new connections for the new revision. `up` takes only 100.
-  std::optional<HealthCheck> health_check;
-  bool operator==(Canary const&) const = default;
-};
-
-enum class OnHandoffFailure : std::uint8_t {
-  Abort,     ///< Roll back: the old revision keeps its memory and serves on.
-  Continue,  ///< Go on with a new revision that remembers nothing.
-};
-
-struct StateHandoff {
-  bool enabled = false;
-  std::optional<std::string> socket_path;      ///< Absolute; absent: Aether chooses one.
-  Duration timeout = std::chrono::seconds(5);  ///< The same value as Handoff::timeout.
-  bool connections = false;                    ///< Move open connections too. `up` refuses true.
-  OnHandoffFailure on_handoff_failure = OnHandoffFailure::Abort;
-  bool check = false;  ///< Try the round trip of the real state before anything moves.
-  bool operator==(StateHandoff const&) const = default;
-};
-
-enum class Mode : std::uint8_t {
-  HotRelay,   ///< The new revision is made ready beside the old one, then takes over; soak; drain.
-  Immediate,  ///< As HotRelay without a soak: no way back after the cutover.
-  Canary,     ///< As HotRelay, with canary.enabled.
-  Run,        ///< No overlap: the old one stops, the new one starts; connections wait in the queue.
-};
-
-/// When an old revision gets its stop signal.
-enum class DrainStop : std::uint8_t {
-  AfterQueue,  ///< As soon as it has accepted what waited for it.
-  WhenIdle,    ///< When none of its connections is open any more, or at the deadline.
-  AtDeadline,
-};
-
-struct Drain {
-  Duration timeout = std::chrono::seconds(30);  ///< From the verdict on.
-  DrainStop stop = DrainStop::AfterQueue;
-  Duration spread{};  ///< Of the last idle connections, before the deadline. 0: half the timeout.
-  bool operator==(Drain const&) const = default;
-};
-
-/// How a revision that starts beside a serving one competes for the processor until it is ready.
-enum class StartupPriority : std::uint8_t { Low, Normal };
-
-struct Orchestration {
-  Mode mode = Mode::HotRelay;
-  Duration soak_time{};  ///< 0: no soak. 30s if the file names a mode or a canary and no time.
-  std::vector<Hook> pre_flight;
-  std::vector<Hook> on_success;
-  std::vector<Hook> on_failure;
-  Duration warmup_delay{};  ///< From ready to handoff.
-  StartupPriority startup_priority = StartupPriority::Low;
-  Drain drain;
-  int max_revisions = 4;  ///< Living ones; the oldest draining one ends first.
-  Canary canary;
-  StateHandoff state_handoff;
-  bool operator==(Orchestration const&) const = default;
-};
-
-enum class Mechanism : std::uint8_t { Pipe, Shm, Vault };
-
-struct Handoff {
-  Mechanism mechanism = Mechanism::Pipe;
-  Duration timeout = std::chrono::seconds(5);
-  bool operator==(Handoff const&) const = default;
-};
-
 // ---- services
 
 struct Service {
@@ -253,12 +150,15 @@ struct Service {
 /// A probe's whole URL: `url` itself, or for a "/path" the one on `port` of this machine.
 [[nodiscard]] std::string probe_url(std::string const& url, std::uint16_t port);
 
-// ---- functions (seed 004). Parsed and validated; running them is not in this release.
+// ---- functions (seed 004)
 
+/// Counting and dropping of frames by a program at an interface (XDP).
 struct Ebpf {
   bool enabled = false;
-  std::string interface;
-  std::string mode;  ///< "", "generic", "native" or "offload".
+  std::string interface;    ///< Never empty if enabled.
+  std::string mode;         ///< "" (native if the driver can, else generic), or as written.
+  std::uint32_t rate = 0;   ///< Packets a second that each source may send; 0: any.
+  std::uint32_t burst = 0;  ///< Packets that it may send at once. 0 only if `rate` is.
   bool operator==(Ebpf const&) const = default;
 };
 
@@ -272,6 +172,12 @@ struct Orchestrator {
 };
 
 enum class Route : std::uint8_t { Gateway, Direct };
+/// Which port a handler is told to bind, and who makes it so.
+enum class Bind : std::uint8_t {
+  Auto,        ///< Documented where the machine can, through the gateway; else Internal.
+  Documented,  ///< trigger_port, in each instance: the kernel gives each another one (BPF).
+  Internal,    ///< A free one, or the listener that it inherits.
+};
 enum class Launch : std::uint8_t { Auto, Clone, Image, Spawn };
 enum class Sandbox : std::uint8_t { None, Basic, Strict };
 enum class Ipc : std::uint8_t { Http, Ring };
@@ -301,6 +207,7 @@ struct Function {
   int timeout_ms = 30000;  ///< 1 to 900000.
   Variables environment;
   Route route = Route::Gateway;
+  Bind bind = Bind::Auto;
   int concurrency = 1;    ///< Requests at once in one instance, 1 to 1000.
   int min_instances = 0;  ///< Never above max_instances.
   int max_instances = 10;
@@ -351,6 +258,20 @@ struct Api {
   bool operator==(Api const&) const = default;
 };
 
+/// What the file asks of the kernel, which cannot be known from the file: `validate` and `up` look
+/// whether it can be had here, and refuse the file at this place if not.
+struct KernelNeed {
+  enum class Kind : std::uint8_t {
+    BindSteering,  ///< Rewritten binds and sk_lookup (steer/bpf_support.h).
+    Xdp,
+  };
+  Kind kind = Kind::BindSteering;
+  int line = 0;  ///< As in Warning.
+  int column = 0;
+  std::string what;  ///< Who wants it: service "web": steer: bpf on :8080.
+  bool operator==(KernelNeed const&) const = default;
+};
+
 /// Something that is no mistake but that the user should know: a key without effect, for instance.
 struct Warning {
   int line = 0;    ///< From 1; 0 if it is about the whole file.
@@ -373,6 +294,7 @@ struct Config {
   std::vector<Tool> tools;
   std::vector<Schedule> schedules;
   std::vector<Warning> warnings;  ///< In the file's order.
+  std::vector<KernelNeed> kernel_needs;
 };
 
 }  // namespace aether::config

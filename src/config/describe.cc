@@ -144,22 +144,7 @@ std::vector<std::string> not_in_this_release(Config const& config) {
     Orchestration const& orchestration = service.orchestration;
     if (service.handoff.mechanism == Mechanism::Vault) wish(service, "handoff.mechanism: vault");
     if (orchestration.state_handoff.connections) wish(service, "state_handoff.connections: true");
-    if (orchestration.canary.weight < 100) {
-      wish(service, fmt::format("canary.weight: {}", orchestration.canary.weight));
-    }
-    for (Listen const& listen : effective_listeners(service)) {
-      if (listen.mode == ListenMode::Bpf)
-        wish(service, fmt::format("steer: bpf on {}", listen.address));
-    }
   }
-  for (Function const& function : config.functions) {
-    auto const lacks = [&](std::string_view key) {
-      wishes.push_back(fmt::format("function \"{}\": {}", function.id, key));
-    };
-    if (function.launch == Launch::Image) lacks("launch: image");
-    if (function.ipc == Ipc::Ring) lacks("ipc: ring");
-  }
-  if (config.orchestrator.ebpf.enabled) wishes.emplace_back("orchestrator.ebpf");
   return wishes;
 }
 

@@ -210,6 +210,33 @@ TEST(Forms, SoakTimeIsThirtySecondsOnceTheFileAsksForASwapThatSoaks) {
   EXPECT_EQ(orchestration("{mode: run}").soak_time, 0s);
 }
 
+TEST(Forms, ACanaryHasAWeightThatMayGrowInSteps) {
+  auto const canary = [](std::string const& text) {
+    return good("service: {command: [a], listen: \":80\"}\norchestration: {canary: " + text + "}")
+        .services.at(0)
+        .orchestration.canary;
+  };
+  EXPECT_EQ(canary("{weight: 10}").weight, 10);
+  EXPECT_EQ(canary("{weight: 10}").stick, Stick::None);
+  Canary const grown = canary(
+      "{weight: 5, steps: [{after: 5s, weight: 25}, {after: 10s, weight: 50}], "
+      "stick: source}");
+  EXPECT_EQ(grown.weight, 5);
+  EXPECT_EQ(grown.steps, (std::vector<CanaryStep>{{5s, 25}, {10s, 50}}));
+  EXPECT_EQ(grown.stick, Stick::Source);
+  EXPECT_EQ(canary("{enabled: false, weight: 10}").weight, 100);
+}
+
+TEST(Forms, WhatIsNeededOfTheKernelIsListedWithItsPlace) {
+  Config const config = service_with("  listen: [\":80\", {address: \":81\", steer: bpf}]\n");
+  ASSERT_EQ(config.kernel_needs.size(), 1U);
+  EXPECT_EQ(config.kernel_needs[0].kind, KernelNeed::Kind::BindSteering);
+  EXPECT_EQ(config.kernel_needs[0].line, 3);
+  EXPECT_EQ(config.kernel_needs[0].column, 19);
+  EXPECT_NE(config.kernel_needs[0].what.find("steer: bpf on :81"), std::string::npos);
+  EXPECT_TRUE(service_with("  listen: \":80\"\n").kernel_needs.empty());
+}
+
 TEST(Forms, HealthChecksHaveThreeWays) {
   auto const probe = [](std::string const& text) {
     return good(

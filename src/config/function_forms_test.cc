@@ -34,6 +34,38 @@ TEST(FunctionForms, ADirectRouteHasOneInstanceOrAsManyAsAreAlwaysThere) {
             3);
 }
 
+TEST(FunctionForms, ADirectRouteToInstancesThatBindThePortHasAsManyAsIsSaid) {
+  Function const one = good(function_with("route: direct, bind: documented")).functions.at(0);
+  EXPECT_EQ(one.bind, Bind::Documented);
+  EXPECT_EQ(one.max_instances, 10);
+  Function const other =
+      good(function_with("route: direct, bind: documented, max_instances: 3")).functions.at(0);
+  EXPECT_EQ(other.max_instances, 3);
+}
+
+TEST(FunctionForms, WhatTheKernelMustDoIsAskedForWithItsPlaceInTheFile) {
+  EXPECT_TRUE(good(function_with("bind: auto, route: direct")).kernel_needs.empty());
+  Config const config = good(function_with("bind: documented") +
+                             "\norchestrator:\n  ebpf: {interface: lo, enabled: true}\n");
+  std::vector<KernelNeed> const expected{
+      {.kind = KernelNeed::Kind::BindSteering,
+       .line = 1,
+       .column = 83,
+       .what = "function \"f\": bind: documented"},
+      {.kind = KernelNeed::Kind::Xdp, .line = 3, .column = 34, .what = "orchestrator.ebpf"}};
+  EXPECT_EQ(config.kernel_needs, expected);
+}
+
+TEST(FunctionForms, ABurstOfPacketsIsTheRateUnlessItIsSaid) {
+  auto const ebpf = [](std::string const& rest) {
+    return good(function_with("cpu: 1") + "\norchestrator: {ebpf: {" + rest + "}}\n")
+        .orchestrator.ebpf;
+  };
+  EXPECT_EQ(ebpf("enabled: true, interface: lo").rate, 0U);
+  EXPECT_EQ(ebpf("enabled: true, interface: lo, rate: 100").burst, 100U);
+  EXPECT_EQ(ebpf("enabled: true, interface: lo, rate: 100, burst: 7").burst, 7U);
+}
+
 TEST(FunctionForms, StartsThatFailFollowTheRulesOfTheFile) {
   Function const function = good(function_with("ready: {http: /up, timeout: 5s}, "
                                                "restart: {backoff: {min: 1s, max: 2s}, "

@@ -29,20 +29,41 @@ constexpr std::array kXdpModes{
     Choice<std::string_view>{"offload", "offload"},
 };
 
+constexpr std::int64_t kXdpPacketsMax = 1'000'000'000;
+
 constexpr std::array kEbpfFields{
     Field<Ebpf>{{"enabled", "bool", "false",
-                 "Count packets in the kernel. Not in this release: `aether up` refuses `true`."},
+                 "Count the packets for each function in the kernel. Refused where Aether may not "
+                 "load BPF programs (`aether doctor`)."},
                 store<&Ebpf::enabled, read_bool>},
-    Field<Ebpf>{{"interface", "text", "", "The network interface."},
+    Field<Ebpf>{{"interface", "text", "(required)", "The network interface, e.g. `eth0`."},
                 store<&Ebpf::interface, read_word>},
-    Field<Ebpf>{{"mode", "`generic`, `native`, `offload`", "", "How XDP is attached."},
+    Field<Ebpf>{{"mode", "`generic`, `native`, `offload`", "",
+                 "How XDP is attached. Without it: `native` if the driver can, else `generic`."},
                 store<&Ebpf::mode, read_choice<kXdpModes>>},
+    Field<Ebpf>{
+        {"rate", "packets a second", "none",
+         "What each source address (IPv6: its /64) may send to the watched ports together; more "
+         "is dropped."},
+        store<&Ebpf::rate, read_number<1, kXdpPacketsMax, std::uint32_t>>},
+    Field<Ebpf>{{"burst", "packets", "`rate`", "What a source may send at once. Needs `rate`."},
+                store<&Ebpf::burst, read_number<1, kXdpPacketsMax, std::uint32_t>>},
     Field<Ebpf>{{"xdp_program", "path", "", "Accepted for older files, without effect."},
                 [](Reader& reader, Node const& node, Ebpf&) {
                   if (reader.word(node))
                     reader.warn(node.place, "has no effect; Aether brings its own program");
                 }},
 };
+
+void read_ebpf(Reader& reader, Node const& node, Ebpf& ebpf) {
+  read_map<Ebpf>(reader, node, ebpf, kEbpfFields);
+  if (node.kind != Node::Kind::Map) return;
+  if (ebpf.enabled && !node.find("interface"))
+    reader.mistake(node.place, "has no interface; name the one whose packets are counted");
+  if (ebpf.burst > 0 && !node.find("rate"))
+    reader.mistake(node.place, "has a burst, but no rate; say how many packets a second");
+  if (ebpf.burst == 0) ebpf.burst = ebpf.rate;
+}
 
 void ignore_old_key(Reader& reader, Node const& node, Orchestrator&) {
   if (reader.word(node)) reader.warn(node.place, "has no effect; it is accepted for older files");
@@ -61,7 +82,7 @@ constexpr std::array kOrchestratorFields{
         store<&Orchestrator::snapshot_dir, read_absolute_path>},
     OrchestratorField{{"ebpf", "map", "", "See `orchestrator.ebpf`."},
                       [](Reader& reader, Node const& node, Orchestrator& orchestrator) {
-                        read_map<Ebpf>(reader, node, orchestrator.ebpf, kEbpfFields);
+                        read_ebpf(reader, node, orchestrator.ebpf);
                       }},
     OrchestratorField{{"host", "text", "", "Accepted for older files, without effect."},
                       ignore_old_key},
@@ -75,6 +96,8 @@ constexpr std::array kOrchestratorFields{
 // ---- functions
 
 constexpr std::array kRoutes{Choice{"gateway", Route::Gateway}, Choice{"direct", Route::Direct}};
+constexpr std::array kBinds{Choice{"auto", Bind::Auto}, Choice{"documented", Bind::Documented},
+                            Choice{"internal", Bind::Internal}};
 constexpr std::array kLaunches{Choice{"auto", Launch::Auto}, Choice{"clone", Launch::Clone},
                                Choice{"image", Launch::Image}, Choice{"spawn", Launch::Spawn}};
 constexpr std::array kSandboxes{Choice{"none", Sandbox::None}, Choice{"basic", Sandbox::Basic},
@@ -225,6 +248,10 @@ constexpr std::array kFunctionFields{
     FunctionField{{"route", "`gateway`, `direct`", "gateway",
                    "Through Aether, or straight to the handler, which inherits the listener."},
                   store_function<&Function::route, read_choice<kRoutes>>},
+    FunctionField{{"bind", "`auto`, `documented`, `internal`", "auto",
+                   "The port that a handler is told to bind: `trigger_port`, in each instance "
+                   "(needs BPF), or one of its own. See `docs/functions.md`."},
+                  store_function<&Function::bind, read_choice<kBinds>>},
     FunctionField{{"concurrency", "number", "1", "Requests at once in one instance, 1 to 1000."},
                   store_function<&Function::concurrency, read_number<1, 1000>>},
     FunctionField{{"min_instances", "number", "0", "0 to 1000."},
@@ -250,7 +277,9 @@ constexpr std::array kFunctionFields{
                    "Each copy is process 1 of a namespace of its own: for programs that remember "
                    "their process number. Read `docs/handlers.md` before."},
                   store_function<&Function::pid_namespace, read_bool>},
-    FunctionField{{"ipc", "`http`, `ring`", "http", "How requests reach the handler."},
+    FunctionField{{"ipc", "`http`, `ring`", "http",
+                   "How requests reach the handler: over a port, or through shared memory. See "
+                   "`docs/functions-ring.md`."},
                   store_function<&Function::ipc, read_choice<kIpcs>>},
     FunctionField{{"ready", "`notify`, `port`, or map", "notify", "See `functions[].ready`."},
                   read_handler_ready},
@@ -265,6 +294,14 @@ constexpr std::array kFunctionFields{
 
 void read_orchestrator(Reader& reader, Node const& node, RootDraft& root) {
   read_map<Orchestrator>(reader, node, root.value.orchestrator, kOrchestratorFields);
+  if (!root.value.orchestrator.ebpf.enabled) return;
+  Node const* const ebpf = node.find("ebpf");
+  Node const* const enabled = ebpf != nullptr ? ebpf->find("enabled") : nullptr;
+  if (enabled == nullptr) return;
+  root.value.kernel_needs.push_back({.kind = KernelNeed::Kind::Xdp,
+                                     .line = enabled->place.line,
+                                     .column = enabled->place.column,
+                                     .what = "orchestrator.ebpf"});
 }
 
 void read_functions(Reader& reader, Node const& node, RootDraft& root) {
@@ -288,7 +325,7 @@ std::vector<Section> function_sections() {
       describe<FunctionDraft>(
           "functions[]",
           "Programs that run only while they are asked for (docs/functions.md). `launch: image` "
-          "and `ipc: ring` are not in this release: `aether up` refuses them.",
+          "needs a CRIU that works (docs/functions-images.md): else the file is refused.",
           kFunctionFields),
       describe<FunctionDraft>(
           "functions[].ready",

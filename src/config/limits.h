@@ -31,6 +31,8 @@ inline constexpr std::size_t kListenersTotalMax = 1024;
 /// Of one service. All are walked for each when circles are looked for.
 inline constexpr std::size_t kAfterMax = 64;
 inline constexpr std::size_t kHooksMax = 32;
+/// Of one canary. Each is a new weight, of which there are 100.
+inline constexpr std::size_t kCanaryStepsMax = 99;
 /// Each is compared with each request's: a constant and small time.
 inline constexpr std::size_t kTokensMax = 64;
 /// Agents, tools or schedules.

@@ -87,8 +87,9 @@ constexpr std::array kListenFields{
                 store_listen<&Listen::v6_only, read_bool>},
     ListenField{
         {"steer", "`bpf`", "",
-         "For programs that bind their own port. Parsed; not in this release: `aether up` refuses "
-         "it."},
+         "For programs that know nothing: each revision binds this address itself, and the kernel "
+         "is told whose socket receives. TCP and UDP. Needs CAP_BPF, CAP_NET_ADMIN and cgroup v2; "
+         "see [programs that bind their own port](bpf.md)."},
         store<&ListenDraft::steer, read_choice<kSteers>>},
 };
 

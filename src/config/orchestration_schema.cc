@@ -107,6 +107,39 @@ void store_orchestration(Reader& reader, Node const& node, OrchestrationDraft& d
   store<Member, Read>(reader, node, draft.value);
 }
 
+constexpr std::array kSticks{
+    Choice{"none", Stick::None},
+    Choice{"source", Stick::Source},
+};
+
+constexpr std::array kCanaryStepFields{
+    Field<CanaryStep>{{"after", "duration", "(required)",
+                       "Since the step before; of the first one, since the cutover."},
+                      store<&CanaryStep::after, read_timeout>},
+    Field<CanaryStep>{{"weight", "percent", "(required)",
+                       "Of new connections for the new revision, 1 to 100; more than before."},
+                      store<&CanaryStep::weight, read_number<1, 100>>},
+};
+
+void read_canary_steps(Reader& reader, Node const& node, OrchestrationDraft& draft) {
+  draft.places["canary.steps"] = node.place;
+  auto const items = reader.items(node, kCanaryStepsMax, "a list of steps, each {after, weight}");
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    Reader::Scope const scope(reader, fmt::format("[{}]", i));
+    CanaryStep step;
+    read_map<CanaryStep>(reader, *items[i], step, kCanaryStepFields);
+    bool const is_map = items[i]->kind == Node::Kind::Map;
+    if (is_map && !items[i]->find("after")) reader.mistake(items[i]->place, "has no after");
+    if (is_map && !items[i]->find("weight")) reader.mistake(items[i]->place, "has no weight");
+    draft.value.canary.steps.push_back(step);
+  }
+}
+
+void read_canary_weight(Reader& reader, Node const& node, OrchestrationDraft& draft) {
+  draft.places["canary.weight"] = node.place;
+  store_canary<&Canary::weight, read_number<1, 100>>(reader, node, draft);
+}
+
 using SwapField = Field<OrchestrationDraft>;
 constexpr std::array kCanaryFields{
     SwapField{{"enabled", "bool", "true",
@@ -116,9 +149,17 @@ constexpr std::array kCanaryFields{
               store<&OrchestrationDraft::canary_soak_time, read_duration>},
     SwapField{
         {"weight", "percent", "100",
-         "Of new connections for the new revision, 1 to 100. Less than 100 is not in this release: "
-         "`aether up` refuses it."},
-        store_canary<&Canary::weight, read_number<1, 100>>},
+         "Of new connections for the new revision from the cutover on, 1 to 100; the old one gets "
+         "the others until the soak has ended well. Not with `state_handoff`."},
+        read_canary_weight},
+    SwapField{{"steps", "list of steps", "",
+               "How the weight grows while the judge finds nothing; see "
+               "`orchestration.canary.steps[]`."},
+              read_canary_steps},
+    SwapField{{"stick", "`none`, `source`", "none",
+               "`none`: chance decides for each connection. `source`: the client's address does; "
+               "what went to the new revision once goes there again."},
+              store_canary<&Canary::stick, read_choice<kSticks>>},
     SwapField{{"health_check", "map", "", "See `orchestration.canary.health_check`."},
               read_health_check},
 };
@@ -312,6 +353,9 @@ std::vector<Section> orchestration_sections() {
                                    "service that has no `orchestration` of its own.",
                                    kOrchestrationFields),
       describe<OrchestrationDraft>("orchestration.canary", "", kCanaryFields),
+      describe<CanaryStep>("orchestration.canary.steps[]",
+                           "All within the soak; after it the new revision gets everything.",
+                           kCanaryStepFields),
       describe<HealthDraft>(
           "orchestration.canary.health_check",
           "Asked while a new revision soaks. One of `http_get`, `tcp`, `command`:", kHealthFields),

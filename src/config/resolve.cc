@@ -18,15 +18,6 @@ std::optional<Place> find_place(std::map<std::string, Place, std::less<>> const&
   return found == places.end() ? std::nullopt : std::optional(found->second);
 }
 
-bool is_service_name(std::string_view name) {
-  auto const is_alnum = [](char c) {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-  };
-  return !name.empty() && name.size() <= 64 && is_alnum(name[0]) &&
-         std::ranges::all_of(
-             name, [&](char c) { return is_alnum(c) || c == '-' || c == '_' || c == '.'; });
-}
-
 // ---- orchestration
 
 void resolve_mode(Reader& reader, OrchestrationDraft const& draft, Orchestration& value) {
@@ -148,7 +139,8 @@ void check_fd_names(Reader& reader, ServiceDraft const& draft, Service const& se
                     std::vector<Listen> const& listeners) {
   constexpr std::string_view opening = "{fd:";
   std::vector<std::string_view> known;
-  for (Listen const& listen : listeners) known.push_back(listen.name);
+  for (Listen const& listen : listeners)
+    if (listen.mode != ListenMode::Bpf) known.push_back(listen.name);
   Place const place = find_place(draft.places, "command").value_or(draft.place);
   for (std::string const& argument : service.command) {
     for (std::size_t at = argument.find(opening); at != std::string::npos;
@@ -201,7 +193,9 @@ void check_ready_fd(Reader& reader, ServiceDraft const& draft, Service const& se
                     std::vector<Listen> const& listeners) {
   constexpr std::size_t kFirstListenerFd = 3;
   auto const* ready = std::get_if<ReadyFd>(&service.ready);
-  std::size_t const end = kFirstListenerFd + listeners.size();
+  auto const is_passed = [](Listen const& one) { return one.mode != ListenMode::Bpf; };
+  auto const passed = static_cast<std::size_t>(std::ranges::count_if(listeners, is_passed));
+  std::size_t const end = kFirstListenerFd + passed;
   if (ready == nullptr || static_cast<std::size_t>(ready->fd) >= end) return;
   reader.mistake(find_place(draft.places, "ready").value_or(draft.place),
                  fmt::format("service.ready.fd: {} is the number of a listener (they are 3 to {}); "
@@ -228,6 +222,8 @@ Service resolve_service(Reader& reader, RootDraft const& root, ServiceDraft& dra
   check_fd_names(reader, draft, service, listeners);
   check_probes(reader, root, draft, service, listeners);
   check_exclusive_mix(reader, draft, service);
+  check_bind_steering(reader, draft, service);
+  check_canary(reader, root, draft, service);
   check_ready_fd(reader, draft, service, listeners);
   return service;
 }
@@ -261,18 +257,57 @@ void check_service_names(Reader& reader, RootDraft const& root, Config const& co
   }
 }
 
-/// Aether does not see the requests of a direct route, and cannot count or time them.
+/// Aether does not see the requests of a direct route, and cannot count or time them. Connections
+/// it counts, and can give to several instances where each binds the port itself.
 void check_direct(Reader& reader, FunctionDraft const& draft) {
   if (draft.value.route != Route::Direct) return;
+  bool const shares = draft.value.bind == Bind::Documented;
   for (auto const& [key, instead] :
        {std::pair("timeout_ms", "set one in the handler"),
-        std::pair("concurrency", "an instance takes as many as it accepts"),
-        std::pair("max_instances", "one instance runs, or min_instances of them")}) {
+        std::pair("concurrency", "an instance takes as many as it accepts; say bind: documented"),
+        std::pair("max_instances",
+                  "one instance runs, or min_instances of them; say bind: documented")}) {
     auto const place = find_place(draft.places, key);
-    if (!place) continue;
+    bool const may = shares && std::string_view(key) != "timeout_ms";
+    if (!place || may) continue;
     reader.mistake(*place, fmt::format("functions: {} has no meaning with route: direct, where "
                                        "Aether does not see requests; {}, or use route: gateway",
                                        key, instead));
+  }
+}
+
+void check_ring(Reader& reader, FunctionDraft const& draft) {
+  Function const& it = draft.value;
+  for (auto const& [unfit, key] : {std::pair(it.route == Route::Direct, "route: direct"),
+                                   std::pair(it.bind == Bind::Documented, "bind: documented"),
+                                   std::pair(it.launch == Launch::Image, "launch: image")}) {
+    if (!unfit || it.ipc != Ipc::Ring) continue;
+    reader.mistake(find_place(draft.places, "ipc").value_or(draft.place),
+                   fmt::format("functions: {} does not go with ipc: ring; use ipc: http", key));
+  }
+}
+
+void check_image(Reader& reader, FunctionDraft const& draft) {
+  Function const& it = draft.value;
+  if (it.launch != Launch::Image) return;
+  struct Unfit {
+    bool is;
+    char const* key;
+    char const* why;
+  };
+  for (Unfit const& unfit :
+       {Unfit{it.route == Route::Direct, "route: direct",
+              "a listener of Aether's cannot be put into an image; use route: gateway"},
+        Unfit{it.bind == Bind::Documented, "bind: documented",
+              "a restored handler binds nothing; leave it out"},
+        Unfit{it.sandbox == Sandbox::Strict, "sandbox: strict",
+              "CRIU cannot restore rules of landlock; use sandbox: basic"},
+        Unfit{it.pid_namespace, "pid_namespace: true",
+              "each restored instance has a process number of its own; leave it out"}}) {
+    if (!unfit.is) continue;
+    reader.mistake(
+        find_place(draft.places, "launch").value_or(draft.place),
+        fmt::format("functions: launch: image does not go with {}: {}", unfit.key, unfit.why));
   }
 }
 
@@ -285,7 +320,9 @@ void resolve_functions(Reader& reader, RootDraft& root, Config& config) {
                      fmt::format("functions: another function has the id \"{}\"", function.id));
     }
     check_direct(reader, draft);
-    if (function.route == Route::Direct)
+    check_ring(reader, draft);
+    check_image(reader, draft);
+    if (function.route == Route::Direct && function.bind != Bind::Documented)
       function.max_instances = std::max(1, function.min_instances);
     if (function.min_instances > function.max_instances) {
       auto const place = find_place(draft.places, "min_instances");
@@ -314,37 +351,6 @@ void resolve_jobs(Reader& reader, RootDraft const& root, Config const& config) {
 
 }  // namespace
 
-std::string default_service_name(Command const& command) {
-  constexpr std::array<std::string_view, 13> interpreters{
-      "python", "python3", "node", "deno", "bun", "ruby", "perl",
-      "php",    "bash",    "sh",   "java", "uv",  "env"};
-  constexpr std::array<std::string_view, 2> subcommands{"run", "exec"};
-  if (command.empty()) return "service";
-  auto const base = [](std::string_view path) { return path.substr(path.rfind('/') + 1); };
-  auto const is_interpreter = [&](std::string_view name) {
-    return std::ranges::find(interpreters, name) != interpreters.end() ||
-           name.starts_with("python3.");
-  };
-  std::string_view chosen = base(command[0]);
-  // Past the interpreter, its options and further interpreters (`env python3 -u x.py`).
-  for (std::size_t i = 1; i < command.size() && is_interpreter(base(chosen)); ++i) {
-    std::string_view const argument = command[i];
-    bool const skipped = argument.empty() || argument.starts_with('-') || argument.contains('=') ||
-                         argument.contains(' ') ||
-                         std::ranges::find(subcommands, argument) != subcommands.end();
-    if (!skipped) chosen = base(argument);
-  }
-  std::size_t const dot = chosen.rfind('.');
-  bool const is_version = chosen.starts_with("python3.");
-  if (dot != std::string_view::npos && dot > 0 && !is_version) chosen = chosen.substr(0, dot);
-  std::string name(chosen.substr(0, 64));
-  for (char& c : name) {
-    if (!is_service_name(std::string("a") + c)) c = '-';
-  }
-  name.erase(0, name.find_first_not_of("-_."));
-  return name.empty() ? "service" : name;
-}
-
 Config resolve(Reader& reader, RootDraft root) {
   Config config = std::move(root.value);
   if (config.version.empty()) config.version = "1.0";
@@ -367,6 +373,7 @@ Config resolve(Reader& reader, RootDraft root) {
   resolve_functions(reader, root, config);
   // Places of listeners and names are in the drafts, whose values have moved on.
   check_addresses(reader, root, config);
+  add_kernel_needs(root, config);
   for (std::size_t i = 0; i < root.services.size(); ++i) {
     root.services[i].name = config.services[i].name;
     root.services[i].value.after = config.services[i].after;

@@ -73,6 +73,7 @@ Daemon::~Daemon() {
 
 Status Daemon::prepare() {
   TRY(check_release(config_));
+  TRY(check_kernel(config_));
   TRY(os::check_requirements());
   TRY(check_socket_room(names_.folder));
   TRY(make_private_folder(names_.folder));
@@ -93,6 +94,9 @@ Status Daemon::prepare() {
   for (config::Function const& function : config_.functions) {
     TRY(functions_.add({.function = function, .settings = config_.orchestrator}));
   }
+  functions_.keep_images(config_.orchestrator.snapshot_dir);
+  TRY(packets_.apply(config_.orchestrator.ebpf));
+  watch_packets();
   TRY(open_jobs());
   TRY(open_api());
   // Last, when nothing can be refused any more: a call that was cut off would wait for a person.
@@ -119,6 +123,14 @@ Status Daemon::lock_runtime_folder() {
                           names_.control_socket));
 }
 
+Result<steer::LookupRouter*> Daemon::lookup_router() {
+  if (!router_) {
+    TRY_ASSIGN(steer::LookupRouter router, steer::LookupRouter::open());
+    router_ = std::move(router);
+  }
+  return &*router_;
+}
+
 Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
   relay::ServiceDeps deps{.executor = loop_.executor(),
                           .clock = clock_,
@@ -126,6 +138,7 @@ Result<Daemon::Entry*> Daemon::add_service(config::Service const& spec) {
                           .known = known_,
                           .runtime_dir = names_.folder,
                           .next_instance = [this] { return InstanceId{++instances_}; },
+                          .router = [this] { return lookup_router(); },
                           .echo = {}};
   deps.work_line = [this](std::string_view service,
                           std::function<void()> on_claim) -> Result<os::UniqueFd> {
@@ -342,7 +355,9 @@ api::AetherInfo Daemon::info() const {
           .now = clock_.wall(),
           .tcp_migrate_req = moves ? std::optional(*moves) : std::nullopt,
           .control = load_of(*control_server_),
-          .public_port = load_of(*public_server_)};
+          .public_port = load_of(*public_server_),
+          .packets = packets_.is_attached() ? packets_.counts(functions_.status(), services())
+                                            : std::nullopt};
 }
 
 std::vector<relay::ServiceStatus> Daemon::services() const {

@@ -20,6 +20,7 @@
 #include "config/config.h"
 #include "daemon/jobs_plane.h"
 #include "daemon/outer_manager.h"
+#include "daemon/packet_watch.h"
 #include "daemon/runtime_dir.h"
 #include "daemon/tokens.h"
 #include "functions/registry.h"
@@ -27,6 +28,7 @@
 #include "os/signals.h"
 #include "os/unique_fd.h"
 #include "relay/service.h"
+#include "steer/lookup_router.h"
 #include "supervise/echo.h"
 #include "supervise/known_children.h"
 
@@ -80,6 +82,8 @@ class Daemon final : public api::ControlPlane {
   };
 
   [[nodiscard]] Status lock_runtime_folder();
+  /// The kernel's routes for programs that bind their own port, made when they are first wanted.
+  [[nodiscard]] Result<steer::LookupRouter*> lookup_router();
   [[nodiscard]] Status open_jobs();
   [[nodiscard]] Status open_api();
   /// What became of functions, for the journal of jobs, if there is one; and what there are now.
@@ -93,6 +97,8 @@ class Daemon final : public api::ControlPlane {
   void reload_by_signal();
   void apply_services(config::Config const& next);
   // daemon_functions.cc
+  /// The ports of what there is now.
+  void watch_packets();
   void apply_functions(config::Config const& next);
   [[nodiscard]] Result<std::vector<functions::FunctionSpec>> specs_of(
       api::DeployCall const& call) const;
@@ -130,7 +136,9 @@ class Daemon final : public api::ControlPlane {
   api::Routes routes_;
   Tokens tokens_;
   async::TaskGroup tasks_;
+  std::optional<steer::LookupRouter> router_;  ///< Before whoever has routes of it.
   functions::Registry functions_;
+  PacketWatch packets_;
   std::unique_ptr<Jobs> jobs_;  ///< Null: no section of the configuration asks for jobs.
   std::size_t functions_starting_ = 0;
   async::Event functions_settled_;               ///< Each had its chance to start.

@@ -33,7 +33,8 @@ functions::RegistryDeps Daemon::function_deps() {
           .echo =
               [this](std::string_view, RevisionId, std::string_view line) {
                 if (echo_) echo_->text(fmt::format("{}\n", line));
-              }};
+              },
+          .router = [this] { return lookup_router(); }};
 }
 
 async::Task<void> Daemon::start_function(functions::FunctionSpec spec) {
@@ -53,6 +54,16 @@ async::Task<void> Daemon::stop_functions() {
   async::Task<void> stopping = functions_.stop(kFunctionEnd);
   co_await std::move(stopping);
   functions_settled_.set();
+}
+
+void Daemon::watch_packets() {
+  std::vector<config::Function> functions;
+  for (std::string const& id : functions_.ids())
+    if (auto const* const spec = functions_.spec(id)) functions.push_back(spec->function);
+  std::vector<config::Service> services;
+  for (auto const& entry : entries_)
+    if (!entry->removed) services.push_back(entry->spec);
+  packets_.watch(watched_ports(functions, services));
 }
 
 // ---- Reload -------------------------------------------------------------------------------------
@@ -76,6 +87,10 @@ void Daemon::apply_functions(config::Config const& next) {
     else
       tasks_.spawn(fmt::format("deploy {}", function.id), redeploy(std::move(spec)));
   }
+  if (Status const told = packets_.apply(next.orchestrator.ebpf); !told)
+    log::error("orchestrator.ebpf: {}", told.error().describe());
+  // What is no longer there is still on its way out.
+  packets_.watch(watched_ports(next.functions, next.services));
 }
 
 async::Task<void> Daemon::redeploy(functions::FunctionSpec spec) {
@@ -110,6 +125,7 @@ Result<std::vector<functions::FunctionSpec>> Daemon::specs_of(api::DeployCall co
              call.yaml ? config::parse(*call.yaml, call.file, config::process_environment())
                        : config::load(call.file));
   TRY(check_release(config));
+  TRY(check_kernel(config));
   for (config::Service const& service : config.services)
     log::warn("{}: its service {} is left alone; deploy is for functions", call.file, service.name);
   for (config::Function const& function : config.functions) {
@@ -130,6 +146,7 @@ async::Task<api::DeployReport> Daemon::deploy_one(functions::FunctionSpec spec) 
       report.failed = std::move(added).error();
       co_return report;
     }
+    watch_packets();
   }
   async::Task<Result<functions::Deployed>> deploying = functions_.deploy(std::move(spec));
   auto deployed = co_await std::move(deploying);
@@ -144,6 +161,7 @@ async::Task<api::DeployReport> Daemon::deploy_one(functions::FunctionSpec spec) 
   if (is_new) {
     async::Task<void> removing = functions_.remove(id, kFunctionEnd);
     co_await std::move(removing);
+    watch_packets();
   }
   for (functions::FunctionStatus const& status : functions_.status()) {
     if (status.id == id) report.from = report.revision = status.revision;
@@ -174,6 +192,7 @@ async::Task<void> Daemon::remove_function(std::string id) {
   if (!functions_.has(id)) throw Error(ErrorCode::FunctionUnknown, "there is no function " + id);
   async::Task<void> removing = functions_.remove(id, kFunctionEnd);
   co_await std::move(removing);
+  watch_packets();
   tell_jobs("remove", id, "");
 }
 

@@ -30,6 +30,7 @@ Result<config::Config> Daemon::load_again() {
 Result<config::Config> Daemon::read_config() {
   TRY_ASSIGN(config::Config next, config::load(config_.path));
   TRY(check_release(next));
+  if (next.kernel_needs != config_.kernel_needs) TRY(check_kernel(next));
   TRY_ASSIGN(std::vector<api::KnownToken> tokens, tokens_.load(next));
   if (jobs_) TRY(jobs_->set_agents(next.agents));
   routes_.set_tokens(std::move(tokens));

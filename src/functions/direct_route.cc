@@ -29,11 +29,6 @@ constexpr Duration kRouteTasksEnd = std::chrono::seconds(2);
 /// Refused in one go; more come at the next demand.
 constexpr int kRefusedMax = 4096;
 
-bool can_be_read(int fd) {
-  pollfd waiting{.fd = fd, .events = POLLIN, .revents = 0};
-  return ::poll(&waiting, 1, 0) == 1 && (waiting.revents & POLLIN) != 0;
-}
-
 /// Its client gets ECONNRESET, as from a server that is not there.
 void reset(int connection) {
   linger const at_once{.l_onoff = 1, .l_linger = 0};
@@ -41,6 +36,21 @@ void reset(int connection) {
 }
 
 }  // namespace
+
+bool has_waiting(int listener) {
+  pollfd waiting{.fd = listener, .events = POLLIN, .revents = 0};
+  return ::poll(&waiting, 1, 0) == 1 && (waiting.revents & POLLIN) != 0;
+}
+
+void refuse_connections(int listener) {
+  int refused = 0;
+  while (refused < kRefusedMax && has_waiting(listener)) {
+    os::UniqueFd const connection(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    if (!connection) break;
+    reset(connection.get());
+    ++refused;
+  }
+}
 
 Result<std::unique_ptr<DirectRoute>> DirectRoute::open(async::Executor executor, std::uint16_t port,
                                                        Wanted wanted) {
@@ -67,7 +77,7 @@ DirectRoute::DirectRoute(async::Executor executor, steer::ListenerGroup group, s
 
 DirectRoute::~DirectRoute() = default;
 
-Result<supervise::PassedListener> DirectRoute::lane(RevisionId revision) {
+Result<std::optional<supervise::PassedListener>> DirectRoute::lane(RevisionId revision) {
   if (!group_) return fail(ErrorCode::NotRunning, "the listener is closed");
   TRY_ASSIGN(int const fd, group_->lane_fd(revision));
   return supervise::PassedListener{.name = group_->name(),
@@ -122,7 +132,7 @@ async::Task<void> DirectRoute::watch() {
   }
 }
 
-void DirectRoute::add(InstanceId instance, RevisionId revision) {
+void DirectRoute::add(InstanceId instance, RevisionId revision, std::vector<os::UniqueFd>) {
   serving_[instance] = revision;
   changed();
 }
@@ -136,7 +146,7 @@ void DirectRoute::remove(InstanceId instance) {
   bring_over_abandoned(revision);
 }
 
-bool DirectRoute::queue_empty(RevisionId revision) const {
+bool DirectRoute::queue_empty(RevisionId revision, InstanceId) const {
   if (!group_) return true;
   auto const queue = group_->queue(revision);
   return !queue || queue->empty;
@@ -158,14 +168,8 @@ async::Task<std::optional<std::uint32_t>> DirectRoute::connections(std::vector<p
 }
 
 void DirectRoute::refuse_waiting() {
-  int refused = 0;
   // No process takes from it meanwhile: nobody serves.
-  while (refused < kRefusedMax && watched_ && can_be_read(watched_.get())) {
-    os::UniqueFd const connection(::accept4(watched_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!connection) break;
-    reset(connection.get());
-    ++refused;
-  }
+  if (watched_) refuse_connections(watched_.get());
 }
 
 // ---- From one revision to the next --------------------------------------------------------------

@@ -22,56 +22,42 @@
 
 #include "async/event.h"
 #include "async/offload.h"
-#include "async/task.h"
 #include "async/task_group.h"
-#include "base/ids.h"
-#include "base/result.h"
+#include "functions/direct_way.h"
 #include "steer/listener.h"
 #include "steer/rescue.h"
-#include "supervise/environment.h"
 
 namespace aether::functions {
 
-class DirectRoute {
+class DirectRoute final : public DirectWay {
  public:
-  /// Somebody waits, and nobody serves. Said again every second while it is so.
-  using Wanted = std::function<void()>;
   /// Holds the port on all addresses from here on. AddressInUse, ListenFailed.
   [[nodiscard]] static Result<std::unique_ptr<DirectRoute>> open(async::Executor executor,
                                                                  std::uint16_t port, Wanted wanted);
-  ~DirectRoute();
-  DirectRoute(DirectRoute const&) = delete;
-  DirectRoute& operator=(DirectRoute const&) = delete;
+  ~DirectRoute() override;
 
-  /// What a process of the revision inherits. Its descriptor is borrowed until retire().
-  [[nodiscard]] Result<supervise::PassedListener> lane(RevisionId revision);
-  /// Its socket, to see who waits for connections there.
-  [[nodiscard]] std::uint64_t inode(RevisionId revision) const;
-  /// From now on new connections go to this revision. What no instance of the one before will take
-  /// goes to it as well.
-  [[nodiscard]] Status steer_to(RevisionId revision);
-  /// Binds a socket that is not connected yet, so that it reaches that revision although others may
-  /// be steered to; farewell() ends it.
-  void introduce(RevisionId revision, int socket);
-  void farewell(RevisionId revision);
-
-  /// The instance takes connections from now on, or does not any more.
-  void add(InstanceId instance, RevisionId revision);
-  void remove(InstanceId instance);
-  [[nodiscard]] bool queue_empty(RevisionId revision) const;
-  /// How many wait for an instance of the serving revision.
-  [[nodiscard]] std::uint32_t queued() const;
-  /// Connections that these processes have accepted, and not closed. None if it cannot be known.
-  [[nodiscard]] async::Task<std::optional<std::uint32_t>> connections(std::vector<pid_t> tree);
-  /// Nothing can be started: who waits now is reset.
-  void refuse_waiting();
-  /// No process of the revision lives. What waits in its lane goes to the serving one.
-  void retire(RevisionId revision);
-
-  /// No new connections: waits until those that wait are taken, if anybody serves.
-  [[nodiscard]] async::Task<void> close(Duration limit);
-  /// Must be awaited before destruction.
-  [[nodiscard]] async::Task<void> stop();
+  [[nodiscard]] bool has_own_listeners() const override { return false; }
+  [[nodiscard]] Result<std::optional<supervise::PassedListener>> lane(RevisionId revision) override;
+  [[nodiscard]] std::uint64_t inode(RevisionId revision) const override;
+  [[nodiscard]] Status steer_to(RevisionId revision) override;
+  void introduce(RevisionId revision, int socket) override;
+  void farewell(RevisionId revision) override;
+  void add(InstanceId instance, RevisionId revision,
+           std::vector<os::UniqueFd> listeners = {}) override;
+  void remove(InstanceId instance) override;
+  // The queue is everybody's: whoever does not take from it leaves it to the others.
+  void pause(InstanceId) override {}
+  void resume(InstanceId) override {}
+  [[nodiscard]] bool queue_empty(RevisionId revision, InstanceId instance = {}) const override;
+  [[nodiscard]] std::uint32_t queued_at(InstanceId) const override { return 0; }
+  [[nodiscard]] std::uint32_t queued() const override;
+  [[nodiscard]] async::Task<std::optional<std::uint32_t>> connections(
+      std::vector<pid_t> tree) override;
+  [[nodiscard]] std::optional<std::uint64_t> given() const override { return std::nullopt; }
+  void refuse_waiting() override;
+  void retire(RevisionId revision) override;
+  [[nodiscard]] async::Task<void> close(Duration limit) override;
+  [[nodiscard]] async::Task<void> stop() override;
 
  private:
   DirectRoute(async::Executor executor, steer::ListenerGroup group, std::uint16_t port,

@@ -30,11 +30,11 @@ struct DirectRig {
           told.set();
         }))) {}
 
-  int lane(RevisionId revision) { return or_throw(route->lane(revision)).fd; }
+  int lane(RevisionId revision) { return or_throw(route->lane(revision))->fd; }
   os::UniqueFd connect() {
     os::UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in name{.sin_family = AF_INET,
-                     .sin_port = htons(or_throw(route->lane(kOne)).address.port),
+                     .sin_port = htons(or_throw(route->lane(kOne))->address.port),
                      .sin_addr = {htonl(INADDR_LOOPBACK)},
                      .sin_zero = {}};
     if (::connect(client.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) != 0)

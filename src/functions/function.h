@@ -17,6 +17,9 @@
 #include "config/config.h"
 #include "functions/function_status.h"
 
+namespace aether::steer {
+class LookupRouter;
+}
 namespace aether::supervise {
 class KnownChildren;
 class LogBook;
@@ -38,6 +41,9 @@ struct FunctionDeps {
   std::function<void(std::string_view function, RevisionId, std::string_view line)> echo;
   std::vector<std::string> own_environment;
   std::string sdk_folder;  ///< Of the hook libraries; empty: none.
+  /// By what the kernel gives connections to instances that bind their port themselves. The fault
+  /// says why it cannot be had here.
+  std::function<Result<steer::LookupRouter*>()> router;
 };
 
 /// A function as it is to be.

@@ -83,11 +83,13 @@ FunctionStatus Function::Impl::status() const {
   bool const by_gateway = function.route == config::Route::Gateway;
   for (std::size_t i = 0; by_gateway && i < status.starts.size(); ++i)
     status.starts.at(i).took = status.requests.starts.at(i);
+  if (is_direct()) status.given = direct_->given();
   if (stopping_) status.state = "STOPPING";
   if (serving) {
-    status.launch = serving->making == Making::Copy ? "clone" : "spawn";
+    status.launch = serving->image ? "image" : serving->making == Making::Copy ? "clone" : "spawn";
     status.not_cloneable = serving->not_cloneable;
     status.notes = serving->notes;
+    status.bind = serving->binds_documented ? "documented" : is_direct() ? "inherited" : "internal";
   }
   for (auto const& [instance, live] : lives_) {
     status.instances.push_back(status_of(instance, *live));

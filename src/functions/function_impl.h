@@ -2,7 +2,9 @@
 // The inside of Function, one file for each subject: function.cc (open, deploy, rollback, stop),
 // function_revision.cc (how a revision is made ready), function_instances.cc (how instances come
 // and go), function_ready.cc (when they serve), function_pool.cc (asks the pool machine and
-// performs what it decides), function_way.cc (how requests reach them), function_describe.cc
+// performs what it decides), function_way.cc (how requests reach them), function_bind.cc
+// (instances that bind the port that is documented), function_image.cc (images),
+// function_ring.cc (the same with ipc: ring), function_describe.cc
 // (status). Private to functions.
 #pragma once
 #include <array>
@@ -16,13 +18,16 @@
 #include "async/event.h"
 #include "async/task_group.h"
 #include "functions/autoscaler.h"
-#include "functions/direct_route.h"
+#include "functions/direct_way.h"
 #include "functions/function.h"
 #include "functions/gateway.h"
+#include "functions/handler_ring.h"
+#include "functions/image_launcher.h"
 #include "functions/pool_machine.h"
 #include "functions/ready_socket.h"
 #include "functions/template_worker.h"
 #include "os/temp_dir.h"
+#include "steer/bind_rewriter.h"
 #include "supervise/instance.h"
 #include "supervise/log_book.h"
 
@@ -62,11 +67,14 @@ class Function::Impl {
     RevisionId id;
     FunctionSpec spec;
     config::Command command;
-    std::uint16_t port = 0;  ///< That spawned instances are told; each other one has its own.
+    bool binds_documented = false;  ///< Instances are told trigger_port; the kernel hides theirs.
+    /// Where its first process listens. Without binds_documented that is what it was told.
+    std::uint16_t port = 0;
     Making making = Making::Spawn;
     std::vector<std::string> not_cloneable;
     std::vector<std::string> notes;
     std::unique_ptr<TemplateWorker> worker;  ///< With `making` Copy.
+    ImageLauncher::StoredPtr image;          ///< With `launch: image`, which needs no template.
     InstanceId original;                     ///< The template's process; 0: none.
     bool has_hook = false;
     int faults = 0;            ///< Copies that failed, one after another.
@@ -77,6 +85,9 @@ class Function::Impl {
     RevisionPtr revision;
     std::unique_ptr<supervise::Instance> instance;
     std::uint16_t port = 0;
+    std::optional<steer::BindRewriter> binds;  ///< Of one that was spawned to bind trigger_port.
+    std::vector<os::UniqueFd> listeners;       ///< Its own, where the kernel is told of them.
+    std::shared_ptr<HandlerRing> ring;         ///< With `ipc: ring`.
     StartTier made = StartTier::Cold;
     WallTime since{};
     std::uint32_t in_flight = 0;
@@ -102,7 +113,7 @@ class Function::Impl {
   async::Task<bool> until_at_rest(pid_t pid);
   async::Task<Status> warm_up(RevisionPtr revision, std::uint16_t port);
   void watch_original_end(RevisionPtr const& revision, std::string why);
-  /// Until the template ends: its end shows late where it has several threads.
+  /// Until the template ends: where it has several threads, its end shows only if it is looked for.
   async::Task<void> watch_template(RevisionPtr revision);
   /// A copy was made, or could not be.
   void judge_template(RevisionPtr const& revision, std::optional<Error> const& fault);
@@ -127,7 +138,7 @@ class Function::Impl {
 
   // function_ready.cc
   async::Task<Status> until_serving(InstanceId instance, Duration limit);
-  [[nodiscard]] bool takes_connections(Live const& live) const;
+  [[nodiscard]] bool takes_connections(Live& live) const;
   [[nodiscard]] std::string late_hint(Live const& live) const;
   [[nodiscard]] Failure not_ready(InstanceId instance, Duration limit);
   async::Task<bool> answers_ready(InstanceId instance, std::string path);
@@ -135,9 +146,51 @@ class Function::Impl {
     int status = 0;   ///< 0: none.
     std::string why;  ///< There is none.
   };
+  /// GET `path` of a process that is not offered yet.
+  async::Task<Answered> ask_ring(std::shared_ptr<HandlerRing> ring, std::string path,
+                                 Duration limit);
   /// GET `path` of that revision's process.
   async::Task<Answered> ask(RevisionPtr revision, std::uint16_t port, std::string path,
                             Duration limit);
+
+  // function_ring.cc
+  [[nodiscard]] static bool has_ring(Revision const& revision);
+  /// None without `ipc: ring`.
+  [[nodiscard]] Result<std::shared_ptr<HandlerRing>> make_ring(Revision const& revision) const;
+
+  // function_image.cc
+  /// Finds the image of the revision, or makes one of a process that it starts for that.
+  /// ImageFailed and others: it could not be made, or not be restored.
+  async::Task<Status> prepare_image(RevisionPtr revision);
+  async::Task<Result<RevisionPtr>> prepare_with_image(RevisionPtr revision);
+  async::Task<Status> make_image(RevisionPtr revision, std::vector<std::string> facts);
+  /// Restores one for a moment.
+  async::Task<Status> prove_image(RevisionPtr revision);
+  async::Task<Result<Live*>> restore(RevisionPtr revision, InstanceId instance, Duration limit);
+  /// Lets a CRIU wait for the next restore.
+  async::Task<void> prepare_restore(RevisionPtr revision);
+  async::Task<void> drop_old_images();
+  [[nodiscard]] static bool is_copied(Revision const& revision) {
+    return revision.making == Making::Copy && (revision.worker || revision.image);
+  }
+  /// The pool knows copies only.
+  [[nodiscard]] static StartTier shown_tier(StartTier tier, Revision const& revision) {
+    return tier == StartTier::Clone && revision.image ? StartTier::Image : tier;
+  }
+
+  // function_bind.cc
+  /// Whether instances bind trigger_port themselves: BpfUnavailable if they are to and cannot.
+  [[nodiscard]] Result<bool> choose_bind(config::Function const& function,
+                                         std::vector<std::string>& notes) const;
+  /// Lets the process that is launched with it bind the port; `binds` is kept with the process.
+  [[nodiscard]] Result<supervise::OwnBinds> own_binds(
+      std::shared_ptr<std::optional<steer::BindRewriter>> binds) const;
+  /// Finds what it has bound. False: not the port, yet.
+  [[nodiscard]] bool find_listener(Live& live) const;
+  /// A copy has a listener like its original's, on a port of its own: the kernel is to know it.
+  [[nodiscard]] Status take_listener(Live& live, FreshCopy const& copy) const;
+  /// Direct, and each instance has a listener of its own.
+  [[nodiscard]] bool is_looked_up() const { return direct_ && direct_->has_own_listeners(); }
 
   // function_way.cc
   [[nodiscard]] bool is_direct() const { return direct_ != nullptr; }
@@ -188,7 +241,8 @@ class Function::Impl {
   std::string socket_path_;
   std::optional<os::TempDir> scratch_;  ///< What a strict handler may write to.
   std::unique_ptr<ReadySocket> ready_;
-  std::unique_ptr<DirectRoute> direct_;  ///< None: the gateway's.
+  std::unique_ptr<ImageLauncher> images_;  ///< From the first revision on that has one.
+  std::unique_ptr<DirectWay> direct_;      ///< None: the gateway's.
   PoolMachine pool_;
   Autoscaler autoscaler_;
   std::deque<PoolInput> inputs_;

@@ -52,9 +52,12 @@ supervise::LaunchSpec Function::Impl::launch_spec(Revision const& revision, Inst
       .revision = revision.id,
       .instance = instance,
       .command = revision.command,
-      .env = handler_environment(
-          {.function = id_, .socket = socket_path_, .port = port, .sdk = deps_.sdk_folder},
-          function.environment),
+      .env = handler_environment({.function = id_,
+                                  .socket = socket_path_,
+                                  .port = port,
+                                  .has_ring = has_ring(revision),
+                                  .sdk = deps_.sdk_folder},
+                                 function.environment),
       .workdir = slash == std::string::npos || slash == 0
                      ? std::nullopt
                      : std::optional(function.handler_path.substr(0, slash)),
@@ -89,7 +92,12 @@ supervise::InstanceWorld Function::Impl::world() {
 Result<Function::Impl::Live*> Function::Impl::spawn(RevisionPtr revision, InstanceId instance) {
   std::uint16_t port = revision->port;
   std::optional<supervise::PassedListener> lane;
-  if (is_direct()) {
+  supervise::InstanceWorld around = world();
+  auto const binds = std::make_shared<std::optional<steer::BindRewriter>>();
+  if (revision->binds_documented) {
+    port = revision->spec.function.trigger_port;
+    TRY_ASSIGN(around.own_binds, own_binds(binds));
+  } else if (is_direct()) {
     TRY_ASSIGN(lane, direct_->lane(revision->id));
   } else if (instance != revision->original) {
     TRY_ASSIGN(port, free_inner_port());
@@ -103,11 +111,17 @@ Result<Function::Impl::Live*> Function::Impl::spawn(RevisionPtr revision, Instan
   };
   supervise::LaunchSpec spec = launch_spec(*revision, instance, port);
   if (lane) spec.listeners = {std::move(*lane)};
-  TRY_ASSIGN(auto launched, supervise::Instance::launch(std::move(spec), world(), events));
+  TRY_ASSIGN(std::shared_ptr<HandlerRing> ring, make_ring(*revision));
+  if (ring) spec.passed = ring->handler_ends();
+  TRY_ASSIGN(auto launched,
+             supervise::Instance::launch(std::move(spec), std::move(around), events));
   auto live = std::make_unique<Live>();
+  if (ring) ring->close_handler_ends();
+  live->ring = std::move(ring);
   live->revision = std::move(revision);
   live->instance = std::move(launched);
   live->port = port;
+  live->binds = std::move(*binds);
   live->made = StartTier::Cold;
   live->since = deps_.clock.wall();
   return lives_.emplace(instance, std::move(live)).first->second.get();
@@ -117,15 +131,30 @@ async::Task<Result<Function::Impl::Live*>> Function::Impl::copy(RevisionPtr revi
                                                                 InstanceId instance,
                                                                 Duration limit) {
   supervise::LaunchSpec spec = launch_spec(*revision, instance, revision->port);
+  auto ring = make_ring(*revision);
+  if (!ring) co_return fail(std::move(ring).error());
+  std::vector<LentDescriptor> lent;
+  for (std::size_t i = 0; *ring && i < kRingDescriptors.size(); ++i)
+    lent.push_back({.number = kRingDescriptors.at(i), .fd = (*ring)->handler_ends().at(i)});
+  bool const listens_itself = (!is_direct() || is_looked_up()) && !*ring;
+  // A socket whose port the kernel hides tells the documented one.
+  std::uint16_t const seen =
+      revision->binds_documented ? revision->spec.function.trigger_port : revision->port;
   async::Task<Result<FreshCopy>> copying =
-      revision->worker->copy(is_direct() ? std::nullopt : std::optional(revision->port),
-                             supervise::group_name(spec), limit);
+      revision->worker->copy(listens_itself ? std::optional(seen) : std::nullopt,
+                             supervise::group_name(spec), limit, std::move(lent));
   auto copied = co_await std::move(copying);
   if (!copied) co_return fail(std::move(copied).error());
   pid_t const pid = copied->child.pid();
   auto live = std::make_unique<Live>();
   live->revision = revision;
-  live->port = is_direct() ? revision->port : copied->port;
+  if (*ring) (*ring)->close_handler_ends();
+  live->ring = std::move(*ring);
+  live->port = listens_itself ? copied->port : revision->port;
+  if (Status const taken = take_listener(*live, *copied); !taken) {
+    (void)copied->child.signal(SIGKILL);
+    co_return fail(taken.error());
+  }
   live->made = StartTier::Clone;
   live->since = deps_.clock.wall();
   live->ready_said = true;
@@ -213,6 +242,7 @@ async::Task<void> Function::Impl::bury(InstanceId instance) {
 
 void Function::Impl::end(Live& live) {
   live.ending = true;
+  live.ring.reset();  // when the gateway has let go of it too, the handler sees its end
   if (!heeds_term(live)) return live.instance->kill_tree();
   live.instance->begin_stop();
   // A frozen one must run to see a signal, and then sees it before it does anything else.

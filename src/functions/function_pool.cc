@@ -94,12 +94,14 @@ void Function::Impl::perform(pool::Start const& start) {
 
 async::Task<void> Function::Impl::start(pool::Start order) {
   RevisionPtr const revision = revision_of(order.revision);
-  bool const copies = order.making == Making::Copy && revision && revision->worker;
+  bool const copies = order.making == Making::Copy && revision && is_copied(*revision);
   std::optional<Error> fault;
   if (!revision || stopping_) {
     fault.emplace(ErrorCode::NotRunning, fmt::format("{} has no such revision any more", id_));
   } else if (copies) {
-    async::Task<Result<Live*>> copying = copy(revision, order.instance, order.limit);
+    async::Task<Result<Live*>> copying = revision->image
+                                             ? restore(revision, order.instance, order.limit)
+                                             : copy(revision, order.instance, order.limit);
     auto const copied = co_await std::move(copying);
     if (!copied) fault = copied.error();
     judge_template(revision, fault);
@@ -124,7 +126,7 @@ async::Task<void> Function::Impl::start(pool::Start order) {
     end(*live);
     co_return;
   }
-  auto const tier = copies ? StartTier::Clone : StartTier::Cold;
+  auto const tier = copies ? shown_tier(StartTier::Clone, *revision) : StartTier::Cold;
   bool const is_asked = stopping_ || (live != nullptr && live->ending);
   if (!is_asked) ++starts_.at(static_cast<std::size_t>(tier)).failed;
   if (!is_asked) log::warn("{}: instance {}: {}", id_, order.instance, fault->describe());
@@ -175,12 +177,13 @@ void Function::Impl::perform(pool::Thaw thaw) {
 void Function::Impl::perform(pool::Offer offer) {
   Live* const live = find(offer.instance);
   if (live == nullptr) return;
-  if (offer.tier != StartTier::Warm) {
-    StartCounts& counts = starts_.at(static_cast<std::size_t>(offer.tier));
+  StartTier const tier = shown_tier(offer.tier, *live->revision);
+  if (tier != StartTier::Warm) {
+    StartCounts& counts = starts_.at(static_cast<std::size_t>(tier));
     ++counts.count;
     counts.took.add(offer.took);
   }
-  offer_way(offer.instance, *live, offer.tier);
+  offer_way(offer.instance, *live, tier);
 }
 
 void Function::Impl::perform(pool::Withdraw withdraw) {

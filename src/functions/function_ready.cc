@@ -42,7 +42,9 @@ std::string with_last_lines(std::string text, std::vector<std::string> const& li
 
 /// It waits for connections where it is to be reached. A listener that it inherits listens already:
 /// then it must have a thread that waits there.
-bool Function::Impl::takes_connections(Live const& live) const {
+bool Function::Impl::takes_connections(Live& live) const {
+  if (live.ring) return live.ring->is_attached();
+  if (live.binds) return find_listener(live);
   if (is_direct()) {
     std::vector<pid_t> const tree = live.instance->tree();
     return os::is_accepting(tree, direct_->inode(live.revision->id)).value_or(false);
@@ -101,7 +103,8 @@ Failure Function::Impl::not_ready(InstanceId instance, Duration limit) {
 async::Task<bool> Function::Impl::answers_ready(InstanceId instance, std::string path) {
   Live* const live = find(instance);
   if (live == nullptr) co_return false;
-  async::Task<Answered> asking = ask(live->revision, live->port, path, kAnswerLimit);
+  async::Task<Answered> asking = live->ring ? ask_ring(live->ring, path, kAnswerLimit)
+                                            : ask(live->revision, live->port, path, kAnswerLimit);
   Answered const answered = co_await std::move(asking);
   Live* const still = find(instance);
   if (still == nullptr) co_return false;
@@ -114,7 +117,7 @@ async::Task<bool> Function::Impl::answers_ready(InstanceId instance, std::string
 async::Task<Function::Impl::Answered> Function::Impl::ask(RevisionPtr revision, std::uint16_t port,
                                                           std::string path, Duration limit) {
   http::Endpoint endpoint = http::Endpoint::tcp("127.0.0.1", port);
-  if (is_direct())
+  if (is_direct() && !is_looked_up())
     endpoint.before_connect = [this, id = revision->id](int socket) {
       direct_->introduce(id, socket);
     };
@@ -145,7 +148,11 @@ std::string Function::Impl::late_hint(Live const& live) const {
                      "NOTIFY_SOCKET (ready: port does without)",
                      tcp->address);
   if (!live.asked.empty()) return live.asked;
-  if (is_direct())
+  if (live.ring)
+    return live.ring->complaint().empty() ? "it said READY, but has not attached the ring that "
+                                            "AETHER_RING names (docs/functions-ring.md)"
+                                          : live.ring->complaint();
+  if (is_direct() && !live.binds)
     return fmt::format(
         "it does not wait for connections on the listener that it inherits, descriptor {} "
         "(LISTEN_FDS; docs/functions.md, route: direct)",

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
+#include <filesystem>
 #include <utility>
 
 #include <fmt/format.h>
@@ -39,10 +41,25 @@ constexpr Duration kTemplateLook = std::chrono::seconds(1);
 /// man 2 pidfd_open; newer than Debian 12's headers.
 constexpr unsigned kPidfdThread = O_EXCL;
 
-/// Readable when the first thread of the process has ended, whatever becomes of the others.
-os::UniqueFd open_main_thread(pid_t pid) {
-  return os::UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, kPidfdThread)));
+/// Another thread than the first one; nullopt: the process has none.
+std::optional<pid_t> other_thread(pid_t pid) {
+  std::error_code gone;
+  std::filesystem::directory_iterator tasks(fmt::format("/proc/{}/task", pid), gone);
+  for (; !gone && tasks != std::filesystem::end(tasks); tasks.increment(gone)) {
+    std::string const name = tasks->path().filename();
+    pid_t tid = 0;
+    std::from_chars(name.data(), name.data() + name.size(), tid);
+    if (tid != pid) return tid;
+  }
+  return std::nullopt;
 }
+
+/// Readable when the thread has ended, whatever becomes of the others. Not so of a first thread:
+/// since Linux 6.15 its end is told when all have ended and their ends were taken.
+os::UniqueFd open_thread(pid_t tid) {
+  return os::UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, tid, kPidfdThread)));
+}
+
 /// A spawned instance costs all of its memory and its whole start: fewer are made ahead.
 constexpr std::uint32_t kSpawnedAheadMax = 2;
 
@@ -62,10 +79,19 @@ std::vector<std::string> lines_of(std::string const& text) {
 Status Function::Impl::check(config::Function const& function) const {
   auto const refuse = [&](std::string_view what) {
     return fail(ErrorCode::Unsupported,
-                fmt::format("function {}: {} is not in this release", id_, what));
+                fmt::format("function {}: launch: image goes with {}", id_, what));
   };
-  if (function.launch == config::Launch::Image) return refuse("launch: image");
-  if (function.ipc == config::Ipc::Ring) return refuse("ipc: ring");
+  if (function.launch != config::Launch::Image) return {};
+  if (function.route == config::Route::Direct)
+    return refuse("route: gateway only: a listener of Aether's cannot be put into an image");
+  if (function.bind == config::Bind::Documented)
+    return refuse("bind: internal only: what it has bound is in the image");
+  if (function.ipc == config::Ipc::Ring)
+    return refuse("ipc: http only: no image keeps memory that it shares with Aether");
+  if (function.sandbox == config::Sandbox::Strict)
+    return refuse("sandbox: basic or none: CRIU cannot restore rules of landlock");
+  if (function.pid_namespace)
+    return refuse("pid_namespace: false: each instance has a process number of its own");
   return {};
 }
 
@@ -74,17 +100,26 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
   if (!possible) co_return fail(possible.error());
   auto command = handler_command(spec.function.handler_path);
   if (!command) co_return fail(std::move(command).error());
-  auto const port =
-      is_direct() ? Result<std::uint16_t>(spec.function.trigger_port) : free_inner_port();
+  std::vector<std::string> notes;
+  auto const binds_documented = choose_bind(spec.function, notes);
+  if (!binds_documented) co_return fail(binds_documented.error());
+  auto const port = is_direct() || *binds_documented
+                        ? Result<std::uint16_t>(spec.function.trigger_port)
+                        : free_inner_port();
   if (!port) co_return fail(port.error());
   auto const revision = std::make_shared<Revision>(Revision{.id = {++last_revision_},
                                                             .spec = std::move(spec),
                                                             .command = std::move(*command),
+                                                            .binds_documented = *binds_documented,
                                                             .port = *port,
                                                             .not_cloneable = {},
-                                                            .notes = {},
+                                                            .notes = std::move(notes),
                                                             .worker = {},
                                                             .original = deps_.next_instance()});
+  if (revision->spec.function.launch == config::Launch::Image) {
+    async::Task<Result<RevisionPtr>> preparing = prepare_with_image(revision);
+    co_return co_await std::move(preparing);
+  }
   bool const is_to_be_copied = revision->spec.function.launch != config::Launch::Spawn;
   // Only if asked for: copies of one number share what OpenSSL draws its keys and tokens from,
   // because it sees by the number that it was copied. The strict sandbox may make no namespaces.
@@ -101,6 +136,8 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
   async::Task<Status> starting =
       until_serving(revision->original, revision->spec.function.ready_timeout);
   Status ready = co_await std::move(starting);
+  if (Live const* const live = find(revision->original); live != nullptr && ready)
+    revision->port = live->port;
   if (ready) {
     async::Task<Status> warming = warm_up(revision, revision->port);
     ready = co_await std::move(warming);
@@ -129,7 +166,10 @@ async::Task<Result<Function::Impl::RevisionPtr>> Function::Impl::prepare(Functio
 
 async::Task<Status> Function::Impl::warm_up(RevisionPtr revision, std::uint16_t port) {
   for (std::string const& path : revision->spec.function.warmup) {
-    async::Task<Answered> asking = ask(revision, port, path, kWarmupLimit);
+    Live const* const live = find(revision->original);
+    if (live == nullptr) co_return fail(ErrorCode::ExitedEarly, fmt::format("{} is gone", id_));
+    async::Task<Answered> asking = live->ring ? ask_ring(live->ring, path, kWarmupLimit)
+                                              : ask(revision, port, path, kWarmupLimit);
     Answered const answered = co_await std::move(asking);
     if (answered.status == 0)
       co_return fail(ErrorCode::NotReady, fmt::format("{}: its warm-up request GET {} failed: {}",
@@ -240,7 +280,14 @@ void Function::Impl::judge_template(RevisionPtr const& revision,
                                     std::optional<Error> const& fault) {
   revision->faults = fault ? revision->faults + 1 : 0;
   // One that was left in the middle of a copy may never be right again.
-  if (revision->faults == kTemplateFaultsMax && revision->making == Making::Copy)
+  bool const is_bad = revision->faults == kTemplateFaultsMax && is_copied(*revision);
+  bool const is_late = fault && fault->code() == ErrorCode::Timeout;
+  if (is_bad && revision->image && !is_late && pool_.serving() == revision->id && !stopping_) {
+    log::error("{}: the image of revision {} is made anew: {}", id_, revision->id,
+               fault->message());
+    tasks_.spawn("make the image anew", remake(revision->spec));
+  }
+  if (is_bad && revision->worker)
     watch_original_end(revision, fmt::format("makes no copies any more: {}", fault->message()));
 }
 
@@ -265,7 +312,10 @@ void Function::Impl::drop_revision(RevisionId id) {
   auto const found = revisions_.find(id);
   if (found == revisions_.end()) return;
   tasks_.spawn("drop template", end_original(found->second));
+  bool const has_image = found->second->image != nullptr;
   revisions_.erase(found);
+  // Those that serve when Aether ends are for the next one.
+  if (has_image && !stopping_) tasks_.spawn("drop old images", drop_old_images());
 }
 
 async::Task<void> Function::Impl::end_original(RevisionPtr revision) {
@@ -278,21 +328,25 @@ async::Task<void> Function::Impl::end_original(RevisionPtr revision) {
 }
 
 /// Its pidfd tells nothing of a process with several threads before who traces them has taken their
-/// ends, which nobody asks the tracing thread to do until a copy is wanted.
+/// ends, which nobody asks the tracing thread to do until a copy is wanted. Of a frozen process no
+/// thread ends unless all do.
 async::Task<void> Function::Impl::watch_template(RevisionPtr revision) {
-  Live const* const live = find(revision->original);
-  if (live == nullptr) co_return;
-  os::UniqueFd const thread = open_main_thread(live->instance->pid());
+  Live const* live = find(revision->original);
+  std::optional<pid_t> const other =
+      live == nullptr ? std::nullopt : other_thread(live->instance->pid());
+  if (!other) co_return;
+  os::UniqueFd const thread = open_thread(*other);
   int const fd = thread.get();
-  while (revision->making == Making::Copy && !stopping_) {
+  // One look may come too early for the ends of all: until its pidfd has told the rest.
+  while (live != nullptr && !live->exited && !stopping_) {
     if (thread)
       co_await async::readable(fd);
     else
       co_await async::sleep_for(kTemplateLook);
     async::Task<bool> looking = revision->worker->lives();
-    bool const lives = co_await std::move(looking);
-    if (!lives) co_return;
+    co_await std::move(looking);
     co_await async::sleep_for(kTemplateLook);
+    live = find(revision->original);
   }
 }
 

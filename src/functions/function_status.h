@@ -64,8 +64,9 @@ class DurationHistogram {
 /// What the gateway counts of one function, ever.
 struct RequestCounts {
   std::uint64_t requests = 0;
-  std::map<int, std::uint64_t> by_status;         ///< As the client saw it.
-  std::map<std::string, std::uint64_t> refusals;  ///< By code: "timeout", "too_many", ...
+  std::map<int, std::uint64_t> by_status;            ///< As the client saw it.
+  std::map<std::string, std::uint64_t> refusals;     ///< By code: "timeout", "too_many", ...
+  std::map<std::string, std::uint64_t> ring_faults;  ///< Poisoned rings, by kind: "crc", ...
   DurationHistogram latency;  ///< First byte of the request to last of the answer.
   /// By StartTier: from the head of a request until it was given the instance made for it.
   std::array<DurationHistogram, 5> starts;
@@ -100,8 +101,11 @@ struct FunctionStatus {
   pid_t pid = 0;  ///< Of the template, or of the oldest instance; 0: nothing lives.
   std::uint16_t trigger_port = 0;
   std::string handler_path;
-  std::string route;                       ///< "gateway" or "direct".
-  std::string launch;                      ///< What is used: "clone", "spawn".
+  std::string route;  ///< "gateway" or "direct".
+  /// The port that instances bind: "documented", "internal", or "inherited" (they bind none).
+  std::string bind;
+  std::optional<std::uint64_t> given;      ///< Connections that the kernel gave to instances.
+  std::string launch;                      ///< What is used: "clone", "image", "spawn".
   std::vector<std::string> not_cloneable;  ///< Why "spawn" although "auto" was asked; empty: it is.
   std::vector<std::string>
       notes;  ///< What to know: "no reseeding hook: clones share random numbers".

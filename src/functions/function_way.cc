@@ -3,6 +3,7 @@
 // inherit. Nobody gives connections to an instance of a direct route, so that only the kernel knows
 // who has some: it is counted from outside. One that shall go is frozen before it is counted for
 // the last time: then it cannot accept another one in between.
+#include <fcntl.h>
 #include <signal.h>
 
 #include <algorithm>
@@ -12,7 +13,9 @@
 
 #include "async/timers.h"
 #include "base/log.h"
+#include "functions/direct_route.h"
 #include "functions/function_impl.h"
+#include "functions/lookup_route.h"
 #include "os/proc.h"
 
 namespace aether::functions {
@@ -37,8 +40,13 @@ constexpr Duration kDrainLook = std::chrono::milliseconds(20);
 Status Function::Impl::open_way() {
   config::Function const& function = spec_.function;
   if (function.route != config::Route::Direct) return deps_.gateway.open(route());
-  TRY_ASSIGN(direct_,
-             DirectRoute::open(deps_.executor, function.trigger_port, [this] { wanted(1); }));
+  DirectWay::Wanted const wanted = [this] { this->wanted(1); };
+  if (function.bind != config::Bind::Documented) {
+    TRY_ASSIGN(direct_, DirectRoute::open(deps_.executor, function.trigger_port, wanted));
+    return {};
+  }
+  TRY_ASSIGN(steer::LookupRouter* const router, deps_.router());
+  TRY_ASSIGN(direct_, LookupRoute::open(deps_.executor, *router, function.trigger_port, wanted));
   return {};
 }
 
@@ -49,7 +57,10 @@ Status Function::Impl::check_way(config::Function const& next) const {
                 fmt::format("{}: its trigger_port cannot change from {} to {} while it runs; "
                             "remove it first, or restart Aether",
                             id_, now.trigger_port, next.trigger_port));
-  if (next.route != now.route)
+  bool const ways_differ =
+      now.route == config::Route::Direct &&
+      (now.bind == config::Bind::Documented) != (next.bind == config::Bind::Documented);
+  if (next.route != now.route || ways_differ)
     return fail(ErrorCode::Unsupported,
                 fmt::format("{}: its route cannot change while it runs; remove it first, or "
                             "restart Aether",
@@ -78,10 +89,14 @@ void Function::Impl::refuse_waiting(std::string const& why) {
 void Function::Impl::offer_way(InstanceId instance, Live& live, StartTier tier) {
   live.offered = true;
   if (!is_direct())
-    return deps_.gateway.add(id_, {.instance = instance, .port = live.port, .tier = tier});
+    return deps_.gateway.add(
+        id_, {.instance = instance, .port = live.port, .tier = tier, .ring = live.ring});
   // It may have been frozen to be counted.
   (void)live.instance->thaw();
-  direct_->add(instance, live.revision->id);
+  std::vector<os::UniqueFd> listeners;
+  for (os::UniqueFd const& one : live.listeners)
+    listeners.emplace_back(::fcntl(one.get(), F_DUPFD_CLOEXEC, 0));
+  direct_->add(instance, live.revision->id, std::move(listeners));
   if (!live.watched) live.watched = tasks_.spawn("watch use", watch_use(instance));
 }
 
@@ -114,8 +129,9 @@ async::Task<std::optional<std::uint32_t>> Function::Impl::count_use(InstanceId i
   async::Task<std::optional<std::uint32_t>> counting = direct_->connections(live->instance->tree());
   auto const counted = co_await std::move(counting);
   if (find(instance) == nullptr) co_return std::nullopt;
-  // What cannot be counted is taken for one: who is in use is not ended.
-  co_return counted.value_or(1);
+  // What cannot be counted is taken for one: who is in use is not ended. Who waits for it is its
+  // own: nobody else takes them.
+  co_return counted.value_or(1) + direct_->queued_at(instance);
 }
 
 async::Task<std::optional<std::uint32_t>> Function::Impl::hold(InstanceId instance) {
@@ -126,6 +142,7 @@ async::Task<std::optional<std::uint32_t>> Function::Impl::hold(InstanceId instan
   Instant const deadline = deps_.clock.now() + kStillLimit;
   Live* live = find(instance);
   if (live == nullptr || live->exited || live->ending) co_return std::nullopt;
+  direct_->pause(instance);
   (void)live->instance->freeze();
   while (live != nullptr && !live->exited && !live->instance->is_still()) {
     if (deps_.clock.now() >= deadline) break;
@@ -138,7 +155,9 @@ async::Task<std::optional<std::uint32_t>> Function::Impl::hold(InstanceId instan
   // It may accept one still: it is left in peace.
   if (live != nullptr && !live->instance->is_still()) counted = std::max(counted.value_or(0), 1U);
   if (live == nullptr || live->exited || live->ending) co_return std::nullopt;
-  if (counted.value_or(0) > 0) (void)live->instance->thaw();
+  if (counted.value_or(0) == 0) co_return counted;
+  (void)live->instance->thaw();
+  direct_->resume(instance);
   co_return counted;
 }
 
@@ -150,7 +169,7 @@ async::Task<void> Function::Impl::drain_direct(InstanceId instance) {
     if (live == nullptr || live->exited || live->ending) co_return;
     RevisionId const revision = live->revision->id;
     bool const stays = revision == pool_.serving() && !pool_.stopping();
-    bool const all_taken = stays || direct_->queue_empty(revision);
+    bool const all_taken = stays || direct_->queue_empty(revision, instance);
     // Asked to end, it lets idle clients go, whom we cannot tell from others.
     if (pool_.stopping() && all_taken && heeds_term(*live)) break;
     async::Task<std::optional<std::uint32_t>> holding = hold(instance);
@@ -191,7 +210,7 @@ async::Task<void> Function::Impl::watch_first_use(InstanceId instance) {
   while (deps_.clock.now() < deadline) {
     Live const* const live = find(instance);
     if (live == nullptr || live->exited || !live->offered) co_return;
-    if (direct_->queue_empty(live->revision->id)) {
+    if (direct_->queue_empty(live->revision->id, instance)) {
       busy(instance, 1);
       co_return;
     }

@@ -23,6 +23,8 @@
 
 namespace aether::functions {
 
+class HandlerRing;
+
 /// What holds for the requests of one function.
 struct RouteSpec {
   std::string function;
@@ -40,6 +42,9 @@ struct Backend {
   InstanceId instance;
   std::uint16_t port = 0;            ///< On 127.0.0.1.
   StartTier tier = StartTier::Warm;  ///< Said in X-Aether-Start with its first request.
+  /// With `ipc: ring`: requests go through it, and `port` means nothing. While the gateway has the
+  /// instance, it alone uses it.
+  std::shared_ptr<HandlerRing> ring = nullptr;
 };
 
 /// Why a backend goes: what its unanswered requests are told.

@@ -7,6 +7,7 @@
 
 #include "functions/gateway.h"
 #include "functions/gateway_limits.h"
+#include "functions/gateway_ring.h"
 #include "functions/proxy_stream.h"
 
 namespace aether::functions {
@@ -53,6 +54,7 @@ class GatewayBackend {
   std::uint16_t const port;
   StartTier const tier;
   Instant const added;
+  std::unique_ptr<RingLine> line;  ///< With `ipc: ring`; none: it is connected to.
   std::uint32_t in_flight = 0;
   bool touched = false;    ///< A request of it began or ended since the owner was told.
   bool was_given = false;  ///< A request, ever.

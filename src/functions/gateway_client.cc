@@ -211,6 +211,7 @@ void GatewayClient::answer_self(std::string const& bytes, int status, std::strin
                                 bool whole) {
   if (in_queue_) gate_.leave_queue(*this);
   up_.reset();
+  call_.reset();
   release_backend();
   if (status != 0) count(status, code);  // before anybody can ask what was counted
   Stream::Io const sent = down_.send({bytes});
@@ -291,6 +292,7 @@ void GatewayClient::leave() {
   if (in_queue_) gate_.leave_queue(*this);
   gate_.ended_rest(*this);
   up_.reset();
+  call_.reset();
   down_.close();
   release_backend();
   gate_.gone(*this);

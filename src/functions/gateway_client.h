@@ -10,6 +10,7 @@
 
 #include "functions/gateway_gate.h"
 #include "functions/gateway_rewrite.h"
+#include "functions/gateway_ring.h"
 #include "functions/proxy_body.h"
 #include "functions/proxy_stream.h"
 #include "http/listen.h"
@@ -27,6 +28,8 @@ class GatewayClient final : public Watcher {
   void refuse(OwnAnswer const& answer);
   /// Its instance is gone.
   void backend_ended(BackendEnd const& why);
+  /// Its instance said what cannot be.
+  void ring_broke(RingFault const& fault);
   /// The gate closes: no request after this one.
   void hurry();
   /// Leaves at once.
@@ -90,6 +93,14 @@ class GatewayClient final : public Watcher {
   [[nodiscard]] bool is_owned_still() const;
   [[nodiscard]] bool lives() const { return state_ != State::Gone; }
 
+  // gateway_call.cc: a request to an instance with `ipc: ring`
+  void begin_call();
+  std::string take_for_call(std::size_t most);
+  bool forward_call();
+  bool send_call_body();
+  bool receive_call();
+  void take_call_head(RingExchange::Call& call);
+
   // gateway_forward.cc: a request to its instance, and its answer back
   bool forward();
   void connect();
@@ -106,6 +117,7 @@ class GatewayClient final : public Watcher {
   void cannot_connect(Error const& why);
   void bad_answer(std::string_view why);
   void finish();
+  [[nodiscard]] bool waits_for_body() const;
   void release_backend();
   void cut();
   void upgrade(AnswerHead const& head, std::string_view rest);
@@ -127,7 +139,8 @@ class GatewayClient final : public Watcher {
   Answer answer_;
   GatewayBackend* backend_ = nullptr;
   std::unique_ptr<Upstream> up_;
-  bool up_ended_ = false;  // of a tunnel: that side sends no more
+  std::unique_ptr<RingCall> call_;  // in place of up_, with ipc: ring
+  bool up_ended_ = false;           // of a tunnel: that side sends no more
   bool down_ended_ = false;
   bool lost_ = false;  // the instance closed without an answer: why is not known yet
   std::uint64_t stall_sent_ = 0;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "functions/function_status.h"
+#include "functions/handler_ring.h"
 
 namespace aether::functions {
 
@@ -20,6 +21,11 @@ class GatewayCounts {
     ++counts_.by_status[status];
     counts_.latency.add(latency);
     if (!code.empty()) ++counts_.refusals[std::string(code)];
+  }
+  /// A handler with `ipc: ring` said what cannot be.
+  void ring_broke(RingFault const& fault) {
+    std::scoped_lock const lock(mutex_);
+    ++counts_.ring_faults[std::string(name_of(fault.kind))];
   }
   /// A request was given the instance that was made, or thawed, for it.
   void started(StartTier tier, Duration took) {

@@ -38,6 +38,7 @@ void GatewayClient::give(GatewayBackend& backend) {
 
 void GatewayClient::connect() {
   request_.head_sent = false;
+  if (backend_->line) return begin_call();
   up_ = backend_->take_kept();
   // One that must not be sent twice is not sent into a connection that is closed already.
   while (up_ && !request_.repeatable && !is_quiet(up_->stream.fd())) up_ = backend_->take_kept();
@@ -58,6 +59,7 @@ bool GatewayClient::forward() {
     leave();
     return false;
   }
+  if (call_) return forward_call();
   if (lost_ || !up_) return false;
   bool moved = request_.head_sent ? send_body() : send_head();
   if (state_ == State::Forwarding && up_ && receive()) moved = true;
@@ -297,13 +299,22 @@ void GatewayClient::bad_answer(std::string_view why) {
 
 void GatewayClient::finish() {
   count(answer_.status, {});
-  bool const reusable = answer_.reusable && request_.body.done() && up_->stream.kept() == 0 &&
-                        !up_->stream.cannot_send();
+  bool const reusable = up_ && answer_.reusable && request_.body.done() &&
+                        up_->stream.kept() == 0 && !up_->stream.cannot_send();
   if (reusable) backend_->keep(std::move(up_));
   up_.reset();
+  call_.reset();
   release_backend();
   keep_alive_ = keep_alive_ && request_.body.done();
   end_request();
+}
+
+/// For the client to send it, that is, not for the handler to take it.
+bool GatewayClient::waits_for_body() const {
+  if (request_.body.done()) return false;
+  if (up_) return up_->stream.kept() == 0;
+  RingExchange::Call const* const call = call_ ? call_->state() : nullptr;
+  return call != nullptr && call->credit > 0 && !call_->line().is_full();
 }
 
 void GatewayClient::release_backend() {
@@ -362,7 +373,7 @@ void GatewayClient::due() {
                    .message = "the handler closed the connection without an answer"});
   }
   std::string const limit = format_duration(gate_.route().timeout);
-  if (!request_.body.done() && up_->stream.kept() == 0) {
+  if (waits_for_body()) {
     return refuse({.status = 408,
                    .code = "request_timeout",
                    .message = fmt::format("the request's body did not come within {}", limit)});

@@ -96,8 +96,10 @@ void Gate::change(RouteSpec const& route) {
 
 void Gate::add(Backend const& backend) {
   remove(backend.instance, {.kind = BackendEnd::Kind::Died, .message = "its port has changed"});
-  backends_.push_back(
-      std::make_unique<GatewayBackend>(poller(), shared_.limits, backend, poller().clock().now()));
+  auto made =
+      std::make_unique<GatewayBackend>(poller(), shared_.limits, backend, poller().clock().now());
+  if (backend.ring && !open_line(*made, backend.ring)) return;
+  backends_.push_back(std::move(made));
   hand_out();
 }
 
@@ -110,13 +112,13 @@ GatewayBackend* Gate::find(InstanceId instance) {
 void Gate::remove(InstanceId instance, BackendEnd const& why) {
   GatewayBackend* const backend = find(instance);
   if (backend == nullptr) return;
+  bool const is_gone = why.kind != BackendEnd::Kind::Retired;
+  // What it wrote before it ended counts.
+  if (is_gone && backend->line) backend->line->woken();
   backend->retiring = true;
   backend->drop_kept();
-  if (why.kind != BackendEnd::Kind::Retired) {
-    std::vector<GatewayClient*> its;
-    for (auto const& [client, owned] : clients_) {
-      if (client->backend() == backend) its.push_back(client);
-    }
+  if (is_gone) {
+    std::vector<GatewayClient*> const its = clients_of(*backend);
     // The last of them may take the backend with it.
     for (GatewayClient* client : its) client->backend_ended(why);
   }
@@ -231,8 +233,8 @@ void Gate::release(GatewayBackend& backend) {
 void Gate::unreachable(GatewayBackend& backend, std::string why) {
   if (std::exchange(backend.unreachable, true)) return;
   backend.drop_kept();
-  log::warn("function {}: instance {} is said to listen, but: {}", route_.function,
-            backend.instance, why);
+  log::warn("function {}: instance {} gets no more requests: {}", route_.function, backend.instance,
+            why);
   shared_.mail.unreachable(route_.function, backend.instance, std::move(why));
 }
 

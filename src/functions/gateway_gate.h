@@ -75,6 +75,9 @@ class Gate final : public Watcher {
   void unreachable(GatewayBackend& backend, std::string why);
   /// Its instance got nothing of the request: it waits again, before all others.
   void wait_again(GatewayClient& client);
+  /// It said through its ring what cannot be: its requests end, and it gets nothing until the owner
+  /// has replaced it.
+  void ring_broke(InstanceId instance, RingFault const& fault);
   /// Its handler hangs: it gets nothing until the owner has replaced it.
   void timed_out(GatewayBackend& backend);
   void began_rest(GatewayClient& client);
@@ -94,6 +97,9 @@ class Gate final : public Watcher {
   void queue_changed();
   void tell_busy();
   void touched(GatewayBackend& backend);
+  // gateway_ring.cc
+  [[nodiscard]] bool open_line(GatewayBackend& backend, std::shared_ptr<HandlerRing> ring);
+  [[nodiscard]] std::vector<GatewayClient*> clients_of(GatewayBackend const& backend) const;
   void erase_if_over(GatewayBackend& backend);
   void closed_if_over();
   [[nodiscard]] GatewayBackend* find(InstanceId instance);

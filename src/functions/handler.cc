@@ -14,6 +14,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "functions/handler_hooks.h"
 #include "os/file.h"
@@ -122,6 +123,8 @@ config::Variables handler_environment(HandlerFacts const& facts,
   set(variables, "AETHER_TRIGGER_PORT", port);
   set(variables, "AETHER_FUNCTION_ID", std::string(facts.function));
   set(variables, "AETHER_SOCKET", std::string(facts.socket));
+  if (facts.has_ring)
+    set(variables, "AETHER_RING", fmt::format("{}", fmt::join(kRingDescriptors, ",")));
   // An io_uring cannot be copied; libuv does without (UV_USE_IO_URING, libuv 1.45).
   if (!has(variables, "UV_USE_IO_URING")) set(variables, "UV_USE_IO_URING", "0");
   if (!facts.sdk.empty()) load_hooks(variables, facts.sdk);

@@ -2,6 +2,7 @@
 // Handler: the program of a function: the command that runs it, and what it is told in its
 // environment.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -18,10 +19,15 @@ namespace aether::functions {
 /// carriage return).
 [[nodiscard]] Result<config::Command> handler_command(std::string const& path);
 
+/// What a handler with `ipc: ring` inherits, in this order: the memory, the pipe that it is woken
+/// by, and the one that it wakes Aether by. AETHER_RING names them, "3,4,5".
+inline constexpr std::array<int, 3> kRingDescriptors{3, 4, 5};
+
 struct HandlerFacts {
   std::string_view function;
   std::string_view socket;  ///< AETHER_SOCKET.
   std::uint16_t port = 0;   ///< Where it shall listen.
+  bool has_ring = false;    ///< It inherits a ring: AETHER_RING.
   std::string_view sdk;     ///< Folder of the hook libraries; empty: none are loaded.
 };
 /// AETHER_SOCKET and the like, HOST unless `configured` has it, and `configured`. What every child

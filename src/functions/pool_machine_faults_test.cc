@@ -113,8 +113,9 @@ TEST(PoolFaults, EndsAStartThatIsNotReadyInTime) {
   (void)rig.deploy(policy);
   (void)rig.want(1);
   EXPECT_EQ(rig.wait(milliseconds(14)), Texts{});
-  EXPECT_EQ(rig.wait(milliseconds(1)), (Texts{"end 1: it was not ready within 15.0ms",
-                                              "refuse: it was not ready within 15.0ms"}));
+  EXPECT_EQ(rig.wait(milliseconds(1)),
+            (Texts{"end 1: it was not ready within restore_timeout_ms, 15.0ms",
+                   "refuse: it was not ready within restore_timeout_ms, 15.0ms"}));
 }
 
 TEST(PoolFaults, SpawnsWhereACopyFailedIfThePolicySaysSo) {

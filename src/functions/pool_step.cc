@@ -277,9 +277,10 @@ void PoolMachine::Step::start_failed(InstanceId instance, Member& member, std::s
 void PoolMachine::Step::overdue(InstanceId instance, Member& member) {
   switch (member.state) {
     case MemberState::Starting:
-      return start_failed(
-          instance, member,
-          fmt::format("it was not ready within {}", humanize(*member.due - member.since)));
+      return start_failed(instance, member,
+                          fmt::format("it was not ready within {}{}",
+                                      member.tier == StartTier::Clone ? "restore_timeout_ms, " : "",
+                                      humanize(*member.due - member.since)));
     case MemberState::Parking:
     case MemberState::Thawing: {
       std::string const why =

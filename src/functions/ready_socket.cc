@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -125,6 +126,25 @@ bool ReadySocket::has_hook(pid_t pid) const {
   auto const [begin, end] = peers_.equal_range(pid);
   return std::any_of(begin, end,
                      [](auto const& one) { return one.second->word.rest().contains(kHooksWord); });
+}
+
+std::vector<std::uint64_t> ReadySocket::inodes_of(pid_t pid) const {
+  std::vector<std::uint64_t> inodes;
+  auto const [begin, end] = peers_.equal_range(pid);
+  std::for_each(begin, end, [&](auto const& one) {
+    struct stat socket{};
+    if (::fstat(one.second->fd.get(), &socket) == 0) inodes.push_back(socket.st_ino);
+  });
+  return inodes;
+}
+
+void ReadySocket::add(pid_t pid, os::UniqueFd connection) {
+  if (!connection || peers_.size() >= kReadyConnectionsMax) return;
+  auto peer = std::make_shared<Peer>();
+  peer->fd = std::move(connection);
+  peer->judged = true;
+  peers_.emplace(pid, peer);
+  tasks_.spawn("connection", hear(pid, std::move(peer)));
 }
 
 void ReadySocket::tell(pid_t pid, std::string_view line) {

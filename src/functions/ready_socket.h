@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "async/event.h"
 #include "async/task.h"
@@ -56,6 +57,10 @@ class ReadySocket {
   [[nodiscard]] bool has(pid_t pid) const { return peers_.contains(pid); }
   /// Whether it said that it has a hook: see handler_hooks.h.
   [[nodiscard]] bool has_hook(pid_t pid) const;
+  /// Of our ends of its connections.
+  [[nodiscard]] std::vector<std::uint64_t> inodes_of(pid_t pid) const;
+  /// A connection of a process that was made without it: it was restored from an image.
+  void add(pid_t pid, os::UniqueFd connection);
   /// Says a line to that process, if it is connected; it need not say READY from then on.
   void tell(pid_t pid, std::string_view line);
   /// Waits until it has answered OK. False: not in time, or it is not connected.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "functions/registry.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -8,6 +10,9 @@
 #include <fmt/ranges.h>
 
 #include "functions/handler_hooks.h"
+#include "functions/image_launcher.h"
+#include "os/cgroup.h"
+#include "steer/bind_rewriter.h"
 #include "supervise/environment.h"
 
 namespace aether::functions {
@@ -17,15 +22,33 @@ namespace {
 constexpr Duration kGatewayEnd = std::chrono::seconds(1);
 constexpr Duration kEndingLimit = std::chrono::seconds(5);
 
+/// Whether binds can be rewritten here: in a control group of its own, where nobody binds.
+Status try_binding(steer::LookupRouter const& router) {
+  TRY_ASSIGN(os::Cgroup const group, os::Cgroup::create(fmt::format("aether-{}-try", ::getpid())));
+  Address const any_port{.transport = Transport::Tcp, .host = {}, .port = 1};
+  TRY_ASSIGN(auto const rewriter, steer::BindRewriter::attach(router, group.fd(), {&any_port, 1}));
+  return {};
+}
+
 }  // namespace
 
 Registry::Registry(RegistryDeps deps)
     : deps_(std::move(deps)),
       own_environment_(supervise::own_environment()),
       sdk_folder_(find_sdk_folder()),
+      router_([this] { return tried_router(); }),
       ending_(deps_.executor, "functions that end") {}
 
 Registry::~Registry() = default;
+
+Result<steer::LookupRouter*> Registry::tried_router() {
+  if (!deps_.router) return fail(ErrorCode::BpfUnavailable, "this Aether has no BPF programs");
+  TRY_ASSIGN(steer::LookupRouter* const router, deps_.router());
+  // Once: what a process may do does not change while it runs.
+  if (!binding_) binding_ = try_binding(*router);
+  if (!*binding_) return fail(binding_->error());
+  return router;
+}
 
 Function* Registry::find(std::string_view id) const {
   auto const found = functions_.find(id);
@@ -44,7 +67,8 @@ Status Registry::add(FunctionSpec spec) {
                     .next_instance = deps_.next_instance,
                     .echo = deps_.echo,
                     .own_environment = own_environment_,
-                    .sdk_folder = sdk_folder_};
+                    .sdk_folder = sdk_folder_,
+                    .router = router_};
   std::string const id = spec.function.id;
   auto function = std::make_shared<Function>(std::move(spec), ++numbers_, std::move(deps));
   Status opened = function->open();
@@ -78,8 +102,17 @@ async::Task<void> Registry::remove(std::string id, Duration limit) {
   std::shared_ptr<Function> function = std::move(found->second);
   functions_.erase(found);
   std::erase(order_, id);
+  std::string const folder = function->spec().settings.snapshot_dir;
   async::Task<void> ending = end(std::move(function), limit);
   co_await std::move(ending);
+  keep_images(folder);
+}
+
+void Registry::keep_images(std::string const& folder) const {
+  std::vector<std::string> kept;
+  for (std::string const& id : order_)
+    if (find(id)->spec().function.launch == config::Launch::Image) kept.push_back(id);
+  keep_images_of(folder, deps_.runtime_dir, kept);
 }
 
 async::Task<void> Registry::end(std::shared_ptr<Function> function, Duration limit) {

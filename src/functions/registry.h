@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,8 @@ struct RegistryDeps {
   std::string runtime_dir;
   std::function<InstanceId()> next_instance;
   std::function<void(std::string_view function, RevisionId, std::string_view line)> echo;
+  /// As FunctionDeps has it. None: there is no such way here.
+  std::function<Result<steer::LookupRouter*>()> router = {};
 };
 
 class Registry final : private Demand {
@@ -45,6 +48,9 @@ class Registry final : private Demand {
   [[nodiscard]] Result<Deployed> rollback(std::string_view id);
   /// It ends; nothing happens if there is none.
   [[nodiscard]] async::Task<void> remove(std::string id, Duration limit);
+
+  /// Removes the images in that snapshot_dir of functions that are gone, or need none any more.
+  void keep_images(std::string const& folder) const;
 
   [[nodiscard]] bool has(std::string_view id) const { return functions_.contains(id); }
   [[nodiscard]] bool empty() const { return functions_.empty(); }
@@ -65,11 +71,14 @@ class Registry final : private Demand {
   void timed_out(std::string_view function, InstanceId instance) override;
   void unreachable(std::string_view function, InstanceId instance, std::string why) override;
   [[nodiscard]] Function* find(std::string_view id) const;
+  [[nodiscard]] Result<steer::LookupRouter*> tried_router();
   async::Task<void> end(std::shared_ptr<Function> function, Duration limit);
 
   RegistryDeps deps_;
   std::vector<std::string> own_environment_;
   std::string sdk_folder_;
+  std::function<Result<steer::LookupRouter*>()> router_;
+  std::optional<Status> binding_;     ///< Whether binds can be rewritten. None: not tried yet.
   std::unique_ptr<Gateway> gateway_;  ///< From the first function on.
   /// Shared with the tasks that end them.
   std::map<std::string, std::shared_ptr<Function>, std::less<>> functions_;

@@ -27,12 +27,12 @@ namespace {
 constexpr int kTriesMax = 1000;
 constexpr Duration kTryReap = std::chrono::seconds(2);
 
-Result<std::uint16_t> port_of(std::vector<clone::CopiedListener> const& listeners,
-                              std::uint16_t original_port) {
+Result<clone::CopiedListener> listener_of(std::vector<clone::CopiedListener> const& listeners,
+                                          std::uint16_t original_port) {
   auto const found = std::ranges::find_if(listeners, [&](clone::CopiedListener const& one) {
     return one.original_port == original_port && !one.only_ipv6;
   });
-  if (found != listeners.end()) return found->port;
+  if (found != listeners.end()) return *found;
   return fail(ErrorCode::Unsupported,
               fmt::format("the copy does not listen on IPv4 in place of port {}", original_port));
 }
@@ -40,7 +40,7 @@ Result<std::uint16_t> port_of(std::vector<clone::CopiedListener> const& listener
 Result<FreshCopy> make_copy(clone::Template& original,
                             std::vector<clone::Reconnection> const& reconnections,
                             std::optional<std::uint16_t> port, std::string const& group,
-                            Duration patience) {
+                            Duration patience, std::vector<LentDescriptor> const& lent) {
   std::optional<os::Cgroup> cgroup;
   if (auto created = os::Cgroup::create(group)) cgroup = std::move(*created);
   TRY_ASSIGN(supervise::OutputPipe out, supervise::OutputPipe::open());
@@ -48,12 +48,15 @@ Result<FreshCopy> make_copy(clone::Template& original,
   clone::CopyWishes wishes;
   wishes.files.replacements = {{.number = STDOUT_FILENO, .source = out.write_end.get()},
                                {.number = STDERR_FILENO, .source = err.write_end.get()}};
+  for (LentDescriptor const& one : lent)
+    wishes.files.replacements.push_back({.number = one.number, .source = one.fd});
   wishes.files.reconnections = reconnections;
   wishes.files.listeners = port ? clone::TcpListeners::Own : clone::TcpListeners::Shared;
   wishes.cgroup = cgroup ? cgroup->fd() : -1;
   wishes.patience = patience;
   TRY_ASSIGN(clone::Copied copied, original.copy(wishes));
-  auto const listens = port ? port_of(copied.listeners, *port) : Result<std::uint16_t>(0);
+  auto const listens = port ? listener_of(copied.listeners, *port)
+                            : Result<clone::CopiedListener>({.descriptor = -1});
   if (!listens) {
     (void)copied.child.signal(SIGKILL);
     return fail(listens.error());
@@ -62,7 +65,8 @@ Result<FreshCopy> make_copy(clone::Template& original,
                    .cgroup = std::move(cgroup),
                    .stdout_pipe = std::move(out.read_end),
                    .stderr_pipe = std::move(err.read_end),
-                   .port = *listens};
+                   .port = listens->port,
+                   .listener = listens->descriptor};
 }
 
 }  // namespace
@@ -105,11 +109,12 @@ async::Task<Status> TemplateWorker::freeze(pid_t pid, std::string ready_socket) 
 }
 
 async::Task<Result<FreshCopy>> TemplateWorker::copy(std::optional<std::uint16_t> port,
-                                                    std::string group, Duration patience) {
+                                                    std::string group, Duration patience,
+                                                    std::vector<LentDescriptor> lent) {
   auto copying =
-      async::offload(thread_, [state = state_, port, group, patience]() -> Result<FreshCopy> {
+      async::offload(thread_, [state = state_, port, group, patience, lent]() -> Result<FreshCopy> {
         if (!state->original) return fail(ErrorCode::NotRunning, "the template is gone");
-        return make_copy(*state->original, state->reconnections, port, group, patience);
+        return make_copy(*state->original, state->reconnections, port, group, patience, lent);
       });
   co_return co_await std::move(copying);
 }

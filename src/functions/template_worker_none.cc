@@ -30,7 +30,8 @@ async::Task<Status> TemplateWorker::freeze(pid_t /*pid*/, std::string /*ready_so
 }
 
 async::Task<Result<FreshCopy>> TemplateWorker::copy(std::optional<std::uint16_t> /*port*/,
-                                                    std::string /*group*/, Duration /*patience*/) {
+                                                    std::string /*group*/, Duration /*patience*/,
+                                                    std::vector<LentDescriptor> /*lent*/) {
   co_return copies_nothing();
 }
 

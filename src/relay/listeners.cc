@@ -25,7 +25,7 @@ steer::ListenMode mode_of(config::ListenMode mode) {
     case config::ListenMode::Exclusive:
       return steer::ListenMode::Exclusive;
     case config::ListenMode::Steered:
-    case config::ListenMode::Bpf:
+    case config::ListenMode::Bpf:  // Has no group: see Routes.
       break;
   }
   return steer::ListenMode::Steered;
@@ -72,7 +72,7 @@ bool same_address(config::Listen const& one, config::Listen const& other) {
 }
 
 std::string_view changed_for_good(config::Listen const& from, config::Listen const& to) {
-  if (mode_of(from.mode) != mode_of(to.mode)) return "mode";
+  if (from.mode != to.mode) return "mode";
   if (from.v6_only != to.v6_only) return "v6_only";
   if (from.unix_mode != to.unix_mode) return "the file's mode";
   return {};
@@ -80,8 +80,9 @@ std::string_view changed_for_good(config::Listen const& from, config::Listen con
 
 }  // namespace
 
-Result<Listeners> Listeners::open(Wanted const& wanted) {
+Result<Listeners> Listeners::open(Wanted const& wanted, RouterSource router) {
   Listeners opened;
+  opened.routes_ = Routes(std::move(router));
   TRY(opened.prepare(wanted));
   return opened;
 }
@@ -107,16 +108,18 @@ Status Listeners::check_change(Wanted const& from, Wanted const& to) {
 Status Listeners::prepare(Wanted const& wanted) {
   std::vector<Entry> opened;
   for (config::Listen const& one : wanted) {
-    if (find(one)) continue;
+    if (Routes::is_route(one) || find(one)) continue;
     TRY_ASSIGN(steer::ListenSpec spec, spec_of(one));
     TRY_ASSIGN(steer::ListenerGroup group, open_one(std::move(spec)));
     opened.push_back({one, std::make_shared<steer::ListenerGroup>(std::move(group))});
   }
+  TRY(routes_.prepare(wanted));
   std::ranges::move(opened, std::back_inserter(entries_));
   return {};
 }
 
 void Listeners::keep(std::vector<Wanted> const& sets) {
+  routes_.keep(sets);
   std::erase_if(entries_, [&](Entry const& entry) {
     if (!entry.wanted) return false;
     bool const is_wanted = std::ranges::any_of(sets, [&](Wanted const& set) {
@@ -148,6 +151,7 @@ Listeners::GroupPtr Listeners::find(config::Listen const& wanted) const {
 Result<std::vector<Listeners::GroupPtr>> Listeners::groups_of(Wanted const& wanted) const {
   std::vector<GroupPtr> groups;
   for (config::Listen const& one : wanted) {
+    if (Routes::is_route(one)) continue;
     GroupPtr group = find(one);
     if (!group)
       return fail(ErrorCode::NotFound,
@@ -190,7 +194,21 @@ Status Listeners::steer_to(Wanted const& wanted, RevisionId revision) {
     if (auto lane = group->lane_fd(revision); !lane) return fail(std::move(lane).error());
     TRY(group->steer_to(revision));
   }
-  return {};
+  return routes_.steer_to(wanted, revision);
+}
+
+Status Listeners::split(Wanted const& wanted, Wanted const& others_wanted,
+                        steer::Split const& split) {
+  TRY(prepare(wanted));
+  for (config::Listen const& one : wanted) {
+    GroupPtr const group = find(one);
+    if (!group) continue;
+    if (auto lane = group->lane_fd(split.revision); !lane) return fail(std::move(lane).error());
+    bool const both = std::ranges::any_of(
+        others_wanted, [&](config::Listen const& other) { return same_address(one, other); });
+    TRY(both ? group->split(split) : group->steer_to(split.revision));
+  }
+  return routes_.split(wanted, split);
 }
 
 void Listeners::admit(RevisionId revision, std::uint16_t source_port) {
@@ -209,6 +227,7 @@ async::Task<void> Listeners::until_queues_empty(RevisionId revision) {
 }
 
 bool Listeners::queues_empty(RevisionId revision) const {
+  if (!routes_.queues_empty(revision)) return false;
   return std::ranges::all_of(entries_, [&](Entry const& entry) {
     auto depth = entry.group->queue(revision);
     return !depth || depth->empty;
@@ -223,6 +242,7 @@ steer::AcceptedFrom Listeners::accepted_from(RevisionId revision) const {
     if (bound.transport == Transport::Tcp) from.tcp_ports.push_back(bound.port);
     if (bound.is_unix()) from.unix_names.push_back(group.unix_name(revision));
   }
+  for (std::uint16_t const port : routes_.ports(revision)) from.tcp_ports.push_back(port);
   return from;
 }
 
@@ -258,6 +278,15 @@ std::vector<ListenerStatus> Listeners::status() const {
                    .queued = depth ? depth->connections : 0,
                    .overflows = group.overflows()});
   }
+  for (Routes::Info& route : routes_.status())
+    all.push_back({.name = std::move(route.name),
+                   .address = route.address.text(),
+                   .mode = "bpf",
+                   .steered = route.steered,
+                   .queued = route.queued.connections,
+                   .overflows = route.overflows,
+                   .waiting = route.waiting.connections,
+                   .shares = std::move(route.shares)});
   return all;
 }
 

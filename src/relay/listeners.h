@@ -10,6 +10,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "config/config.h"
+#include "relay/routes.h"
 #include "steer/connections.h"
 #include "steer/listener.h"
 #include "steer/rescue.h"
@@ -20,10 +21,13 @@ namespace aether::relay {
 struct ListenerStatus {
   std::string name;
   std::string address;
-  std::string mode;  ///< "steered", "shared" or "exclusive".
+  std::string mode;  ///< "steered", "shared", "exclusive" or "bpf".
   RevisionId steered;
   std::uint32_t queued = 0;     ///< Connections that wait in the steered lane.
   std::uint64_t overflows = 0;  ///< Dropped because a queue was full, since the service started.
+  /// Only of "bpf": connections that wait for a program to serve, and what each revision has.
+  std::uint32_t waiting = 0;
+  std::vector<steer::RouteShareInfo> shares = {};
 };
 
 class Listeners {
@@ -31,7 +35,7 @@ class Listeners {
   using Wanted = std::vector<config::Listen>;
 
   /// Opens every one of them, or none: the first failure closes those opened before it.
-  [[nodiscard]] static Result<Listeners> open(Wanted const& wanted);
+  [[nodiscard]] static Result<Listeners> open(Wanted const& wanted, RouterSource router = {});
   /// Why a swap cannot lead from one set to the other: what an address is held with cannot change
   /// while it is held. Addresses may come and go, and backlogs change.
   [[nodiscard]] static Status check_change(Wanted const& from, Wanted const& to);
@@ -52,6 +56,10 @@ class Listeners {
                                                                      RevisionId revision);
   /// Listeners that the revision does not want stay where they are steered to.
   [[nodiscard]] Status steer_to(Wanted const& wanted, RevisionId revision);
+  /// `split.revision` gets its part of what is new at the listeners that it wants, and
+  /// `split.other` the rest, if it wants the same listener.
+  [[nodiscard]] Status split(Wanted const& wanted, Wanted const& others_wanted,
+                             steer::Split const& split);
   /// See ListenerGroup::admit.
   void admit(RevisionId revision, std::uint16_t source_port);
   /// Ends when nothing waits in the revision's accept queues, and has not for two looks in a row
@@ -65,7 +73,10 @@ class Listeners {
   /// Returns how many connections that was.
   [[nodiscard]] async::Task<std::uint64_t> retire(RevisionId revision, steer::Rescue& rescue);
 
-  [[nodiscard]] bool empty() const { return entries_.empty(); }
+  [[nodiscard]] bool empty() const { return entries_.empty() && routes_.empty(); }
+  /// Those that the programs bind themselves.
+  [[nodiscard]] Routes& routes() { return routes_; }
+  [[nodiscard]] Routes const& routes() const { return routes_; }
   /// Whether each revision has accept queues of its own (all listeners are steered).
   [[nodiscard]] bool has_own_lanes() const;
   [[nodiscard]] std::vector<ListenerStatus> status() const;
@@ -81,6 +92,7 @@ class Listeners {
   [[nodiscard]] Result<std::vector<GroupPtr>> groups_of(Wanted const& wanted) const;
 
   std::vector<Entry> entries_;
+  Routes routes_;
 };
 
 }  // namespace aether::relay

@@ -4,6 +4,7 @@
 #pragma once
 #include <string_view>
 
+#include "base/ids.h"
 #include "base/time.h"
 #include "relay/swap_report.h"
 
@@ -16,6 +17,9 @@ class Observer {
   virtual void phase_ended(std::string_view service, std::string_view phase, Duration took) = 0;
   /// The verdict is out (the drain may still run).
   virtual void swap_ended(std::string_view service, SwapReport const& report) = 0;
+  /// From now on `revision` gets that much of the new connections, in percent, and the one before
+  /// it the rest. Told of canaries only; swap_ended tells who gets everything.
+  virtual void part_given(std::string_view service, RevisionId revision, int percent) = 0;
   /// A process of the service was started again. `reason`: "crash", "watchdog", "reload",
   /// "rollback" (the old revision, which had to stop first).
   virtual void restarted(std::string_view service, std::string_view reason) = 0;

@@ -60,13 +60,14 @@ Status Service::Impl::check_command(RevisionId revision) const {
 Status Service::Impl::open_listeners() {
   TRY(check_command(serving_));
   config::Service const& spec = specs_.at(serving_);
-  TRY_ASSIGN(listeners_, Listeners::open(config::effective_listeners(spec)));
+  TRY_ASSIGN(listeners_, Listeners::open(config::effective_listeners(spec), deps_.router));
   return open_state_socket();
 }
 
 async::Task<Status> Service::Impl::start() {
   if (stopping_) co_return fail(ErrorCode::NotRunning, fmt::format("{} is stopping", name_));
   tasks_.spawn("swap deadlines", tick());
+  tasks_.spawn("what programs have bound", watch_bound());
   launch_serving(serving_, "start");
   while (life_ == Life::Starting) {
     life_changed_.reset();

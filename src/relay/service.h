@@ -40,6 +40,8 @@ struct ServiceDeps {
   std::string runtime_dir;
   /// Gives each instance of this Aether its number.
   std::function<InstanceId()> next_instance;
+  /// For programs that bind their own port; absent: there is no such service.
+  RouterSource router = {};
   /// Called with each line of the program's output as it comes, e.g. to show it on the terminal.
   std::function<void(std::string_view service, RevisionId, std::string_view line)> echo;
   /// The worker's end of a line to the jobs (config::Service::is_worker); may be null. `on_claim`
@@ -94,6 +96,7 @@ struct ServiceStatus {
   std::vector<ListenerStatus> listeners;
   RevisionId revision;  ///< The serving one.
   pid_t pid = 0;        ///< Of the serving instance; 0 if none runs.
+  int percent = 100;    ///< Of new connections, to `revision`; less while a canary soaks.
   pid_t old_pid = 0;    ///< Of the other one while a swap runs, or of who began to drain last.
   std::vector<DrainStatus> draining;  ///< Oldest first.
   std::uint64_t restarts = 0;

@@ -64,9 +64,30 @@ void Service::Impl::perform(action::SteerTo action) {
   }
 }
 
+void Service::Impl::perform(action::Split action) {
+  config::Canary const& canary = specs_.at(action.revision).orchestration.canary;
+  Status split = fault::pass(fault::Point::SteerPoint);
+  if (split) {
+    split = listeners_.split(listeners_of(action.revision), listeners_of(action.other),
+                             {.revision = action.revision,
+                              .percent = action.percent,
+                              .other = action.other,
+                              .stick = canary.stick == config::Stick::Source ? steer::Stick::Source
+                                                                             : steer::Stick::None});
+  }
+  if (!split) {
+    post(event::NextSick{split.error().message()});
+    return;
+  }
+  log::info("{}: revision {} gets {}% of new connections", name_, action.revision, action.percent);
+  deps_.observer.part_given(name_, action.revision, action.percent);
+  bound_changed_.set();
+}
+
 Status Service::Impl::steer(RevisionId revision) {
   Status steered = fault::pass(fault::Point::SteerPoint);
   if (steered) steered = listeners_.steer_to(listeners_of(revision), revision);
+  bound_changed_.set();
   if (!steered) {
     log::error("{}: new connections could not be steered to revision {}: {}", name_, revision,
                steered.error().describe());
@@ -110,6 +131,15 @@ void Service::Impl::perform(action::StartJudge) {
                              .known = &deps_.known};
   if (auto lanes = listeners_.lanes(listeners_of(next), next); lanes && !lanes->empty()) {
     probe.port = lanes->front().address.port;
+  }
+  // Of several revisions that get new connections, this one is to be asked.
+  if (percent(swap_, policy_) < 100)
+    probe.introduce = [this, next](std::uint16_t port) { listeners_.admit(next, port); };
+  if (supervise::Instance const* instance = find(next); instance != nullptr) {
+    if (auto const binds = own_binds(instance->id(), next)) {
+      probe.own_port = binds->own_port;
+      if (probe.port == 0) probe.port = binds->first_port;
+    }
   }
   health_.start(tasks_, *check, std::move(probe),
                 [this, swap = current_->report.id](std::string why) {

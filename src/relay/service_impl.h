@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inside of Service, one file for each subject: service.cc (start and stop), service_life.cc
 // (what happens to instances), service_swap.cc (asks the swap machine), service_actions.cc
-// (performs what it decides), service_hooks.cc (preflight), service_memory.cc (memory),
-// service_check.cc (its rehearsal), service_retire.cc (how revisions end), service_status.cc.
-// Private to relay.
+// (performs what it decides),
+// service_bound.cc (programs that bind their own port), service_hooks.cc (preflight),
+// service_memory.cc (memory), service_check.cc (its rehearsal), service_retire.cc (how revisions
+// end), service_status.cc. Private to relay.
 #pragma once
 #include <deque>
 #include <map>
@@ -150,6 +151,7 @@ class Service::Impl {
   void perform(action::SteerTo action);
   Status steer(RevisionId revision);
   async::Task<void> steer_again(RevisionId revision);
+  void perform(action::Split action);
   void perform(action::WatchQueue action);
   void perform(action::StartJudge);
   void perform(action::StopJudge);
@@ -166,6 +168,14 @@ class Service::Impl {
   /// Runs a task of a swap; it is cancelled when the swap is over.
   void spawn_for_swap(std::string name, async::Task<void> task);
   static async::Task<void> until_over(std::shared_ptr<async::Event> over, async::Task<void> task);
+
+  // service_bound.cc
+  /// For programs that bind their own port; none: this one is given all of its listeners.
+  [[nodiscard]] std::optional<supervise::OwnBinds> own_binds(InstanceId instance,
+                                                             RevisionId revision);
+  /// Looks what a program has bound, and steers there if it is its turn.
+  void look_at(supervise::Instance const& instance);
+  async::Task<void> watch_bound();
 
   // service_retire.cc
   void perform(action::Retire action);
@@ -266,6 +276,7 @@ class Service::Impl {
   std::optional<int> exit_code_;
   async::Event life_changed_;
   async::Event buried_;
+  async::Event bound_changed_;        ///< Somebody may serve who did not, or the other way round.
   Instant stop_by_ = Instant::max();  ///< What has not ended when Aether stops is left behind then.
   std::string_view restart_reason_ = "crash";
   std::uint64_t restart_round_ = 0;  ///< A restart that was planned before this number is void.

@@ -61,6 +61,7 @@ Result<supervise::Instance*> Service::Impl::launch(RevisionId revision) {
   }
   launch.priority = spec.orchestration.startup_priority;
   launch.beside = alive(serving_);
+  std::optional<supervise::OwnBinds> binds = own_binds(launch.instance, revision);
   fd_store_.set_max(static_cast<std::size_t>(spec.fd_store));
   InstanceId const id = launch.instance;
   supervise::InstanceWorld world{
@@ -71,6 +72,7 @@ Result<supervise::Instance*> Service::Impl::launch(RevisionId revision) {
       .store = spec.fd_store > 0 ? &fd_store_ : nullptr,
       .introduce =
           [this, revision](std::uint16_t source_port) { listeners_.admit(revision, source_port); },
+      .own_binds = std::move(binds),
       .own_environment = supervise::own_environment()};
   TRY_ASSIGN(
       InstancePtr instance,
@@ -100,6 +102,7 @@ void Service::Impl::on_instance_event(InstanceId id, supervise::InstanceEvent co
 void Service::Impl::on_ready(supervise::Instance const& instance,
                              supervise::event::BecameReady const& ready) {
   RevisionId const revision = instance.revision();
+  look_at(instance);
   log::info("{}: revision {} is ready after {} (pid {}, {})", name_, revision,
             humanize(ready.after), instance.pid(), supervise::ready_by_name(ready.how));
   if (revision == serving_ && life_ == Life::Starting) {
@@ -215,6 +218,8 @@ async::Task<void> Service::Impl::bury(InstanceId id) {
   RevisionId const revision = instance.revision();
   co_await instance.close();
   instances_.erase(id);
+  listeners_.routes().gone(id);
+  bound_changed_.set();
   buried_.set();
   if (find(revision) == nullptr) tell_retiree(revision, RetirementEvent::Exited);
 }

@@ -42,6 +42,7 @@ ServiceStatus Service::Impl::status() const {
                        .phase = only_drains ? "draining" : std::string(phase_name(swap_)),
                        .listeners = listeners_.status(),
                        .revision = current,
+                       .percent = percent(swap_, policy_),
                        .restarts = restarts_,
                        .fd_store = {.count = fd_store_.size(),
                                     .max = fd_store_.max(),

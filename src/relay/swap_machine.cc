@@ -254,10 +254,11 @@ struct Table : swap::Moves {
                    [&](event::OldExited const& e) {
                      if (!s.old_alive) return;
                      s.old_alive = false;
+                     if (is_split(s)) steer(s, s.next);
                      promote(s, e.why);
                    },
                    [&](event::Tick) {
-                     if (now >= s.due) succeed(s, {});
+                     if (now >= s.due) soaked(s);
                    },
                    [](OneOf<event::ReloadRequested, event::PreflightPassed, event::PreflightFailed,
                             event::NextReady, event::QueueEmpty, event::Exported,
@@ -345,6 +346,12 @@ RevisionId steered(SwapState const& state) {
   return std::visit(
       Cases{[](Idle const& s) { return s.serving; }, [](auto const& s) { return s.steered; }},
       state);
+}
+
+int percent(SwapState const& state, SwapPolicy const& policy) {
+  auto const* soaking = std::get_if<Soaking>(&state);
+  bool const is_split = soaking != nullptr && soaking->part < policy.parts.size();
+  return is_split ? policy.parts[soaking->part].percent : 100;
 }
 
 bool is_idle(SwapState const& state) {

@@ -5,6 +5,7 @@
 //
 // The path of a swap that goes well:
 //   Preflight -> Launching -> (WarmingUp) -> (HandingOff -> AwaitingReady) -> Soaking -> Idle
+// A canary soaks with a part of the new connections, which grows until the verdict gives it all.
 // and of one for which only one process may run at a time (exclusive listeners):
 //   Preflight -> StoppingOld -> Launching -> (WarmingUp) -> Soaking -> Idle
 // Whatever fails leads back to Idle, with the old revision serving: at once, through Reclaiming
@@ -28,6 +29,13 @@
 
 namespace aether::relay {
 
+/// From `after` the cutover on, the new revision gets that much of what is new.
+struct Part {
+  Duration after{};
+  int percent = 100;  ///< 1 to 100.
+  bool operator==(Part const&) const = default;
+};
+
 /// What the configuration says about swaps of this service. Durations are limits, never guesses.
 struct SwapPolicy {
   enum class Overlap : std::uint8_t { Yes, No };  ///< No: exclusive listeners.
@@ -40,6 +48,9 @@ struct SwapPolicy {
   Duration empty_queue_limit = std::chrono::seconds(1);  ///< For the old one to accept what waits.
   Duration handoff_limit = std::chrono::seconds(5);      ///< For export and delivery together.
   Duration soak = std::chrono::seconds(30);
+  /// While it soaks, the new revision gets these parts, one after the other, and the old one the
+  /// rest. In the order of time, the first at the cutover. Empty: it gets everything.
+  std::vector<Part> parts = {};
   Duration drain_limit = std::chrono::seconds(30);  ///< Exclusive: for the old one to stop.
   Duration stop_limit = std::chrono::seconds(10);   ///< For a process to be gone once it is killed.
 };
@@ -57,7 +68,7 @@ enum class Memory : std::uint8_t {
 struct Sides {
   RevisionId old;
   RevisionId next;
-  RevisionId steered;     ///< Where new connections go; always `old` or `next`.
+  RevisionId steered;     ///< Where new connections go, or a part of them: `old` or `next`.
   bool old_alive = true;  ///< False once the old process is gone, on purpose or not.
   Memory memory = Memory::Untouched;
   bool operator==(Sides const&) const = default;
@@ -94,7 +105,9 @@ struct AwaitingReady : Sides {
   Instant due;
 };
 struct Soaking : Sides {
-  Instant due;
+  Instant due;           ///< Of the next part, or of the end.
+  Instant began = {};    ///< The cutover.
+  std::size_t part = 0;  ///< In policy.parts; their number: the new one gets everything.
 };
 /// The new one is to be taken back, and changes the memory: it is asked to give that back.
 struct Reclaiming : Sides {
@@ -179,6 +192,12 @@ struct Launch {
 struct SteerTo {
   RevisionId revision;
 };
+/// `revision` gets that much of what is new, and `other` the rest. Both serve.
+struct Split {
+  RevisionId revision;
+  RevisionId other;
+  int percent = 0;
+};
 /// Report QueueEmpty once nothing waits in this revision's accept queues.
 struct WatchQueue {
   RevisionId revision;
@@ -240,8 +259,8 @@ struct GiveUp {
 }  // namespace action
 
 using SwapAction =
-    std::variant<action::RunPreflight, action::Launch, action::SteerTo, action::WatchQueue,
-                 action::ExportMemory, action::DeliverMemory, action::Release,
+    std::variant<action::RunPreflight, action::Launch, action::SteerTo, action::Split,
+                 action::WatchQueue, action::ExportMemory, action::DeliverMemory, action::Release,
                  action::ReclaimMemory, action::Resume, action::StartJudge, action::StopJudge,
                  action::Stop, action::Kill, action::Retire, action::RetireLane, action::Succeed,
                  action::Fail, action::GiveUp>;
@@ -259,8 +278,10 @@ using SwapActions = std::vector<SwapAction>;
 
 /// When Tick is wanted; none when idle.
 [[nodiscard]] std::optional<Instant> due(SwapState const& state);
-/// The revision that new connections go to in this state.
+/// The revision that new connections go to in this state, all of them or a part.
 [[nodiscard]] RevisionId steered(SwapState const& state);
+/// How much of them goes there, in percent.
+[[nodiscard]] int percent(SwapState const& state, SwapPolicy const& policy);
 [[nodiscard]] bool is_idle(SwapState const& state);
 /// Our name of the phase: "idle", "preflight", "launching", ...
 [[nodiscard]] std::string_view phase_name(SwapState const& state);

@@ -48,23 +48,26 @@ std::vector<SwapEvent> all_events() {
 
 std::vector<SwapPolicy> all_policies() {
   std::vector<SwapPolicy> policies;
-  for (int bits = 0; bits < 16; ++bits) {
+  for (int bits = 0; bits < 32; ++bits) {
     SwapPolicy policy;
     policy.overlap = (bits & 1) != 0 ? SwapPolicy::Overlap::No : SwapPolicy::Overlap::Yes;
     policy.on_handoff_failure = (bits & 2) != 0 ? SwapPolicy::OnHandoffFailure::Continue
                                                 : SwapPolicy::OnHandoffFailure::Abort;
     policy.soak = std::chrono::seconds((bits & 4) != 0 ? 0 : 30);
     policy.warmup = std::chrono::seconds((bits & 8) != 0 ? 3 : 0);
+    if ((bits & 16) != 0)
+      policy.parts = {{{}, 10}, {std::chrono::seconds(5), 50}, {std::chrono::seconds(9), 100}};
     policies.push_back(policy);
   }
   return policies;
 }
 
 std::string describe(SwapPolicy const& policy) {
-  return fmt::format("overlap {}, continue {}, soak {}, warmup {}",
+  return fmt::format("overlap {}, continue {}, soak {}, warmup {}, {} parts",
                      policy.overlap == SwapPolicy::Overlap::Yes,
                      policy.on_handoff_failure == SwapPolicy::OnHandoffFailure::Continue,
-                     format_duration(policy.soak), format_duration(policy.warmup));
+                     format_duration(policy.soak), format_duration(policy.warmup),
+                     policy.parts.size());
 }
 
 /// All of a state that its future depends on, with times as they lie ahead.
@@ -76,6 +79,7 @@ std::string key(SwapState const& state, Instant now) {
                      text +=
                          fmt::format(" {}/{} steered {} alive {} memory {} due {}", s.old, s.next,
                                      s.steered, s.old_alive, int(s.memory), (s.due - now).count());
+                     if constexpr (requires { s.part; }) text += fmt::format(" part {}", s.part);
                      if constexpr (requires { s.stage; })
                        text += fmt::format(" stage {}", int(s.stage));
                      if constexpr (requires { s.killed; })
@@ -111,6 +115,7 @@ struct World {
   Process old;
   Process next;
   RevisionId steered = kOld;
+  int percent = 100;  ///< Of what is new, to `steered`; the rest goes to the other one.
   int verdicts = 0;
   bool gave_up = false;
   auto operator<=>(World const&) const = default;
@@ -184,6 +189,16 @@ struct Performer {
     require(a.revision == kOld || a.revision == kNext, "steers to a stranger");
     require(world.of(a.revision).alive || comes(a.revision), "steers to the dead");
     world.steered = a.revision;
+    world.percent = 100;
+  }
+  void perform(action::Split a) {
+    require(a.revision == kNext && a.other == kOld, "splits between strangers");
+    needs_life(a.revision, "gives a part to the dead");
+    needs_life(a.other, "leaves the rest to the dead");
+    require(a.percent > world.percent || world.steered == kOld, "takes back what it gave");
+    require(!world.old.quiesced, "splits with one whose memory was taken");
+    world.steered = a.revision;
+    world.percent = a.percent;
   }
   void perform(action::ExportMemory a) {
     needs_life(a.from, "exports from the dead");
@@ -305,6 +320,8 @@ class Explorer {
       std::visit([&](auto const& a) { performer.perform(a); }, action);
       performed_.emplace(action_name(action));
     }
+    if (percent(node.state, policy_) != node.world.percent)
+      found.emplace_back("gives another part than its state says");
     check(node, actions, found);
   }
 
@@ -314,6 +331,9 @@ class Explorer {
     };
     require(steered(node.state) == node.world.steered, "is not steered where its state says");
     require(is_idle(node.state) != due(node.state).has_value(), "has no deadline");
+    Process const& rest = node.world.steered == kOld ? node.world.next : node.world.old;
+    require(node.world.percent == 100 || (rest.alive && !rest.killed && !rest.retired),
+            "gives a part to one that does not serve");
     require(node.world.verdicts <= 1, "tells two verdicts");
     bool const retired = node.world.old.retired || node.world.next.retired;
     if (!is_idle(node.state)) {
@@ -408,7 +428,9 @@ TEST(SwapMachineExhaustive, SurvivesEveryEventInEveryStateEvenImpossibleOnes) {
         RevisionId steered_to = steered(state);
         for (SwapAction const& action : step(after, event, then, policy)) {
           auto const* steer = std::get_if<action::SteerTo>(&action);
+          auto const* split = std::get_if<action::Split>(&action);
           if (steer != nullptr) steered_to = steer->revision;
+          if (split != nullptr) steered_to = split->revision;
         }
         ASSERT_EQ(steered(after), steered_to) << key(state, now) << " + " << event_name(event);
         ASSERT_EQ(is_idle(after), !due(after).has_value());

@@ -35,6 +35,8 @@ void Moves::ready(Sides const& sides) {
 }
 
 void Moves::cut_over(Sides sides) {
+  bool const may_split = sides.old_alive && !exclusive() && policy.soak > Duration::zero();
+  if (may_split && !policy.parts.empty()) return soak_in_parts(sides);
   if (sides.steered != sides.next) steer(sides, sides.next);
   soak(sides);
 }
@@ -123,7 +125,33 @@ void Moves::soak(Sides const& sides) {
     return;
   }
   perform(action::StartJudge{});
-  state = Soaking{sides, now + policy.soak};
+  state = Soaking{sides, now + policy.soak, now, policy.parts.size()};
+}
+
+void Moves::soak_in_parts(Sides sides) {
+  sides.steered = sides.next;
+  Soaking s{sides, {}, now, 0};
+  enter_part(s);
+  perform(action::StartJudge{});
+  state = s;
+}
+
+void Moves::enter_part(Soaking& s) {
+  perform(action::Split{s.next, s.old, policy.parts.at(s.part).percent});
+  bool const is_last = s.part + 1 == policy.parts.size();
+  s.due = s.began + (is_last ? policy.soak : policy.parts.at(s.part + 1).after);
+}
+
+void Moves::soaked(Soaking s) {
+  bool const goes_on = is_split(s) && s.part + 1 < policy.parts.size();
+  if (goes_on) {
+    ++s.part;
+    enter_part(s);
+    state = s;
+    return;
+  }
+  if (is_split(s)) steer(s, s.next);
+  succeed(s, {});
 }
 
 void Moves::promote(Sides const& sides, std::string_view how_old_ended) {

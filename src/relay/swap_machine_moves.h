@@ -46,6 +46,12 @@ struct Moves {
   void delivered(HandingOff s);
   void handoff_late(HandingOff s);
   void soak(Sides const& sides);
+  /// A cutover of a part only: the old one serves on with the rest.
+  void soak_in_parts(Sides sides);
+  [[nodiscard]] bool is_split(Soaking const& s) const { return s.part < policy.parts.size(); }
+  /// The next part, or everything, or the verdict.
+  void soaked(Soaking s);
+  void enter_part(Soaking& s);
   /// The old process ended by itself in the soak: there is nothing to go back to that would serve.
   void promote(Sides const& sides, std::string_view how_old_ended);
   void succeed(Sides const& sides, std::string note);

@@ -60,6 +60,7 @@ std::string_view action_name(SwapAction const& action) {
       Cases{[](action::RunPreflight const&) { return "run-preflight"; },
             [](action::Launch const&) { return "launch"; },
             [](action::SteerTo const&) { return "steer-to"; },
+            [](action::Split const&) { return "split"; },
             [](action::WatchQueue const&) { return "watch-queue"; },
             [](action::ExportMemory const&) { return "export-memory"; },
             [](action::DeliverMemory const&) { return "deliver-memory"; },

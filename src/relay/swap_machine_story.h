@@ -30,6 +30,8 @@ class SwapMachine : public testing::Test {
       if (auto const* resume = std::get_if<action::Resume>(&action)) {
         word += resume->with_reclaimed_memory ? " reclaimed" : " own";
       }
+      if (auto const* split = std::get_if<action::Split>(&action))
+        word += fmt::format(" {}%", split->percent);
       words.push_back(std::move(word));
     }
     return words;

@@ -13,6 +13,15 @@ namespace {
 /// For an instance that was not ready in time to be killed and to say so.
 constexpr Duration kInstanceEnds = std::chrono::seconds(10);
 
+/// The configuration's times are from step to step, ours from the cutover on.
+std::vector<Part> parts_of(config::Canary const& canary) {
+  if (canary.weight >= 100) return {};
+  std::vector<Part> parts{{.after = {}, .percent = canary.weight}};
+  for (config::CanaryStep const& step : canary.steps)
+    parts.push_back({.after = parts.back().after + step.after, .percent = step.weight});
+  return parts;
+}
+
 }  // namespace
 
 SwapPolicy swap_policy(config::Service const& spec) {
@@ -40,6 +49,7 @@ SwapPolicy swap_policy(config::Service const& spec) {
       .handoff_limit = spec.handoff.timeout,
       .soak = orchestration.mode == config::Mode::Immediate ? Duration::zero()
                                                             : orchestration.soak_time,
+      .parts = parts_of(orchestration.canary),
       .drain_limit = orchestration.drain.timeout,
   };
 }

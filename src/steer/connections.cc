@@ -17,7 +17,7 @@ namespace {
 using Inodes = std::unordered_set<std::uint64_t>;
 
 /// /proc/net/unix has about 60 bytes a socket.
-constexpr std::size_t kUnixListBytesMax = std::size_t{16} << 20U;
+constexpr std::size_t kProcNetUnixBytesMax = std::size_t{16} << 20U;
 /// SS_CONNECTED of linux/net.h, as the list writes it.
 constexpr std::string_view kConnected = "03";
 
@@ -32,7 +32,7 @@ Status add_tcp(std::span<std::uint16_t const> ports, Inodes& into) {
 
 Status add_unix(std::span<std::string const> names, Inodes& into) {
   if (names.empty()) return {};
-  TRY_ASSIGN(std::string const list, os::read_file("/proc/net/unix", kUnixListBytesMax));
+  TRY_ASSIGN(std::string const list, os::read_file("/proc/net/unix", kProcNetUnixBytesMax));
   std::istringstream lines(list);
   for (std::string line; std::getline(lines, line);) {
     // Num RefCount Protocol Flags Type St Inode Path

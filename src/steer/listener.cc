@@ -207,8 +207,28 @@ Status ListenerGroup::steer_to(RevisionId revision) {
     return fail(
         ErrorCode::NotFound,
         fmt::format("listener \"{}\": revision {} has no lane to steer to", name(), revision));
+  (void)state_->steering->leave_rest(nullptr, {});
   TRY(state_->steering->direct_to(*lane));
   state_->steered = revision;
+  return {};
+}
+
+Status ListenerGroup::split(Split const& split) {
+  TRY(check());
+  auto const* lane = state_->find(split.revision);
+  auto const* rest = state_->find(split.other);
+  if (lane == nullptr || rest == nullptr)
+    return fail(ErrorCode::NotFound,
+                fmt::format("listener \"{}\": revisions {} and {} cannot share it: not both have a "
+                            "lane",
+                            name(), split.revision, split.other));
+  if (lane == rest || !state_->steering->leave_rest(rest, split))
+    return fail(ErrorCode::Unsupported,
+                fmt::format("listener \"{}\": its connections cannot be split between revisions; "
+                            "weights are for steered TCP and UDP listeners",
+                            name()));
+  TRY(state_->steering->direct_to(*lane));
+  state_->steered = split.revision;
   return {};
 }
 

@@ -31,6 +31,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "os/unique_fd.h"
+#include "steer/split.h"
 
 namespace aether::steer {
 
@@ -97,11 +98,15 @@ class ListenerGroup {
   /// From now on new connections go to this revision. No-op if it is so; NotFound without
   /// lane_fd().
   Status steer_to(RevisionId revision);
+  /// From now on `revision` gets its part of what is new, and `other` the rest, until the next call
+  /// of this or of steer_to(). NotFound if one of them has no lane; Unsupported where there are not
+  /// two lanes to choose from (unix paths, Shared, Exclusive).
+  Status split(Split const& split);
   /// For a question to a revision that is not steered to: what this machine sends to itself from
   /// `source_port`, which the caller has bound, goes to that revision, until the next call; 0 ends
   /// it. Only for TCP; elsewhere nothing happens.
   Status admit(RevisionId revision, std::uint16_t source_port);
-  /// Who gets new connections; 0 before the first lane_fd(), or if Shared.
+  /// Who gets new connections, all or a part; 0 before the first lane_fd(), or if Shared.
   [[nodiscard]] RevisionId steered() const;
   /// What waits in this revision's lane. Empty if it has none.
   [[nodiscard]] Result<QueueDepth> queue(RevisionId revision) const;

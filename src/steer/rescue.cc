@@ -193,7 +193,7 @@ async::Task<RescueReport> drain_lane(RescueState state, os::UniqueFd lane, Addre
   if (!is_dead()) fcntl(lane.get(), F_SETFL, flags);
   report.carried = state->totals.carried - before.carried;
   report.lost = state->totals.lost - before.lost;
-  if (report.taken > 0)
+  if (report.taken > 0 && !state->limits.is_routine)
     log::info("rescue: {} left in the queue of a dead revision on {}: {}", report.taken,
               target.text(),
               target.transport == Transport::Udp ? "lost, as no answer would find its way back"

@@ -39,6 +39,8 @@ struct RescueLimits {
   /// What a client may still send after the program has ended its side, which may have been a
   /// close: whether it was only shutdown() cannot be seen from here.
   Duration half_closed_deadline = std::chrono::seconds(10);
+  /// What is carried was left by nobody who died, and is not told.
+  bool is_routine = false;
 };
 
 struct RescueReport {

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "steer/queue.h"
+#include "steer/reuseport_program.h"
 
 namespace aether::steer {
 namespace {
@@ -32,36 +33,9 @@ Status attach(int fd, std::span<sock_filter> code) {
   return {};
 }
 
-/// The program "always the socket at this place". Replacing the one before is one step.
-Status attach_place(int fd, std::size_t place) {
-  sock_filter code = BPF_STMT(BPF_RET | BPF_K, static_cast<__u32>(place));
-  return attach(fd, {&code, 1});
-}
-
-/// The same, but what comes from `guest_port` goes to `guest_place`, if it is IPv4 from an address
-/// to itself or from 127.0.0.0/8, or IPv6. A local socket is bound to that port: nobody else of
-/// this machine has it.
-Status attach_place_and_guest(int fd, std::size_t place, std::size_t guest_place,
-                              std::uint16_t guest_port) {
-  // Offsets from the IP header (linux/filter.h); our own pointer is behind the TCP header.
-  constexpr auto at = [](int offset) { return static_cast<__u32>(SKF_NET_OFF + offset); };
-  std::array<sock_filter, 15> code = {{
-      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, at(0)),
-      BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 4),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 6, 8, 0),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at(16)),  // IPv4: the destination ...
-      BPF_STMT(BPF_MISC | BPF_TAX, 0),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at(12)),  // ... is the source,
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_X, 0, 2, 0),
-      BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 24),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 127, 0, 5),  // or that is a loopback address.
-      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, at(20)),      // No options: nobody here sets any.
-      BPF_STMT(BPF_JMP | BPF_JA, 1),
-      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, at(40)),  // IPv6
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, guest_port, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, static_cast<__u32>(guest_place)),
-      BPF_STMT(BPF_RET | BPF_K, static_cast<__u32>(place)),
-  }};
+/// Replacing the one before is one step.
+Status attach(int fd, ReuseportProgram const& program) {
+  std::vector<sock_filter> code = code_of(program);
   return attach(fd, code);
 }
 
@@ -160,14 +134,14 @@ Status ReuseportSteering::bind_exclusively(os::UniqueFd& fd) {
   }
   if (is_shared()) return {};
   TRY(set_flag(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT"));
-  if (is_tcp()) return attach_place(fd.get(), 0);
+  if (is_tcp()) return attach(fd.get(), ReuseportProgram{});
   // A UDP socket is a member of the group only if it had the flag when it was bound.
   TRY_ASSIGN(auto member, make_socket());
   TRY(set_flag(member.get(), SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT"));
   TRY_ASSIGN(address, to_socket_address(spec_.address));
   TRY(bind_to(member.get(), address));
   fd = std::move(member);
-  return attach_place(fd.get(), 0);
+  return attach(fd.get(), ReuseportProgram{});
 }
 
 Result<ReuseportSteering::Opened> ReuseportSteering::open(ListenSpec const& spec) {
@@ -207,9 +181,21 @@ Status ReuseportSteering::direct_to(Lane const& lane) {
   if (!place)
     return fail(ErrorCode::Internal, fmt::format("lane {} of listener \"{}\" is not in its group",
                                                  lane.inode, spec_.name));
+  ReuseportProgram program{.place = *place};
   auto const guest_place = guest_.port != 0 ? index_.index_of(guest_.inode) : std::nullopt;
-  if (guest_place) return attach_place_and_guest(lane.fd.get(), *place, *guest_place, guest_.port);
-  return attach_place(lane.fd.get(), *place);
+  if (guest_place) program.guest = {.port = guest_.port, .place = *guest_place};
+  auto const rest_place = rest_ ? index_.index_of(rest_->inode) : std::nullopt;
+  if (rest_place)
+    program.rest = {.place = *rest_place, .percent = rest_->percent, .stick = rest_->stick};
+  return attach(lane.fd.get(), program);
+}
+
+bool ReuseportSteering::leave_rest(Lane const* rest, Split const& split) {
+  rest_.reset();
+  if (rest == nullptr) return true;
+  if (is_shared()) return false;
+  rest_ = Rest{.inode = rest->inode, .percent = split.percent, .stick = split.stick};
+  return true;
 }
 
 bool ReuseportSteering::ends_cleanly(Lane const& lane, Lane const& steered) const {

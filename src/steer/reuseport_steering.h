@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// TCP and UDP: lanes are sockets of one SO_REUSEPORT group, and a one-instruction classic BPF
-// program names the place of the one that receives. No privilege is needed. While a probe asks a
-// revision that is not steered to, the program has a few instructions more.
+// TCP and UDP: lanes are sockets of one SO_REUSEPORT group, and a classic BPF program names the
+// place of the one that receives (reuseport_program.h). No privilege is needed.
 #pragma once
 #include <memory>
+#include <optional>
 
 #include "steer/lane_index.h"
 #include "steer/listener.h"
@@ -29,6 +29,7 @@ class ReuseportSteering final : public Steering {
   void admit(Lane const& lane, std::uint16_t source_port) override {
     guest_ = {.port = source_port, .inode = lane.inode};
   }
+  [[nodiscard]] bool leave_rest(Lane const* rest, Split const& split) override;
   [[nodiscard]] bool ends_cleanly(Lane const& lane, Lane const& steered) const override;
   Status end_lane(Lane& lane, Lane const* steered) override;
   [[nodiscard]] bool moves_queue(Lane const& lane, Lane const& steered) const override;
@@ -62,6 +63,13 @@ class ReuseportSteering final : public Steering {
     std::uint64_t inode = 0;
   };
   Guest guest_;
+  /// Who gets what the steered one does not.
+  struct Rest {
+    std::uint64_t inode = 0;
+    int percent = 100;
+    Stick stick = Stick::None;
+  };
+  std::optional<Rest> rest_;
 };
 
 }  // namespace aether::steer

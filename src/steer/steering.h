@@ -13,6 +13,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "os/unique_fd.h"
+#include "steer/split.h"
 
 namespace aether::steer {
 
@@ -39,6 +40,11 @@ class Steering {
   /// Connections of this machine to itself that come from `source_port` go to `lane` from the next
   /// direct_to() on, whoever is steered to; 0: none do. Where it cannot be, nothing happens.
   virtual void admit(Lane const& /*lane*/, std::uint16_t /*source_port*/) {}
+  /// From the next direct_to() on, the lane directed to gets only its part of what is new, and
+  /// `rest` the others; null: it gets everything. False if that cannot be here.
+  [[nodiscard]] virtual bool leave_rest(Lane const* rest, Split const& /*split*/) {
+    return rest == nullptr;
+  }
   /// False if ending the lane would open a moment in which what is new could go elsewhere than to
   /// `steered`; opening one more lane before makes it true.
   [[nodiscard]] virtual bool ends_cleanly(Lane const& lane, Lane const& steered) const = 0;

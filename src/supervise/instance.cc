@@ -134,6 +134,7 @@ std::vector<os::ChildFd> child_fds(LaunchSpec const& spec, ChildPipes const& pip
   int target = kFirstListenerFd;
   for (PassedListener const& listener : spec.listeners) fds.push_back({listener.fd, target++});
   for (FdStore::Stored const& one : stored) fds.push_back({one.fd, target++});
+  for (int const fd : spec.passed) fds.push_back({fd, target++});
   if (auto const* ready = std::get_if<config::ReadyFd>(&spec.ready))
     fds.push_back({pipes.ready.write_end.get(), ready->fd});
   if (spec.work_fd >= 0) fds.push_back({spec.work_fd, work_number(spec, stored)});
@@ -216,7 +217,8 @@ Result<Instance::Body::Parts> Instance::Body::start(LaunchSpec spec, InstanceWor
   // The socket's path is in the environment of the whole tree, and of no other process here.
   std::string mark = mark_of(spec, notify.path());
   if (spec.notify_access == config::NotifyAccess::None) spawn.environment.push_back(mark);
-  TRY_ASSIGN(Tree tree, Tree::start(std::move(spawn), name, std::move(mark), world.known));
+  Tree::Prepare const prepare = world.own_binds ? world.own_binds->prepare : Tree::Prepare();
+  TRY_ASSIGN(Tree tree, Tree::start(std::move(spawn), name, std::move(mark), world.known, prepare));
   LimitSet limits =
       LimitSet::create(spec.limits, tree.cgroup(), fmt::format("aether-{}-{}", ::getpid(), name));
   for (std::string const& warning : limits.warnings()) log::warn("{}: {}", spec.service, warning);

@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,9 @@ struct LaunchSpec {
   config::Command command;
   config::Variables env;
   std::vector<PassedListener> listeners;  ///< The n-th is fd 3 + n in the child.
+  /// Other descriptors, which it finds behind its listeners and what was stored. Borrowed until
+  /// launch() has returned.
+  std::vector<int> passed = {};
   std::optional<std::string> workdir;
   std::optional<std::string> user;
   config::Limits limits;
@@ -78,6 +82,18 @@ struct LaunchSpec {
 /// The name of an instance's control groups: no other tree on the machine has it.
 [[nodiscard]] std::string group_name(LaunchSpec const& spec);
 
+/// Of a program that binds its own port (`steer: bpf`): who lets it, and knows what it has bound.
+struct OwnBinds {
+  /// Called with the instance's group before the program is started in it; on an error it is not.
+  std::function<Status(os::Cgroup const&)> prepare;
+  /// Whether these processes have bound all that they are to bind.
+  std::function<bool(std::span<pid_t const>)> complete;
+  /// The port on which this instance itself takes what is meant for that host and port.
+  std::function<std::optional<std::uint16_t>(std::string const& host, std::uint16_t port)> own_port;
+  std::uint16_t first_port = 0;  ///< Of its TCP addresses, for probes of a path alone.
+  std::string addresses;         ///< What it is to bind, for messages.
+};
+
 /// What an instance is given of the world. References outlive the instance.
 struct InstanceWorld {
   async::Executor executor;
@@ -88,6 +104,7 @@ struct InstanceWorld {
   /// Lets a question from that local port reach this instance's listeners although others are
   /// steered to; 0: no more. None: questions go where everybody's connections go.
   std::function<void(std::uint16_t source_port)> introduce = {};
+  std::optional<OwnBinds> own_binds = {};    ///< None: it binds nothing that others know.
   std::vector<std::string> own_environment;  ///< Aether's own, "NAME=value"; see own_environment().
 };
 

@@ -23,9 +23,9 @@ constexpr std::size_t kNotifyAtEnd = 4096;
 /// For SIGKILL to do its work when the instance is closed.
 constexpr Duration kClosePatience = std::chrono::seconds(5);
 
-InstancePolicy policy_of(LaunchSpec const& spec) {
+InstancePolicy policy_of(LaunchSpec const& spec, InstanceWorld const& world) {
   return {.ready = spec.ready,
-          .has_listeners = !spec.listeners.empty(),
+          .has_listeners = !spec.listeners.empty() || world.own_binds,
           .ready_timeout = spec.ready_timeout,
           .stop_timeout = spec.stop_timeout,
           .watchdog = spec.watchdog,
@@ -43,7 +43,7 @@ std::optional<Pattern> ready_line_of(config::Ready const& ready) {
 
 Instance::Body::Body(Parts parts)
     : parts_(std::move(parts)),
-      machine_(policy_of(parts_.spec), parts_.world.clock.now()),
+      machine_(policy_of(parts_.spec, parts_.world), parts_.world.clock.now()),
       started_(parts_.world.clock.now()),
       stdout_(std::move(parts_.stdout_pipe),
               [this](SplitLine line) { append_line(LogStream::Stdout, line); }),

@@ -39,7 +39,9 @@ std::string own_address(std::string const& text, std::vector<PassedListener> con
 
 bool Instance::Body::accepts_everywhere() const {
   std::vector<pid_t> const tree = parts_.tree.members();
-  if (parts_.spec.listeners.empty()) return os::listens(tree).value_or(false);
+  auto const& own = parts_.world.own_binds;
+  if (own && !own->complete(tree)) return false;
+  if (parts_.spec.listeners.empty()) return own || os::listens(tree).value_or(false);
   return std::ranges::all_of(parts_.spec.listeners, [&](PassedListener const& listener) {
     return os::is_accepting(tree, listener.inode).value_or(false);
   });
@@ -55,6 +57,10 @@ ProbeSpec Instance::Body::readiness_probe() const {
   for (PassedListener const& listener : spec.listeners)
     if (probe.port == 0 && listener.address.transport == Transport::Tcp)
       probe.port = listener.address.port;
+  if (auto const& own = parts_.world.own_binds) {
+    probe.own_port = own->own_port;
+    if (probe.port == 0) probe.port = own->first_port;
+  }
   if (auto const* http = std::get_if<config::ReadyHttp>(&spec.ready))
     probe.what = config::ProbeHttp{http->url};
   else if (auto const* tcp = std::get_if<config::ReadyTcp>(&spec.ready))
@@ -106,12 +112,18 @@ std::string Instance::Body::late_hint(event::ReadyTimedOut const& late) const {
     bool const passed = std::ranges::any_of(spec.listeners, [&](PassedListener const& listener) {
       return listener.inode == socket.inode;
     });
+    bool const own = parts_.world.own_binds.has_value();
+    if (own)
+      return fmt::format("it listens on {}, and has not bound all of {} (steer: bpf)",
+                         socket.address, parts_.world.own_binds->addresses);
     if (!passed)
       return fmt::format(
           "it listens on {}, which it opened itself, and not on the listener that it "
           "was given as fd {}; for a program that binds its own port say `listen: none`",
           socket.address, kFirstListenerFd);
   }
+  if (auto const& own = parts_.world.own_binds)
+    return fmt::format("it has not bound all of {} (steer: bpf)", own->addresses);
   return fmt::format("it does not accept on the listeners that it was given, from fd {} on",
                      kFirstListenerFd);
 }
@@ -129,6 +141,7 @@ bool Instance::Body::probes_own_listener() const {
     if (address) port = address->port;
     if (address) path = address->path;
   }
+  if (parts_.world.own_binds) return true;
   return std::ranges::any_of(parts_.spec.listeners, [&](PassedListener const& listener) {
     Address const& address = listener.address;
     if (!address.is_unix()) return port != 0 && address.port == port;

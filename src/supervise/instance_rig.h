@@ -46,6 +46,7 @@ class InstanceRig {
                         .logs = logs,
                         .known = &known,
                         .store = store,
+                        .own_binds = own_binds,
                         .own_environment = own_environment()};
     return Instance::launch(spec, std::move(world), [this](InstanceId, InstanceEvent const& event) {
       events.push_back(event);
@@ -151,6 +152,7 @@ class InstanceRig {
   std::vector<InstanceEvent> events;
   KnownChildren known;
   FdStore* store = nullptr;
+  std::optional<OwnBinds> own_binds;
 
  private:
   async::Loop& loop_;

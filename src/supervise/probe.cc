@@ -106,6 +106,14 @@ async::Task<ProbeResult> probe_tcp(config::ProbeTcp what, Duration timeout, Intr
   co_return verdict(false, fmt::format("connecting to {}: {}", target, ::strerror(reason)));
 }
 
+/// The address with the port that the program itself listens on.
+std::string own_address(std::string const& text, decltype(ProbeSpec::own_port) const& own_port) {
+  auto address = parse_address(text);
+  if (!address || address->is_unix()) return text;
+  address->port = own_port(address->host, address->port).value_or(address->port);
+  return address->text();
+}
+
 async::Task<ProbeResult> probe_http(config::ProbeHttp what, ProbeSpec spec) {
   std::string const address = config::probe_url(what.url, spec.port);
   http::Url const url = or_throw(http::parse_url(address));
@@ -113,6 +121,7 @@ async::Task<ProbeResult> probe_http(config::ProbeHttp what, ProbeSpec spec) {
   request.target = url.target;
   request.headers.set("User-Agent", "aether-probe");
   http::Endpoint endpoint = http::Endpoint::of(url);
+  if (spec.own_port) endpoint.port = spec.own_port(url.host, url.port).value_or(url.port);
   if (spec.introduce)
     endpoint.before_connect = [tell = spec.introduce](int socket) { introduce(tell, socket); };
   http::Response const response =
@@ -142,6 +151,7 @@ async::Task<ProbeResult> ask(Clock const& clock, ProbeSpec spec) {
   }
   if (auto const* tcp = std::get_if<config::ProbeTcp>(&spec.what)) {
     config::ProbeTcp what = *tcp;
+    if (spec.own_port) what.address = own_address(what.address, spec.own_port);
     co_return co_await probe_tcp(std::move(what), spec.timeout, std::move(spec.introduce));
   }
   config::ProbeCommand what = std::get<config::ProbeCommand>(spec.what);

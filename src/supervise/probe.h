@@ -25,6 +25,9 @@ struct ProbeSpec {
   /// If set, called before a TCP connection is made with the local port that it will come from, and
   /// with 0 when the question has been answered.
   std::function<void(std::uint16_t source_port)> introduce = {};
+  /// If set, asked for the port to connect to instead of the one that is named.
+  std::function<std::optional<std::uint16_t>(std::string const& host, std::uint16_t port)>
+      own_port = {};
   /// For commands: complete environment, folder and user.
   std::vector<std::string> environment;
   std::optional<std::string> workdir;

@@ -31,12 +31,16 @@ std::string own_tag() {
 }
 
 Result<Tree> Tree::start(os::SpawnSpec spec, std::string const& name, std::string mark,
-                         KnownChildren* known) {
+                         KnownChildren* known, Prepare const& prepare) {
   std::optional<os::Cgroup> cgroup;
-  if (auto created = os::Cgroup::create(name)) {
+  auto created = os::Cgroup::create(name);
+  if (created) {
     cgroup = std::move(*created);
     spec.cgroup = cgroup->fd();
+  } else if (prepare) {
+    return fail(std::move(created).error());
   }
+  if (prepare) TRY(prepare(*cgroup));
   spec.new_session = true;
   KnownChildren::Hold const held = known != nullptr ? known->hold() : KnownChildren::Hold();
   TRY_ASSIGN(os::Child child, os::spawn(spec));

@@ -4,6 +4,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include <functional>
 #include <list>
 #include <optional>
 #include <string>
@@ -23,10 +24,13 @@ namespace aether::supervise {
 
 class Tree {
  public:
+  /// Called with the group before the process is started in it; on an error it is not.
+  using Prepare = std::function<Status(os::Cgroup const&)>;
   /// Spawns in a session of its own. `name` names its cgroup; `mark` is an entry of the child's
-  /// environment that no other tree on the machine has. `known` may be null.
+  /// environment that no other tree on the machine has. `known` may be null. With `prepare` there
+  /// has to be a group: Unsupported if none can be made.
   static Result<Tree> start(os::SpawnSpec spec, std::string const& name, std::string mark,
-                            KnownChildren* known);
+                            KnownChildren* known, Prepare const& prepare = {});
   /// Takes a process that runs already, and is our child: a copy of another one. Its environment is
   /// that one's, so that no mark in it tells them apart: until join() it is known by its session
   /// (if it leads one) and its line of children.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import shutil
 import sys
 import tempfile
@@ -39,6 +40,13 @@ def open_folder():
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def bpf():
+    """Skips where programs may not be given to the kernel."""
+    if os.geteuid() != 0 or not Path("/sys/fs/cgroup").exists():
+        pytest.skip("steer: bpf needs root's rights to load BPF, and a writable cgroup v2")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 SOURCES = pathlib.Path(__file__).resolve().parent.parent / "handlers"
+SDK_C = SOURCES.parents[1] / "sdk" / "c"
 # Compiling is slow on a busy machine, Go's standard library the first time above all.
 COMPILE_PATIENCE = 300
 
@@ -19,6 +20,10 @@ HANDLERS = {
     "asyncio": ("python_asyncio.py", ()),
     "limits": ("limits.py", ()),
     "streams": ("streams.py", ()),
+    "ring_python": ("ring_python.py", ()),
+    "ring_asyncio": ("ring_asyncio.py", ()),
+    "ring_node": ("ring_node.js", ("node",)),
+    "ring_cpp": ("ring_cpp.cc", ("clang++-19|g++|clang++",)),
     "node": ("node_http.js", ("node",)),
     "java": ("JavaHandler.java", ("java", "javac")),
     "cpp": ("cpp_handler.cc", ("clang++-19|g++|clang++",)),
@@ -57,7 +62,8 @@ def build(name, folder):
         made.with_suffix(".sh").chmod(0o755)
         return made.with_suffix(".sh")
     if source.suffix == ".cc":
-        _compile([tool(HANDLERS[name][1][0]), "-std=c++17", "-O1", "-pthread", "-o", made, source])
+        _compile([tool(HANDLERS[name][1][0]), "-std=c++17", "-O1", "-pthread", "-I", SDK_C, "-o", made,
+                  source])
     elif source.suffix == ".rs":
         _compile([tool("rustc"), "--edition", "2021", "-O", "-o", made, source])
     else:

@@ -5,6 +5,8 @@ import os
 import re
 from pathlib import Path
 
+from aether import eventually
+
 
 def stat(pid):
     """The fields of /proc/PID/stat after the name: state, parent, …; None if it is gone."""
@@ -66,8 +68,9 @@ def kibibytes(pid, key="VmRSS"):
 
 
 def environment(pid):
-    """The environment that a process was started with."""
-    entries = Path(f"/proc/{pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+    """The environment that a process was started with; the kernel tells none of a program that it is just loading."""
+    text = eventually(Path(f"/proc/{pid}/environ").read_bytes, f"process {pid} has an environment")
+    entries = text.rstrip(b"\0").split(b"\0")
     return dict(entry.decode().partition("=")[::2] for entry in entries)
 
 

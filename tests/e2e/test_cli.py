@@ -128,14 +128,6 @@ def test_validate_tells_every_mistake_with_its_place(tmp_path):
     assert run("up", "-f", "-c", "bad.yaml", cwd=tmp_path).returncode == 1
 
 
-@pytest.mark.parametrize("key", ["launch: image", "ipc: ring"])
-def test_what_functions_cannot_do_yet_is_valid_but_refused_by_up(tmp_path, key):
-    (tmp_path / "hello.yaml").write_text(HELLO + f"    {key}\n")
-    assert run("validate", "hello.yaml", cwd=tmp_path).returncode == 0
-    done = run("-c", "hello.yaml", "up", "--foreground", cwd=tmp_path, env={"AETHER_RUNTIME_DIR": str(tmp_path / "r")})
-    assert done.returncode == 1 and "unsupported" in done.stderr and key in done.stderr, done.stderr
-
-
 def test_doctor_names_what_it_tried(tmp_path):
     findings = json.loads(run("doctor", "-o", "json").stdout)
     assert all(set(finding) == {"what", "grade", "found"} for finding in findings)

@@ -42,10 +42,13 @@ def notify(data):
         s.connect(os.environ["NOTIFY_SOCKET"])
         s.send(data)
 def reexec(*_):
+    heard, tell = os.pipe()
     child = os.fork()
     if child:
+        os.read(heard, 1)  # Python forgets what signals come to a child that is just born.
         notify(b"MAINPID=%d" % child)
         os._exit(0)
+    os.write(tell, b"1")
 signal.signal(signal.SIGUSR2, reexec)
 notify(b"READY=1")
 while True: time.sleep(0.02)

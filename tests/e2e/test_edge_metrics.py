@@ -19,8 +19,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 DEPLOY = Path(__file__).parents[2] / "deploy"
 # Met by unit tests only: an overflow and a refused descriptor take a broken program or a full kernel.
 NOT_HERE = {"aether_drain_connections", "aether_rollback_seconds"}
-# No function and no job runs here; test_function_cli and test_jobs_house look for these.
-OF_OTHERS = ("function_", "warm_pool_", "aether_function_", "aether_start_", "aether_job", "aether_journal_")
+# No function and no job runs here, and nothing is asked of BPF; test_function_cli, test_jobs_house, test_function_ring
+# and test_function_packets look for these, and the unit test of the page for all.
+OF_OTHERS = ("function_", "warm_pool_", "aether_function_", "aether_start_", "aether_job", "aether_journal_",
+             "aether_shm_", "aether_xdp_", "aether_connections_given_", "aether_canary_")
 
 
 def listed():

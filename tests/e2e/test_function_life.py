@@ -160,11 +160,3 @@ def test_a_stop_leaves_nothing(start, tmp_path):
     assert aether.stop() == 0
     left = subprocess.run(["pgrep", "-f", str(tmp_path / "f.py")], capture_output=True, text=True).stdout
     assert left == ""
-
-
-@pytest.mark.parametrize("key", [{"launch": "image"}, {"ipc": "ring"}], ids=str)
-def test_what_is_not_in_this_release_is_refused_plainly(start, tmp_path, key):
-    aether = start(config_of(function(tmp_path, **key)), wait=False)
-    assert aether.process.wait(PATIENCE) == 1
-    (name, value), = key.items()
-    assert f'function "f": {name}: {value}' in aether.text()

@@ -20,6 +20,7 @@ GATED = SILENT.replace(
     "        self.send_response(503 if shut else 200)\n",
 )
 assert GATED != SILENT
+SECOND_THREAD = "import threading, time\nthreading.Thread(target=time.sleep, args=(10000,), daemon=True).start()\n"
 
 
 @pytest.mark.parametrize("launch", ["auto", "spawn"])
@@ -92,8 +93,7 @@ def test_starts_that_fail_at_once_end_where_the_configuration_says(start, tmp_pa
 
 
 def test_a_template_of_several_threads_that_is_killed_is_made_anew_without_a_request(start, tmp_path):
-    threads = "import threading, time\nthreading.Thread(target=time.sleep, args=(10000,), daemon=True).start()\n"
-    one = function(tmp_path, HANDLER.replace(SAYS, threads + SAYS))
+    one = function(tmp_path, HANDLER.replace(SAYS, SECOND_THREAD + SAYS))
     aether = start(config_of(one))
     told = aether.function()
     assert told["launch"] == "clone", told
@@ -101,6 +101,19 @@ def test_a_template_of_several_threads_that_is_killed_is_made_anew_without_a_req
     os.kill(template, signal.SIGKILL)
     eventually(lambda: aether.function()["revision"] == 2, "it is made anew")
     assert aether.function()["launch"] == "clone"
+    assert get(one)[0] == 200
+
+
+def test_a_killed_template_of_several_threads_is_seen_while_others_stand_still(start, tmp_path):
+    """Aether's reaper is shown a template that stands still in place of any thread that has ended, and no copy is
+    asked for that would find it."""
+    beside = function(tmp_path, name="beside", parked=0)
+    one = function(tmp_path, HANDLER.replace(SAYS, SECOND_THREAD + SAYS), parked=0)
+    aether = start(config_of(beside, one))
+    template, = (each["pid"] for each in aether.function("f")["instances"])
+    assert [each["state"] for each in aether.function("beside")["instances"]] == ["template"]
+    os.kill(template, signal.SIGKILL)
+    eventually(lambda: aether.function("f")["revision"] == 2, "it is made anew")
     assert get(one)[0] == 200
 
 

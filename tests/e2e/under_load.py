@@ -87,7 +87,7 @@ def processes_with(word):
     return [
         int(p.name)
         for p in Path("/proc").glob("[0-9]*")
-        if str(word).encode() in (line := command_line(p)) and b"aeterna.yaml" not in line and b"pytest" not in line
+        if str(word).encode() in (line := command_line(p)) and b"aeterna.yaml" not in line and b"\0pytest\0" not in line
     ]
 
 

@@ -137,8 +137,10 @@ void SwapWorld::client_arrives() {
   agenda_.after(random_.between(milliseconds(1), milliseconds(100)), [this] { client_arrives(); });
   if (!clients_come_) return;
   ++arrived_;
-  ++lanes_[steered_];
-  accept(steered_);
+  bool const to_steered = random_.below(100) < static_cast<std::uint64_t>(percent_);
+  RevisionId const receiver = to_steered ? steered_ : other_;
+  ++lanes_[receiver];
+  accept(receiver);
 }
 
 void SwapWorld::accept(RevisionId revision) {

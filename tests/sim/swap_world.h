@@ -127,6 +127,7 @@ class SwapWorld {
   void perform(relay::action::RunPreflight);
   void perform(relay::action::Launch a);
   void perform(relay::action::SteerTo a);
+  void perform(relay::action::Split a);
   void perform(relay::action::WatchQueue a);
   void perform(relay::action::ExportMemory a);
   void perform(relay::action::DeliverMemory a);
@@ -142,10 +143,11 @@ class SwapWorld {
   void perform(relay::action::Succeed const& a);
   void perform(relay::action::Fail const& a);
   void perform(relay::action::GiveUp const& a);
-  void delivered(ProcessPtr const& next, std::optional<std::uint64_t> memory);
+  void delivered(ProcessPtr const& next, std::optional<std::uint64_t> memory, bool abort);
   void stop(ProcessPtr const& process);
   void kill(ProcessPtr const& process);
   void move_lane(RevisionId revision);
+  [[nodiscard]] bool is_given(RevisionId revision) const;
 
   // swap_world_retire.cc: revisions that end.
   void tell_retiree(RevisionId revision, relay::RetirementEvent event);
@@ -191,6 +193,8 @@ class SwapWorld {
 
   RevisionId serving_;
   RevisionId steered_;
+  int percent_ = 100;  ///< Of what is new, to `steered_`; the rest goes to `other_`.
+  RevisionId other_;
   std::vector<ProcessPtr> processes_;
   std::map<RevisionId, relay::Retirement> retirees_;
   std::size_t most_before_ = 0;                ///< Processes that there were as the swap began.

@@ -107,7 +107,15 @@ void SwapWorld::perform(action::Launch a) {
 
 void SwapWorld::perform(action::SteerTo a) {
   steered_ = a.revision;
+  percent_ = 100;
   lanes_.try_emplace(a.revision, 0U);
+}
+
+void SwapWorld::perform(action::Split a) {
+  if (has_memory_) broken("memory has one owner at a time, who gets everything");
+  steered_ = a.revision;
+  percent_ = a.percent;
+  other_ = a.other;
 }
 
 void SwapWorld::perform(action::WatchQueue a) {
@@ -144,22 +152,23 @@ void SwapWorld::perform(action::DeliverMemory a) {
   if (!next || !next->runs()) return;
   if (plan_.delivery == Fate::Hangs && memory) return;
   std::uint64_t const swap = swap_;
-  agenda_.after(random_.between({}, milliseconds(20)), [this, swap, next, memory] {
+  // The answer may arrive in the next swap, whose policy is another.
+  bool const abort = plan_.policy.on_handoff_failure == SwapPolicy::OnHandoffFailure::Abort;
+  agenda_.after(random_.between({}, milliseconds(20)), [this, swap, next, memory, abort] {
     if (!next->runs()) return;
     if (plan_.delivery == Fate::Fails && memory) {
       if (news_for(swap)) tell_later(event::DeliveryFailed{"checksum"});
       return;
     }
-    delivered(next, memory);
+    delivered(next, memory, abort);
   });
 }
 
-void SwapWorld::delivered(ProcessPtr const& next, std::optional<std::uint64_t> memory) {
+void SwapWorld::delivered(ProcessPtr const& next, std::optional<std::uint64_t> memory, bool abort) {
   next->waiting = false;
   if (next->owner || next->quiesced) return;  // It asked twice; it was told so.
   ProcessPtr const old = find(old_);
   if (!memory && old && old->runs() && old->owner) {
-    bool const abort = plan_.policy.on_handoff_failure == SwapPolicy::OnHandoffFailure::Abort;
     if (abort) broken("the old one's memory is not forgotten unless the policy says so");
     forgot_ = true;
   }
@@ -244,10 +253,14 @@ void SwapWorld::perform(action::RetireLane a) {
   move_lane(a.revision);
 }
 
+bool SwapWorld::is_given(RevisionId revision) const {
+  return revision == steered_ || (percent_ < 100 && revision == other_);
+}
+
 void SwapWorld::move_lane(RevisionId revision) {
   ProcessPtr const process = find(revision);
   if (process && process->runs()) broken("the lane of a living revision was retired");
-  if (steered_ == revision) broken("the lane that is steered to was retired");
+  if (is_given(revision)) broken("the lane that is steered to was retired");
   auto const lane = lanes_.find(revision);
   if (lane == lanes_.end()) return;
   lanes_[steered_] += lane->second;

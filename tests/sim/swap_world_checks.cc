@@ -96,6 +96,9 @@ void SwapWorld::draw_plan() {
                .sudden = random_.one_in(3) ? 15U : 0U};
   bool const exclusive = policy.overlap == SwapPolicy::Overlap::No;
   has_memory_ = !exclusive && !random_.one_in(3);
+  if (!exclusive && !has_memory_ && random_.one_in(2)) {
+    plan_.policy.parts = {{milliseconds(0), 10}, {milliseconds(100), 50}};
+  }
   // Whoever serves now has whatever memory there is.
   ProcessPtr const serving = find(serving_);
   bool const runs = serving && serving->runs();
@@ -188,7 +191,10 @@ void SwapWorld::check() const {
     broken("connections go to the old revision or to the new one");
   }
   if (pending_.empty() && steered_ != steered(state_)) broken("it is steered where the state says");
-  if (!lanes_.contains(steered_)) broken("the revision that is steered to has a lane");
+  if (pending_.empty() && percent_ != percent(state_, plan_.policy))
+    broken("the new revision has the part that the state says");
+  bool const has_lanes = lanes_.contains(steered_) && (percent_ == 100 || lanes_.contains(other_));
+  if (!has_lanes) broken("whoever is steered to has a lane");
   check_lanes();
   check_owners();
   auto const running =

@@ -12,7 +12,7 @@ using namespace relay;
 using std::chrono::milliseconds;
 
 void SwapWorld::perform(action::Retire a) {
-  if (steered_ == a.revision) broken("the revision that is steered to was sent away");
+  if (is_given(a.revision)) broken("the revision that is steered to was sent away");
   ++statistics_.retired;
   RetirementActions begun;
   retirees_[a.revision] = begin_retirement(a.farewell, agenda_.now(), plan_.retirement, begun);

@@ -4,6 +4,7 @@
 //   const aetherless = require('aetherless');
 //   aetherless.beforeSnapshot(() => { ... });  // once, before copies are made; the last one registered runs first
 //   aetherless.afterRestore(copy => { ... });  // in each copy, before its first request; in order of registration
+//   aetherless.serve(request => `hello ${request.path}`);  // through shared memory, with `ipc: ring` (docs/functions-ring.md)
 //   await aetherless.ready();                  // instead of connecting to AETHER_SOCKET and sending READY
 //
 // What must differ between copies, Math.random() for instance, is renewed by itself. No dependencies; Node 18 or
@@ -15,7 +16,15 @@ const reseeding = require('./reseeding.js');
 const HOOK_SIGNAL = 'SIGURG';
 const LINE_MAX = 256;
 
-const state = { before: [], after: [], installed: false, prepared: false, copy: null, pid: process.pid };
+const state = {
+  before: [],
+  after: [],
+  installed: false,
+  prepared: false,
+  signalled: false,
+  copy: null,
+  pid: process.pid,
+};
 
 /** `hook` runs once, in the original, before copies are made of it. Those registered last run first. */
 function beforeSnapshot(hook) {
@@ -40,14 +49,18 @@ function install() {
   process.on(HOOK_SIGNAL, onSignal);
 }
 
+/** A copy has another number, or, in a pid namespace of its own, hears the signal for the second time. That the line
+ * SNAPSHOT was heard before tells nothing: the original's own signal comes behind it. */
 function onSignal() {
-  if (wasCopied()) restored({});
+  const isSecond = state.signalled;
+  state.signalled = true;
+  if (isSecond || reseeding.ownPid() !== state.pid) restored({});
   else if (!state.prepared) prepare();
 }
 
-/** A copy has another number, or, in a pid namespace of its own, is the second to get the signal. */
-function wasCopied() {
-  return reseeding.ownPid() !== state.pid || state.prepared;
+/** For who knows that this is a copy before the signal is heard: a request that came with it waits already. */
+function noticeCopy() {
+  if (state.installed) restored({});
 }
 
 function prepare() {
@@ -116,4 +129,14 @@ function hear(socket, words) {
   Promise.resolve(done).then(() => socket.write('OK\n'));
 }
 
-module.exports = { afterRestore, beforeSnapshot, install, isCopy, ready };
+/** For a function with `ipc: ring`: answers requests that come through shared memory, until Aether ends it. `handler`
+ * gets a Request and returns (a promise of) what serving.js, responseOf() takes. Says READY by itself. */
+async function serve(handler) {
+  const { Server } = require('./serving.js');
+  install();
+  const server = new Server(handler, noticeCopy);
+  await ready();
+  server.line.pump();
+}
+
+module.exports = { afterRestore, beforeSnapshot, install, isCopy, ready, serve };

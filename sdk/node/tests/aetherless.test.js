@@ -153,3 +153,20 @@ test('ready says READY, and answers SNAPSHOT and RESTORED', async () => {
 test('without Aether ready does nothing', async () => {
   assert.strictEqual((await run(`require('aetherless').ready().then(told => console.log(told))`)).text, 'false\n');
 });
+
+test('the signal behind the line SNAPSHOT does not make the original a copy', async () => {
+  await fakeAether(async (server, socketPath) => {
+    server.on('connection', connection => {
+      connection.on('error', () => {}); // It ends when it has shown what it is
+      connection.once('data', () => connection.write('SNAPSHOT\n'));
+    });
+    const { text } = await run(
+      `${TWICE}
+       const open = setInterval(() => {}, 1000);
+       function show() { console.log(aetherless.isCopy()); clearInterval(open); }
+       aetherless.beforeSnapshot(() => setImmediate(() => signal(show)));
+       aetherless.ready();`,
+      { env: { AETHER_SOCKET: socketPath } });
+    assert.strictEqual(text, 'null\n');
+  });
+});

@@ -9,7 +9,8 @@
     @aetherless.after_restore            # in each copy, before its first request; in the order of registration
     def connect_again(): ...
 
-    aetherless.ready()                   # instead of connecting to AETHER_SOCKET and sending READY
+    aetherless.serve(handler)            # requests through shared memory, with `ipc: ring` (docs/functions-ring.md)
+    aetherless.ready()                   # else: instead of connecting to AETHER_SOCKET and sending READY
 
 Names and order are those of AWS Lambda's SnapStart. What must differ between copies, `random` for instance, is
 renewed by itself: importing this module, or being started by Aether, which loads it into every Python handler,
@@ -36,8 +37,45 @@ def ready():
     return tell()
 
 
+def serve(handler, threads=1):
+    """For a function with `ipc: ring`: answers requests that come through shared memory, until Aether ends it.
+
+        def handler(request):
+            return "hello " + request.path
+
+        aetherless.serve(handler)
+
+    `handler` gets a Request and gives a Response, or its body: bytes, str, dict or list (as JSON), None (204). A
+    coroutine function gets all requests at once, on one asyncio loop. Another one gets them one after another, or,
+    with `threads`, so many at once. Says READY by itself."""
+    import inspect
+
+    from .wire import ready as tell
+
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):
+        import asyncio
+
+        from .serving_async import AsyncServer
+
+        asyncio.run(AsyncServer(handler).run(tell))
+    else:
+        from .serving import Server
+
+        Server(handler, threads).run(tell)
+
+
+def __getattr__(name):
+    if name in ("Request", "AsyncRequest", "Response"):  # Loaded by those who need them
+        from . import message
+
+        return getattr(message, name)
+    raise AttributeError(name)
+
+
 __all__ = [
     "Copy",
+    "Request",
+    "Response",
     "after_restore",
     "before_snapshot",
     "install",
@@ -46,4 +84,5 @@ __all__ = [
     "ready",
     "register_after_restore",
     "register_before_snapshot",
+    "serve",
 ]
