@@ -181,14 +181,15 @@ Result<std::vector<ImageListener>> listeners_of_image(std::string_view files) {
   for (std::string_view const message : file.messages) {
     auto const fields = read_message(message);
     if (!fields) return torn("files.img");
-    auto const bytes = find_bytes(*fields, kInetSocket);
-    auto const inner = bytes ? read_message(*bytes) : std::nullopt;
-    if (bytes && !inner) return torn("files.img");
-    auto const socket = inner ? listening(*inner) : std::nullopt;
-    if (socket)
-      listeners.push_back({.port = socket->port,
-                           .ipv6 = socket->family == AF_INET6,
-                           .only_ipv6 = socket->only_ipv6});
+    for (WireField const& field : *fields) {
+      if (field.number != kInetSocket || field.kind != Kind::Bytes) continue;
+      auto const inner = read_message(field.bytes);
+      if (!inner) return torn("files.img");
+      if (auto const socket = listening(*inner))
+        listeners.push_back({.port = socket->port,
+                             .ipv6 = socket->family == AF_INET6,
+                             .only_ipv6 = socket->only_ipv6});
+    }
   }
   return listeners;
 }

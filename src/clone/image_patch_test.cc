@@ -138,6 +138,10 @@ TEST(ImagePatch, RefusesWhatIsTorn) {
     if (length == kMagics.size()) continue;  // An image of nothing.
     EXPECT_FALSE(change_ports(whole.substr(0, length), {{80, 81}})) << length;
   }
+  std::string twice = socket_file(AF_INET, 10, 80, {1});
+  append_bytes(twice, 4, "\xff");
+  EXPECT_FALSE(listeners_of_image(file_of({twice})));
+  EXPECT_FALSE(change_ports(file_of({twice}), {}));
   EXPECT_FALSE(threads_of_image(kMagics));
   EXPECT_FALSE(number_address(file_of({"\xff"})));
   EXPECT_FALSE(pages_number(kMagics));
