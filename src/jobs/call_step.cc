@@ -16,22 +16,13 @@ CallTool call_of(CallStep const& step) {
           step.policy, step.business_key, step.timeout};
 }
 
-bool repeats(Policy policy) {
-  return policy == Policy::Read || policy == Policy::Keyed;
-}
-
 /// Nobody got an answer because the process died, or somebody proved that nothing was done: the
 /// call is made again within the same attempt.
 bool is_call_still_due(EffectState const& effect) {
   auto const& settled = effect.settled;
   if (settled.outcome == EffectOutcome::NotExecuted) return settled.by != SettledBy::Tool;
   return settled.outcome == EffectOutcome::Unknown && settled.by == SettledBy::Recovery &&
-         repeats(effect.intent.policy);
-}
-
-/// Parked until a person or the other side says what happened.
-bool is_for_a_person(EffectState const& effect) {
-  return effect.settled.outcome == EffectOutcome::Unknown && !repeats(effect.intent.policy);
+         is_harmless_twice(effect.intent.policy);
 }
 
 std::string failure_of(CallStep const& step, EffectState const& effect) {
@@ -73,6 +64,11 @@ void settle_call(RunState const& state, CallStep const& step, std::uint32_t atte
 }
 
 }  // namespace
+
+bool is_for_a_person(EffectState const& effect) {
+  return effect.settled.outcome == EffectOutcome::Unknown &&
+         !is_harmless_twice(effect.intent.policy);
+}
 
 std::string const& RunMemory::effect_of(RunState const& state, std::string const& path,
                                         std::string const& tool, std::uint32_t occurrence) {

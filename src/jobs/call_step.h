@@ -76,6 +76,8 @@ void advance_call(RunState const& state, CallStep const& step, Pace pace, RunMem
 [[nodiscard]] bool is_over(RunState const& state, std::string_view path, StepState const& step,
                            Pace pace);
 [[nodiscard]] bool succeeded(StepState const& step);
+/// Nobody knows what became of the settled call: parked until a person or the other side says it.
+[[nodiscard]] bool is_for_a_person(EffectState const& effect);
 [[nodiscard]] std::string retry_path(std::string_view path, std::uint32_t attempt);
 /// Closes the waits that belong to a step (of retries, of unknown outcomes).
 void end_waits_under(RunState const& state, std::string_view path,

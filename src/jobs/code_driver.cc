@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/json.h"
+#include "jobs/call_step.h"
 #include "jobs/effect_rules.h"
 
 namespace aether::jobs {
@@ -70,14 +71,6 @@ CallTool own_call(WorkMessage const& message) {
   call.business_key = message.business_key;
   call.by_worker = true;
   return call;
-}
-
-bool repeats(EffectState const& effect) {
-  return effect.intent.policy == Policy::Read || effect.intent.policy == Policy::Keyed;
-}
-/// Nobody knows what became of it, and a person is asked.
-bool is_for_a_person(EffectState const& effect) {
-  return !effect.open && effect.settled.outcome == EffectOutcome::Unknown && !repeats(effect);
 }
 
 }  // namespace

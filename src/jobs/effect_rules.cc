@@ -6,8 +6,7 @@ namespace {
 
 /// Nobody knows how the turn ended: who is asked?
 EffectMove move_of_unknown(Policy policy, bool can_look_up, bool looked_up) {
-  bool const repeats = policy == Policy::Read || policy == Policy::Keyed;
-  if (repeats) return EffectMove::Call;
+  if (is_harmless_twice(policy)) return EffectMove::Call;
   bool const looks_up = policy == Policy::Lookup && can_look_up && !looked_up;
   return looks_up ? EffectMove::LookUp : EffectMove::AskPerson;
 }
@@ -19,15 +18,18 @@ EffectMove move_of_settled(Policy policy, TurnKnown latest, AskedBy by) {
 
 }  // namespace
 
+bool is_harmless_twice(Policy policy) {
+  return policy == Policy::Read || policy == Policy::Keyed;
+}
+
 bool may_repeat(Policy policy, TurnKnown latest) {
-  bool const harmless = policy == Policy::Read || policy == Policy::Keyed;
   switch (latest) {
     case TurnKnown::None:
     case TurnKnown::NotExecuted:
       return true;
     case TurnKnown::ErrorToPass:
     case TurnKnown::Unknown:
-      return harmless;
+      return is_harmless_twice(policy);
     case TurnKnown::InFlight:
     case TurnKnown::Lost:
     case TurnKnown::Ok:

@@ -37,6 +37,9 @@ enum class EffectMove : std::uint8_t {
   RefuseToDriver,  ///< May not be called again: the step fails with the reason.
 };
 
+/// Calling it twice does no harm.
+[[nodiscard]] bool is_harmless_twice(Policy policy);
+
 /// Whether a turn n+1 may be intended after turn n was settled like this. A driver that retries
 /// asks it first.
 [[nodiscard]] bool may_repeat(Policy policy, TurnKnown latest);

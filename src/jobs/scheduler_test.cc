@@ -29,15 +29,15 @@ std::vector<std::string> begun(Scheduler& scheduler, WallTime now = kNoon) {
   }
   return names;
 }
-using Names = std::vector<std::string>;
+using NamesInOrder = std::vector<std::string>;
 
 TEST(Scheduler, BeginsAsManyRunsAsThereArePlaces) {
   Scheduler scheduler({.concurrency = 2, .lease = kLease});
   for (char const* name : {"a", "b", "c"}) scheduler.offer(ready(name));
-  EXPECT_EQ(begun(scheduler), (Names{"a", "b"}));
+  EXPECT_EQ(begun(scheduler), (NamesInOrder{"a", "b"}));
   EXPECT_TRUE(begun(scheduler).empty());
   scheduler.release(RunId{"a"});
-  EXPECT_EQ(begun(scheduler), (Names{"c"}));
+  EXPECT_EQ(begun(scheduler), (NamesInOrder{"c"}));
   EXPECT_EQ(scheduler.leases(), 2U);
   EXPECT_EQ(scheduler.waiting(), 0U);
 }
@@ -46,7 +46,7 @@ TEST(Scheduler, TakesAnOfferOfARunOnce) {
   Scheduler scheduler({.concurrency = 1, .lease = kLease});
   scheduler.offer(ready("a"));
   scheduler.offer(ready("a"));
-  EXPECT_EQ(begun(scheduler), (Names{"a"}));
+  EXPECT_EQ(begun(scheduler), (NamesInOrder{"a"}));
   scheduler.offer(ready("a"));
   EXPECT_EQ(scheduler.waiting(), 0U) << "it runs already";
 }
@@ -61,7 +61,7 @@ TEST(Scheduler, BeginsTheMoreUrgentFirstAndAmongEqualsTheOldest) {
   urgent.priority = 1;
   urgent.since = kNoon + std::chrono::hours(1);
   for (ReadyRun const& run : {late, early, urgent}) scheduler.offer(run);
-  EXPECT_EQ(begun(scheduler), (Names{"urgent", "early", "late"}));
+  EXPECT_EQ(begun(scheduler), (NamesInOrder{"urgent", "early", "late"}));
 }
 
 TEST(Scheduler, SharesPlacesBetweenQueuesByTheirWeights) {
@@ -72,7 +72,7 @@ TEST(Scheduler, SharesPlacesBetweenQueuesByTheirWeights) {
   }
   std::map<std::string, int> shares;
   for (int at = 0; at < 230; ++at) {
-    Names const names = begun(scheduler);
+    NamesInOrder const names = begun(scheduler);
     ASSERT_EQ(names.size(), 1U);
     ++shares[names[0].substr(0, names[0].find('.'))];
     scheduler.release(RunId{names[0]});
@@ -84,7 +84,7 @@ TEST(Scheduler, SharesPlacesBetweenQueuesByTheirWeights) {
   EXPECT_NEAR(shares["heavy"], 10, 2);
 }
 
-TEST(Scheduler, SharesAQueueBetweenNamespacesHoweverMuchOneOfThemAsks) {
+TEST(Scheduler, SharesAQueueBetweenNamesInOrderpacesHoweverMuchOneOfThemAsks) {
   Scheduler scheduler({.concurrency = 1, .lease = kLease});
   for (int at = 0; at < 1000; ++at)
     scheduler.offer(ready(fmt::format("greedy.{:04}", at), "default", "greedy"));
@@ -107,9 +107,9 @@ TEST(Scheduler, LetsNobodyWaitBehindARunThatWaitsForItsKey) {
     scheduler.offer(run);
   }
   scheduler.offer(ready("other"));
-  EXPECT_EQ(begun(scheduler), (Names{"keyed.0", "other"}));
+  EXPECT_EQ(begun(scheduler), (NamesInOrder{"keyed.0", "other"}));
   scheduler.release(RunId{"keyed.0"});
-  EXPECT_EQ(begun(scheduler), (Names{"keyed.1"}));
+  EXPECT_EQ(begun(scheduler), (NamesInOrder{"keyed.1"}));
   scheduler.forget(RunId{"keyed.2"});
   scheduler.release(RunId{"keyed.1"});
   EXPECT_TRUE(begun(scheduler).empty()) << "who was forgotten does not begin";
@@ -155,7 +155,7 @@ TEST(Scheduler, BeginsNothingWhileItIsHeld) {
   scheduler.wake_at(RunId{"b"}, kNoon);
   EXPECT_EQ(scheduler.poll(kNoon).size(), 1U) << "but it still wakes";
   scheduler.hold(false);
-  EXPECT_EQ(begun(scheduler), (Names{"a"}));
+  EXPECT_EQ(begun(scheduler), (NamesInOrder{"a"}));
 }
 
 /// Whatever is asked in whatever order: the limits hold, and nobody is lost.
