@@ -101,6 +101,9 @@ class FakeJobsPlane final : public JobsPlane {
     co_return boost::json::object{{"calls", 0}};
   }
   async::Task<std::string> evidence(jobs::RunId) override { co_return "evidence"; }
+  async::Task<std::string> checkpoint(std::optional<std::uint64_t> old_size) override {
+    co_return old_size ? "old " + std::to_string(*old_size) : "checkpoint";
+  }
   std::shared_ptr<RunWatch> watch(jobs::RunId const&) override { return watched; }
   JobCounts counts() const override { return {.opened = 1}; }
   Result<boost::json::value> agent(std::string_view name) const override {

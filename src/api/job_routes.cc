@@ -42,6 +42,8 @@ constexpr std::array kJobRoutes{
     RouteInfo{"POST", "/v1/jobs/{id}/fork", "A new job that shares what came before a step",
               Right::Operate},
     RouteInfo{"GET", "/v1/audit", "Who did or was refused what", Right::Audit},
+    RouteInfo{"GET", "/v1/checkpoint", "What the journal has now, signed, to be kept elsewhere",
+              Right::Audit},
 };
 
 constexpr std::size_t kListDefault = 100;
@@ -220,6 +222,15 @@ async::Task<http::Response> evidence(Asked asked, jobs::RunId run) {
   co_return http::text_response(200, std::move(text));
 }
 
+async::Task<http::Response> checkpoint(Asked asked) {
+  std::string const* const old = asked.request.query_value("old");
+  std::optional<std::uint64_t> size;
+  if (old != nullptr) size = number_of(old, 0, "old");
+  async::Task<std::string> signing = asked.jobs->checkpoint(size);
+  std::string text = co_await std::move(signing);
+  co_return http::text_response(200, std::move(text));
+}
+
 async::Task<http::Response> signal(Asked asked, jobs::RunId run) {
   json::object const body = asked.body();
   jobs::SignalReceived signal{.name = text_of(body, "name"),
@@ -336,12 +347,6 @@ async::Task<http::Response> fork(Asked asked, jobs::RunState run) {
   co_return response;
 }
 
-/// It tells of all namespaces, and of services and functions.
-async::Task<http::Response> audit(Asked asked) {
-  if (!asked.decision.namespaces.empty()) asked.check_space("");
-  return events(std::move(asked), jobs::RunId{"audit"});
-}
-
 async::Task<Answer> answer_of_run(Asked asked, std::string action, std::string id) {
   bool const get = asked.request.method != "POST";
   jobs::RunId const run = or_throw(jobs::parse_run_id(id));
@@ -377,9 +382,12 @@ async::Task<Answer> answer_of_jobs(ControlPlane* control, http::Request request,
   std::string const method = request.method;
   bool const get = method == "GET" || method == "HEAD";
   Asked asked{jobs, std::move(request), std::move(decision), now};
-  if (path[1] == "audit") {
+  if (path[1] != "jobs") {
     if (!get || path.size() != 2) co_return std::nullopt;
-    co_return co_await audit(std::move(asked));
+    // These tell of all namespaces, and of services and functions.
+    if (!asked.decision.namespaces.empty()) asked.check_space("");
+    if (path[1] == "checkpoint") co_return co_await checkpoint(std::move(asked));
+    co_return co_await events(std::move(asked), jobs::RunId{"audit"});
   }
   if (path.size() == 2 && get) co_return co_await list(std::move(asked));
   if (path.size() == 2 && method == "POST") co_return co_await submit(std::move(asked));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The routes under /v1/jobs and /v1/audit, for Routes. Who may ask was decided before; whether it
-// may of this run's namespace is decided here.
+// The routes under /v1/jobs, /v1/audit and /v1/checkpoint, for Routes. Who may ask was decided
+// before; whether it may of this run's namespace is decided here.
 #pragma once
 #include <optional>
 #include <span>

@@ -84,7 +84,8 @@ CORO_TEST(JobRoutes, AreAllAnswered) {
       {"POST", run_path("/resolve"), R"({"outcome": "happened"})"},
       {"POST", run_path("/control"), R"({"action": "pause", "reason": "night"})"},
       {"POST", run_path("/fork"), R"({"step": "review", "input": 2})"},
-      {"GET", "/v1/audit", ""}};
+      {"GET", "/v1/audit", ""},
+      {"GET", "/v1/checkpoint", ""}};
   EXPECT_EQ(asked.size(), job_routes().size());
   for (auto const& [method, path, body] : asked) {
     http::Response const response = co_await house.ask(method, path, body);

@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,6 +64,9 @@ class JobsPlane : public WorkPlane {
   [[nodiscard]] virtual async::Task<boost::json::value> replay(jobs::RunId run) = 0;
   /// A file of evidence (docs/journal.md).
   [[nodiscard]] virtual async::Task<std::string> evidence(jobs::RunId run) = 0;
+  /// Signed now; with the proof that the journal grew from the older one of that size.
+  [[nodiscard]] virtual async::Task<std::string> checkpoint(
+      std::optional<std::uint64_t> old_size) = 0;
   [[nodiscard]] virtual std::shared_ptr<RunWatch> watch(jobs::RunId const& run) = 0;
   [[nodiscard]] virtual JobCounts counts() const = 0;
 };

@@ -262,7 +262,7 @@ async::Task<http::Response> Routes::dispatch(http::Request request, Decision dec
   std::optional<http::Response> answer;
   WallTime const now = clock_.wall();
   if (of_function) answer = co_await answer_of_functions(&control_, std::move(request), path);
-  if (first == "jobs" || first == "audit")
+  if (first == "jobs" || first == "audit" || first == "checkpoint")
     answer = co_await answer_of_jobs(&control_, std::move(request), path, std::move(decision), now);
   else if (first.starts_with("work"))
     answer = co_await answer_of_work(&control_, std::move(request), std::move(decision), now);

@@ -137,7 +137,7 @@ CORO_TEST(Routes, AreAllAnswered) {
     House house;
     std::string path(route.path);
     // job_routes_test.cc and work_routes_test.cc ask these.
-    if (path.starts_with("/v1/jobs") || path == "/v1/audit") continue;
+    if (path.starts_with("/v1/jobs") || path == "/v1/audit" || path == "/v1/checkpoint") continue;
     if (path.starts_with("/v1/work")) continue;
     std::string const name = path.starts_with("/v1/functions") ? "hello" : "web";
     if (auto at = path.find("{name}"); at != std::string::npos) path.replace(at, 6, name);

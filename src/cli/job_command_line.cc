@@ -163,10 +163,13 @@ void add_reading(Declaring const& to) {
   CLI::App* const verify_command = to.command(
       to.app, "verify", "Prove that a record is whole and unchanged", "verify evidence.txt");
   CLI::Option* const file =
-      verify_command->add_option("file", verifying->file, "A file of evidence");
+      verify_command->add_option("file", verifying->files, "Files of evidence, or of growth");
   verify_command->add_flag("--all", verifying->all, "The whole store of -c")->excludes(file);
   verify_command->add_option("--key", verifying->key,
                              "The public key that must have signed, or a file with it");
+  verify_command->add_option("--old", verifying->old,
+                             "A file with a checkpoint that you kept: what is there now must "
+                             "begin with what it was signed for");
   to.run(verify_command, verifying, verify);
 
   struct Exporting {
@@ -181,6 +184,16 @@ void add_reading(Declaring const& to) {
   to.run(export_command, exporting, [](Globals const& globals, Exporting const& given) {
     return export_job(globals, given.id, given.file);
   });
+
+  auto keeping = std::make_shared<CheckpointOptions>();
+  CLI::App* const checkpoint_command =
+      to.command(to.app, "checkpoint", "What the journal has now, signed, to be kept elsewhere",
+                 "checkpoint --old kept.txt");
+  checkpoint_command->add_option("-w,--write", keeping->file, "Where it goes; else stdout");
+  checkpoint_command->add_option("--old", keeping->old,
+                                 "A file with one that you kept: adds the proof that nothing "
+                                 "which it was signed for has changed");
+  to.run(checkpoint_command, keeping, checkpoint);
 
   auto checking = std::make_shared<FsckOptions>();
   CLI::App* const fsck_command =

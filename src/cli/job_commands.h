@@ -81,13 +81,20 @@ struct TraceOptions {
 [[nodiscard]] Result<int> replay(Globals const& globals, std::string const& id);
 
 struct VerifyOptions {
-  std::string file;  ///< Of evidence.
-  bool all = false;  ///< The whole store instead.
-  std::string key;   ///< The key that must have signed, or a file with it; empty: see the output.
+  std::vector<std::string> files;  ///< Of evidence, or of growth.
+  bool all = false;                ///< The whole store instead.
+  std::string key;  ///< The key that must have signed, or a file with it; empty: see the output.
+  std::string old;  ///< A file with a checkpoint that was kept; empty: none.
 };
 [[nodiscard]] Result<int> verify(Globals const& globals, VerifyOptions const& options);
 [[nodiscard]] Result<int> export_job(Globals const& globals, std::string const& id,
                                      std::string const& file);
+struct CheckpointOptions {
+  std::string file;  ///< Where it goes; empty: stdout.
+  std::string old;   ///< A file with a checkpoint that was kept; empty: none.
+};
+/// What the journal has now, signed; with `old` the proof that it grew from that.
+[[nodiscard]] Result<int> checkpoint(Globals const& globals, CheckpointOptions const& options);
 struct FsckOptions {
   bool repair = false;  ///< Writes again what is derived from the events; Aether must not run.
 };

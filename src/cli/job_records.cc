@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// trace, replay, verify, export, fsck: of a running Aether, or of the store of one that is stopped.
+// trace, replay, verify, export, checkpoint, fsck: of a running Aether, or of the store of one that
+// is stopped.
 #include <cstdio>
 #include <fstream>
 #include <functional>
@@ -13,13 +14,14 @@
 #include "api/json_text.h"
 #include "cli/control_client.h"
 #include "cli/job_commands.h"
+#include "cli/job_proofs.h"
 #include "cli/terminal.h"
 #include "config/loader.h"
 #include "daemon/jobs_reading.h"
 #include "daemon/jobs_store.h"
 #include "http/url.h"
 #include "jobs/view_check.h"
-#include "journal/evidence.h"
+#include "journal/checkpoint.h"
 #include "journal/fsck.h"
 
 namespace aether::cli {
@@ -60,43 +62,21 @@ std::string record_path(std::string const& id, std::string_view rest) {
   return fmt::format("/v1/jobs/{}/{}", http::percent_encode(id), rest);
 }
 
-void print_line(std::string_view text) {
-  fmt::print("{}{}", text, text.ends_with('\n') ? "" : "\n");
-}
-
-/// A key as it is written, or a file that holds one.
-Result<std::string> key_from(std::string const& text) {
-  if (text.empty() || text.contains('+')) return text;
-  std::ifstream file(text);
-  std::string line;
-  if (!file || !std::getline(file, line)) return fail(system_error("open", text));
-  return line;
-}
-
-Result<int> verify_file(Globals const& globals, VerifyOptions const& options) {
-  TRY_ASSIGN(std::string const trusted, key_from(options.key));
-  TRY_ASSIGN(journal::Verified const verified,
-             journal::verify_evidence_file(options.file, trusted));
-  TRY(daemon::check_run_laws(verified.events));
-  if (globals.output == Output::Json) {
-    fmt::print("{}\n",
-               api::json_text(json::object{{"valid", true},
-                                           {"stream", verified.stream},
-                                           {"events", verified.events.size()},
-                                           {"blobs", verified.blobs},
-                                           {"blobs_erased", verified.blobs_erased},
-                                           {"checkpoint_size", verified.checkpoint.head.size},
-                                           {"key", verified.key},
-                                           {"key_trusted", !trusted.empty()}}));
+/// @param file Empty: stdout.
+Result<int> give_text(std::string const& text, std::string const& file) {
+  if (file.empty()) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
     return kDone;
   }
-  fmt::print("✓ {}: {} events, {} blobs ({} erased), in a journal of {} events\n", verified.stream,
-             verified.events.size(), verified.blobs, verified.blobs_erased,
-             verified.checkpoint.head.size);
-  fmt::print("  signed by {}\n", verified.key);
-  if (trusted.empty())
-    fmt::print("  whose key that is, the file cannot prove: compare it, or give it with --key\n");
+  std::ofstream stream(file, std::ios::binary);
+  stream << text;
+  stream.close();
+  if (!stream) return fail(system_error("write", file));
   return kDone;
+}
+
+void print_line(std::string_view text) {
+  fmt::print("{}{}", text, text.ends_with('\n') ? "" : "\n");
 }
 
 int print_check(Globals const& globals, daemon::StoreCheck const& check,
@@ -141,25 +121,26 @@ struct Checked {
 
 /// All of one moment, also while somebody appends.
 /// @param with_views Compares what was derived from the events too.
-Result<Checked> look_at_all(Globals const& globals, std::string const& key, bool with_views) {
+Result<Checked> look_at_all(Globals const& globals, VerifyOptions const& options, bool with_views) {
   TRY_ASSIGN(config::Config const config, config_with_file(globals));
   std::string const path = daemon::store_path(config);
-  TRY_ASSIGN(std::string verifier, key_from(key));
+  TRY_ASSIGN(std::string verifier, key_from(options.key));
+  TRY_ASSIGN(std::string const kept, kept_note(options.old));
   TRY_ASSIGN(std::optional<std::string> const own, daemon::public_key_of(path));
   if (verifier.empty()) verifier = own.value_or("");
   TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::look_into_store(config));
-  TRY_ASSIGN(daemon::StoreCheck check, daemon::check_store(*journal, verifier, with_views));
+  TRY_ASSIGN(daemon::StoreCheck check, daemon::check_store(*journal, verifier, with_views, kept));
   return Checked{std::move(check), std::move(verifier)};
 }
 
-Result<int> check_all(Globals const& globals, std::string const& key, bool with_views) {
-  TRY_ASSIGN(Checked const checked, look_at_all(globals, key, with_views));
+Result<int> check_all(Globals const& globals, VerifyOptions const& options, bool with_views) {
+  TRY_ASSIGN(Checked const checked, look_at_all(globals, options, with_views));
   return print_check(globals, checked.check, checked.verifier);
 }
 
 /// Nothing is derived from events that are damaged: it would hide that.
 Result<int> repair(Globals const& globals) {
-  TRY_ASSIGN(Checked const events, look_at_all(globals, {}, false));
+  TRY_ASSIGN(Checked const events, look_at_all(globals, VerifyOptions{}, false));
   if (!events.check.findings.empty()) return print_check(globals, events.check, events.verifier);
   TRY_ASSIGN(config::Config const config, config::load(globals.config_file()));
   TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::open_store_alone(config));
@@ -215,8 +196,8 @@ Result<int> replay(Globals const& globals, std::string const& id) {
 }
 
 Result<int> verify(Globals const& globals, VerifyOptions const& options) {
-  if (options.all) return check_all(globals, options.key, false);
-  if (!options.file.empty()) return verify_file(globals, options);
+  if (options.all) return check_all(globals, options, false);
+  if (!options.files.empty()) return verify_files(globals, options);
   return fail(ErrorCode::UsageInvalid,
               "name a file of evidence, or the whole store with --all -c FILE");
 }
@@ -234,15 +215,29 @@ Result<int> export_job(Globals const& globals, std::string const& id, std::strin
     TRY_ASSIGN(journal::Signer const signer, daemon::open_signer(source.config));
     TRY_ASSIGN(text, daemon::make_evidence(*journal, signer, run));
   }
-  if (file.empty()) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    return kDone;
+  return give_text(text, file);
+}
+
+Result<int> checkpoint(Globals const& globals, CheckpointOptions const& options) {
+  TRY_ASSIGN(std::string const kept, kept_note(options.old));
+  std::optional<std::uint64_t> old_size;
+  if (!kept.empty()) {
+    TRY_ASSIGN(journal::SignedNote const note, journal::parse_note(kept));
+    TRY_ASSIGN(journal::Checkpoint const old, journal::parse_checkpoint_text(note.text));
+    old_size = old.head.size;
   }
-  std::ofstream stream(file, std::ios::binary);
-  stream << text;
-  stream.close();
-  if (!stream) return fail(system_error("write", file));
-  return kDone;
+  TRY_ASSIGN(Source source, find_source(globals));
+  std::string text;
+  if (source.client) {
+    std::string const query = old_size ? fmt::format("?old={}", *old_size) : "";
+    TRY_ASSIGN(text, text_from(*source.client, "/v1/checkpoint" + query));
+  } else {
+    source.journal.reset();
+    TRY_ASSIGN(std::unique_ptr<journal::Journal> const journal, daemon::open_store(source.config));
+    TRY_ASSIGN(journal::Signer const signer, daemon::open_signer(source.config));
+    TRY_ASSIGN(text, daemon::make_checkpoint(*journal, signer, old_size));
+  }
+  return give_text(text, options.file);
 }
 
 Result<int> fsck(Globals const& globals, FsckOptions const& options) {
@@ -250,7 +245,7 @@ Result<int> fsck(Globals const& globals, FsckOptions const& options) {
     TRY_ASSIGN(int const repaired, repair(globals));
     if (repaired != kDone) return repaired;
   }
-  return check_all(globals, {}, true);
+  return check_all(globals, VerifyOptions{}, true);
 }
 
 }  // namespace aether::cli

@@ -291,6 +291,12 @@ async::Task<std::string> Jobs::evidence(jobs::RunId run) {
                            });
 }
 
+async::Task<std::string> Jobs::checkpoint(std::optional<std::uint64_t> old_size) {
+  return read<std::string>(&readers_, [journal = journal_.get(), signer = &signer_, old_size] {
+    return make_checkpoint(*journal, *signer, old_size);
+  });
+}
+
 std::shared_ptr<api::RunWatch> Jobs::watch(jobs::RunId const& run) {
   std::erase_if(watches_, [](auto const& one) { return one.second.expired(); });
   std::shared_ptr<api::RunWatch> watch = watches_[run.text].lock();

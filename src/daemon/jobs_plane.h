@@ -90,6 +90,7 @@ class Jobs final : public api::JobsPlane {
   [[nodiscard]] async::Task<std::string> trace(jobs::RunId run, api::TraceForm form) override;
   [[nodiscard]] async::Task<boost::json::value> replay(jobs::RunId run) override;
   [[nodiscard]] async::Task<std::string> evidence(jobs::RunId run) override;
+  [[nodiscard]] async::Task<std::string> checkpoint(std::optional<std::uint64_t> old_size) override;
   [[nodiscard]] std::shared_ptr<api::RunWatch> watch(jobs::RunId const& run) override;
   [[nodiscard]] api::JobCounts counts() const override;
   [[nodiscard]] Result<boost::json::value> agent(std::string_view name) const override;

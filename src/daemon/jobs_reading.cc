@@ -20,6 +20,7 @@
 #include "jobs/view_check.h"
 #include "journal/evidence.h"
 #include "journal/fsck.h"
+#include "journal/growth.h"
 #include "journal/limits.h"
 
 namespace aether::daemon {
@@ -166,6 +167,15 @@ Result<std::string> make_evidence(journal::Journal& journal, journal::Signer con
   return journal::evidence_text(evidence);
 }
 
+Result<std::string> make_checkpoint(journal::Journal& journal, journal::Signer const& signer,
+                                    std::optional<std::uint64_t> old_size) {
+  TRY_ASSIGN(std::string note, journal::sign_checkpoint(journal, signer));
+  if (!old_size) return note;
+  TRY_ASSIGN(journal::Growth const growth,
+             journal::prove_growth(journal, *old_size, note, signer.verifier()));
+  return journal::growth_text(growth);
+}
+
 namespace {
 
 /// Every event of the journal, in its order.
@@ -188,8 +198,8 @@ Status check_runs(journal::Journal& journal, StoreCheck& check) {
 }  // namespace
 
 Result<StoreCheck> check_store(journal::Journal& journal, std::string const& verifier,
-                               bool with_views) {
-  TRY_ASSIGN(journal::FsckReport const report, journal::fsck(journal, verifier));
+                               bool with_views, std::string const& kept) {
+  TRY_ASSIGN(journal::FsckReport const report, journal::fsck(journal, verifier, kept));
   StoreCheck check{.events = report.head.size,
                    .blobs = report.blobs,
                    .checkpoints = report.checkpoints,

@@ -3,6 +3,7 @@
 // store of one that does not run. Blocking.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +30,12 @@ namespace aether::daemon {
 [[nodiscard]] Result<std::string> make_evidence(journal::Journal& journal,
                                                 journal::Signer const& signer,
                                                 jobs::RunId const& run);
+/// A checkpoint over all of the journal.
+/// @param old_size Of an older one: then the proof that the journal grew from it
+/// (journal/growth.h).
+[[nodiscard]] Result<std::string> make_checkpoint(journal::Journal& journal,
+                                                  journal::Signer const& signer,
+                                                  std::optional<std::uint64_t> old_size);
 
 /// What reading a whole store found.
 struct StoreCheck {
@@ -43,8 +50,9 @@ struct StoreCheck {
 /// Laws of the journal and of runs, hashes, tree, checkpoints.
 /// @param verifier The public key of the checkpoints; empty: they are not looked at.
 /// @param with_views Also compares the views with what the events give; then nothing may append.
+/// @param kept A checkpoint that was kept elsewhere; empty: none.
 [[nodiscard]] Result<StoreCheck> check_store(journal::Journal& journal, std::string const& verifier,
-                                             bool with_views);
+                                             bool with_views, std::string const& kept = {});
 /// The laws of one run's history: EvidenceInvalid names the first that is broken, and where.
 [[nodiscard]] Status check_run_laws(std::vector<journal::Event> const& events);
 

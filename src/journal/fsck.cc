@@ -18,10 +18,11 @@ class Check {
  public:
   explicit Check(Journal& journal) : journal_(journal) {}
 
-  Result<FsckReport> run(std::string_view verifier) {
+  Result<FsckReport> run(std::string_view verifier, std::string const& kept) {
     TRY_ASSIGN(TreeHead const in_use, journal_.tree_head());
     TRY(check_storage());
     TRY(read_notes(verifier));
+    if (!kept.empty()) TRY(read_note(kept, verifier));
     read_events(in_use.size);
     report_.head = {.size = tree_.size(), .root = tree_.root()};
     if (report_.head != in_use) {
@@ -224,8 +225,8 @@ std::string describe(Finding const& finding) {
                      finding.what);
 }
 
-Result<FsckReport> fsck(Journal& journal, std::string_view verifier) {
-  return Check(journal).run(verifier);
+Result<FsckReport> fsck(Journal& journal, std::string_view verifier, std::string const& kept) {
+  return Check(journal).run(verifier, kept);
 }
 
 }  // namespace aether::journal

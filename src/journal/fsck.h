@@ -47,6 +47,8 @@ struct FsckReport {
 };
 /// The journal should not be appended to meanwhile: what comes later is not looked at.
 /// @param verifier The key that the checkpoints must be signed with; empty: not looked at.
-[[nodiscard]] Result<FsckReport> fsck(Journal& journal, std::string_view verifier);
+/// @param kept A checkpoint that was kept elsewhere, which is compared as the stored ones are.
+[[nodiscard]] Result<FsckReport> fsck(Journal& journal, std::string_view verifier,
+                                      std::string const& kept = {});
 
 }  // namespace aether::journal
