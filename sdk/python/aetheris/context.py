@@ -68,9 +68,43 @@ class Decision:
         return f"Decision({self.end!r}, by={self.by!r})"
 
 
+NUMBER_MAX = 2**53  # whole numbers beyond it are other numbers elsewhere
+BYTES_MAX = 500_000  # of one value: a frame has 1 MiB, and may have the end of a step and the next one's arguments
+DEPTH_MAX = 50  # of one value: Aether reads 60 levels
+PATH_MAX = 180  # bytes; the protocol has 200, and `.2` may follow
+
+
+def _whole_number(text):
+    number = int(text)
+    if abs(number) > NUMBER_MAX:
+        raise ValueError(f"{text} is beyond 2^53: give it as a text")
+    return number
+
+
+def _depth(value, most=DEPTH_MAX):
+    if most < 0 or not isinstance(value, (dict, list, tuple)):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max((_depth(one, most - 1) for one in inner), default=0)
+
+
 def as_recorded(value):
-    """As it is after a crash: tuples are lists, keys are texts."""
-    return json.loads(json.dumps(value, allow_nan=False))
+    """As it is after a crash: tuples are lists, keys are texts. ValueError or TypeError when Aether would not take it."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except RecursionError as error:
+        raise ValueError(f"it has more than {DEPTH_MAX} levels") from error
+    size = len(text.encode())  # halves of surrogate pairs are no text anywhere else
+    if size > BYTES_MAX:
+        raise ValueError(f"it has {size} bytes, at most {BYTES_MAX} are recorded: keep it elsewhere, and give its place")
+    if text.count("[") + text.count("{") > DEPTH_MAX and _depth(value) > DEPTH_MAX:
+        raise ValueError(f"it has more than {DEPTH_MAX} levels")
+    return json.loads(text, parse_int=_whole_number)
+
+
+def words_of(error):
+    """Of an exception, for people."""
+    return f"{type(error).__name__}: {error}"[:2000].encode("utf-8", "replace").decode()
 
 
 def milliseconds(seconds):
@@ -103,7 +137,8 @@ class Rules:
     # ---- names
 
     def _path(self, name):
-        name = "".join("-" if c in "/~#" or ord(c) < 32 else c for c in str(name))[:180] or "step"
+        name = "".join("-" if c in "/~#\x7f" or ord(c) < 32 else c for c in str(name))
+        name = name.encode("utf-8", "replace")[:PATH_MAX].decode("utf-8", "ignore") or "step"
         while True:
             count = self._names[name] = self._names.get(name, 0) + 1
             path = name if count == 1 else f"{name}.{count}"
@@ -149,14 +184,14 @@ class Rules:
                     end.update(outcome="ok", result=as_recorded(result))
                 except (TypeError, ValueError) as error:
                     end.update(outcome="ok", result=None)
-                    raised = StepFailed(path, f"its result is not JSON: {error}")
+                    raised = StepFailed(path, f"its result cannot be recorded: {error}")
             else:
                 may = policy in ("read", "keyed") or isinstance(raised, NotExecuted)
                 again = may and tried < attempts and policy != "pure"
                 outcome = {NotExecuted: "not_executed", Unknown: "unknown"}.get(type(raised), "error")
                 end.update(outcome="error" if policy == "pure" else outcome, again=again or None,
                            retryable=(again or isinstance(raised, Retryable)) or None,
-                           error=f"{type(raised).__name__}: {raised}"[:2000])  # fmt: skip
+                           error=words_of(raised))  # fmt: skip
             yield Ask(end)
             if raised is None:
                 return end["result"]

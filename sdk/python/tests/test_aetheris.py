@@ -77,6 +77,36 @@ class Aetheris(unittest.TestCase):
         self.assertEqual(paths, ["pay", "twice", "twice.2"] * 2)
         AGENTS.pop("test-a")
 
+    def test_what_aether_would_not_take_fails_its_own_step_and_no_other(self):
+        held = Recorder()
+        deep = []
+        for _ in range(60):
+            deep = [deep]
+        for result in (float("nan"), "\ud800", 2**53 + 1, "x" * 600_000, deep, object()):
+            with self.assertRaisesRegex(StepFailed, "odd.* cannot be recorded"):
+                Context(held).step("odd", lambda result=result: result)
+            ended = held.said[-1]
+            self.assertEqual((ended["do"], ended["outcome"], ended.get("result")), ("step.end", "ok", None))
+            held.record.clear()
+            with self.assertRaises((TypeError, ValueError)):
+                Context(held).step("given", str, result)
+            self.assertEqual(held.said[-1], ended, "nothing was asked")
+        self.assertEqual(as_recorded({"a": ("ü", 2**53, -1.5, [[]] * 60)}), {"a": ["ü", 2**53, -1.5, [[]] * 60]})
+
+        def odd():
+            raise OSError("no file \udcff")
+
+        with self.assertRaisesRegex(StepFailed, r"OSError: no file \?"):
+            Context(held).step("file", odd)
+
+    def test_names_of_steps_have_at_most_the_bytes_that_the_protocol_has(self):
+        held = Recorder()
+        for name in ("日" * 100, "日" * 101, "a/b~c#d\x7f"):
+            Context(held).step(name, len, "ab")
+        paths = [one["path"] for one in held.said if one["do"] == "step.begin"]
+        self.assertEqual([len(path.encode()) for path in paths], [180, 180, 8])
+        self.assertEqual(paths[2], "a-b-c-d-")
+
     def test_a_tool_that_an_agent_calls_is_a_step_and_elsewhere_a_function(self):
         from aetheris.code import current
 
