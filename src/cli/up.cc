@@ -8,6 +8,7 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <thread>
 #include <utility>
 
@@ -16,6 +17,7 @@
 
 #include "api/json_text.h"
 #include "base/log.h"
+#include "base/turned_clock.h"
 #include "cli/commands.h"
 #include "cli/control_client.h"
 #include "cli/up_text.h"
@@ -59,19 +61,19 @@ Status keep_jobs_alone(config::Config& config) {
 }
 
 Result<int> run_foreground(config::Config config) {
-  SystemClock const clock;
+  std::unique_ptr<Clock> const clock = clock_of_environment();
   fmt::print("{}", starting_text(config));
   std::fflush(stdout);
   daemon::DaemonOptions options{.version = std::string(version()), .echo_fd = STDOUT_FILENO};
   options.started = started_text;
-  daemon::Daemon daemon(std::move(config), std::move(options), clock);
+  daemon::Daemon daemon(std::move(config), std::move(options), *clock);
   TRY(daemon.prepare());
   return daemon.run();
 }
 
 /// The rest of a background Aether's life. `told` is the pipe to whoever started it.
 int run_background(config::Config config, os::UniqueFd told) {
-  SystemClock const clock;
+  std::unique_ptr<Clock> const clock = clock_of_environment();
   auto const tell = [&told](std::string const& text) {
     if (told) (void)!::write(told.get(), text.data(), text.size());
     told.reset();
@@ -81,7 +83,7 @@ int run_background(config::Config config, os::UniqueFd told) {
     tell(std::string(1, kServes));
     return std::string();
   };
-  daemon::Daemon daemon(std::move(config), std::move(options), clock);
+  daemon::Daemon daemon(std::move(config), std::move(options), *clock);
   if (auto prepared = daemon.prepare(); !prepared) {
     auto const code = static_cast<char>(prepared.error().code());
     tell(std::string{kRefused, code} + prepared.error().message());

@@ -13,6 +13,9 @@
 namespace aether::config {
 
 enum class StoreType : std::uint8_t { Sqlite, Postgres, Memory };
+/// Which values are kept beside the events, so that they can be erased later: those that are too
+/// long for an event, or all.
+enum class Erasable : std::uint8_t { Large, All };
 
 /// Where the journal is.
 struct Store {
@@ -20,6 +23,7 @@ struct Store {
   /// A file (absolute, if the configuration was loaded by path), or a postgres:// URL. Empty: the
   /// default place.
   std::string path;
+  Erasable erasable = Erasable::Large;
   bool operator==(Store const&) const = default;
 };
 

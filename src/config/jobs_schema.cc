@@ -22,6 +22,11 @@ constexpr std::array kStoreTypes{
     Choice{"memory", StoreType::Memory},
 };
 
+constexpr std::array kErasable{
+    Choice{"large", Erasable::Large},
+    Choice{"all", Erasable::All},
+};
+
 constexpr std::array kStoreFields{
     Field<Store>{{"type", "`sqlite`, `postgres`, `memory`", "sqlite",
                   "`memory` is forgotten when Aether ends; `postgres` may be shared."},
@@ -30,6 +35,10 @@ constexpr std::array kStoreFields{
                   "A relative one is taken from this file's folder. Beside it lie its log, its "
                   "lock, and the key that signs (`.key`)."},
                  store<&Store::path, read_word>},
+    Field<Store>{{"erasable", "`large`, `all`", "large",
+                  "Which values of jobs `aether jobs erase` can take away later: those over 4 KiB, "
+                  "or all. Read when a value is recorded; `all` costs some disk and time."},
+                 store<&Store::erasable, read_choice<kErasable>>},
 };
 
 void read_store_path(Reader& reader, Node const& node, Store& store) {

@@ -78,9 +78,12 @@ Result<std::unique_ptr<Jobs>> Jobs::open(config::Config const& config, async::Ex
   TRY(jobs->set_agents(config.agents));
   TRY(jobs->set_schedules(config.schedules));
   jobs->set_functions(config.functions);
-  jobs::EngineLimits const limits{.concurrency = config.jobs.concurrency,
-                                  .lease = config.jobs.lease,
-                                  .call_timeout = config.jobs.call_timeout};
+  jobs::EngineLimits const limits{
+      .concurrency = config.jobs.concurrency,
+      .lease = config.jobs.lease,
+      .call_timeout = config.jobs.call_timeout,
+      .all_erasable = config.store.erasable == config::Erasable::All,
+  };
   jobs->engine_ = std::make_unique<jobs::Engine>(*jobs->journal_, *jobs->tools_, clock, limits);
   jobs->engine_->on_progress([told = jobs.get()](jobs::RunId const& run, std::uint64_t sequence) {
     told->progressed(run, sequence);

@@ -85,7 +85,7 @@ void BodyWriter::canonical(std::string_view name, std::string json, std::size_t 
     return wrong(name, fmt::format("it is deeper than {} arrays and objects", kJsonDepthMax));
   }
   if (journal::json_extent(json) != json.size()) return wrong(name, "it is not UTF-8");
-  if (json.size() <= kInlineBytesMax && depth <= kInlineDepthMax) return raw(name, json);
+  if (json.size() <= salts_.inline_bytes_max() && depth <= kInlineDepthMax) return raw(name, json);
   journal::Blob blob = journal::make_blob(std::move(json), salts_());
   raw(blob_member(name), '"' + journal::text_of(blob.hash) + '"');
   blobs_.push_back(blob.hash);

@@ -32,6 +32,8 @@ struct EngineLimits {
   Duration call_timeout = std::chrono::seconds(60);  ///< Of a call that names none.
   /// Until what the store refused (no room on the disk) is tried again.
   Duration retry = std::chrono::milliseconds(500);
+  /// Every value of a run is recorded so that it can be erased, not only large ones.
+  bool all_erasable = false;
 };
 
 template <class T>

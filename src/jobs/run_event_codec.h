@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Events of runs as events of the journal, and back. docs/jobs-journal.md describes each body.
 //
-// A value whose canonical text has more than kInlineBytesMax bytes goes to a blob; the body has its
-// address instead ("result_blob" instead of "result").
+// A value whose canonical text has more than kInlineBytesMax bytes goes to a blob, or each value
+// where all are to be erasable; the body has its address instead ("result_blob" instead of
+// "result").
 #pragma once
+#include <concepts>
 #include <cstddef>
 #include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.h"
 #include "jobs/run_event.h"
@@ -24,8 +27,20 @@ inline constexpr std::size_t kInlineBytesMax = 4096;
 /// stays readable for parse_json().
 inline constexpr std::size_t kInlineDepthMax = 32;
 
-/// 16 bytes nobody can guess, for each blob.
-using SaltSource = std::function<std::string()>;
+/// 16 bytes nobody can guess, for each blob; and how long a value may be without becoming one.
+class SaltSource {
+ public:
+  template <std::invocable Make>
+  SaltSource(Make make, std::size_t inline_bytes_max = kInlineBytesMax)  // NOLINT: as a function
+      : make_(std::move(make)), inline_bytes_max_(inline_bytes_max) {}
+  [[nodiscard]] std::string operator()() const { return make_(); }
+  /// 0: every value is a blob, so that it can be erased.
+  [[nodiscard]] std::size_t inline_bytes_max() const { return inline_bytes_max_; }
+
+ private:
+  std::function<std::string()> make_;
+  std::size_t inline_bytes_max_;
+};
 /// journal::Journal::blob, or what stands for it.
 using BlobSource = std::function<Result<std::optional<journal::Blob>>(journal::BlobHash const&)>;
 [[nodiscard]] BlobSource blobs_of(journal::Journal& journal);
