@@ -368,24 +368,6 @@ std::vector<relay::ServiceStatus> Daemon::services() const {
   return all;
 }
 
-Result<api::SwapTicket> Daemon::rollback(std::string_view service, std::string reason) {
-  Entry* const entry = find(service);
-  if (entry == nullptr) {
-    return fail(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", service));
-  }
-  TRY_ASSIGN(SwapId const swap, entry->service->rollback(std::move(reason)));
-  entry->down = false;
-  return api::SwapTicket{std::string(service), swap};
-}
-
-async::Task<relay::SwapReport> Daemon::verdict(api::SwapTicket ticket) {
-  Entry* const entry = find(ticket.service);
-  if (entry == nullptr) {
-    throw Error(ErrorCode::ServiceUnknown, fmt::format("there is no service {}", ticket.service));
-  }
-  co_return co_await entry->service->verdict(ticket.swap);
-}
-
 Result<config::Service> Daemon::specification(std::string_view service) const {
   Entry const* const entry = find(service);
   if (entry == nullptr) {

@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <cstdint>
+#include <optional>
 #include <utility>
 
 #include <boost/json.hpp>
@@ -24,8 +27,9 @@ namespace json = boost::json;
 
 /// Of one read.
 constexpr std::size_t kReadBytes = std::size_t{64} << 10U;
-/// Answers that a worker has not taken: it is not read from until it does.
-constexpr std::size_t kOutputMax = 4 * kLineBytesMax;
+/// Answers that a worker has not taken: the line is closed when there are more. One answer to a
+/// claim may have the inputs of 64 runs.
+constexpr std::size_t kOutputMax = 64 * kLineBytesMax;
 constexpr Duration kTasksEnd = std::chrono::seconds(5);
 
 std::string text_of(json::object const& object, std::string_view key) {
@@ -36,6 +40,22 @@ std::string text_of(json::object const& object, std::string_view key) {
 json::array list_of(json::object const& object, std::string_view key) {
   auto const* const found = object.if_contains(key);
   return found != nullptr && found->is_array() ? found->get_array() : json::array();
+}
+
+/// Of a line that cannot be read, if its id is a number and its first member: whoever asked is told
+/// then, where a worker that is cut off for it would come again and say the same.
+std::optional<std::uint64_t> id_of(std::string_view line) {
+  auto const past = [&line](std::string_view token) {
+    line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
+    bool const is_there = line.starts_with(token);
+    if (is_there) line.remove_prefix(token.size());
+    return is_there;
+  };
+  if (!past("{") || !past("\"id\"") || !past(":") || !past("")) return std::nullopt;
+  std::uint64_t id = 0;
+  auto const [end, error] = std::from_chars(line.data(), line.data() + line.size(), id);
+  bool const is_whole = error == std::errc() && end != line.data() + line.size() && *end == ',';
+  return is_whole ? std::optional(id) : std::nullopt;
 }
 
 bool is_claim(json::value const& asked) {
@@ -107,13 +127,21 @@ void WorkLine::take_line(std::string_view line) {
   if (line.empty()) return;
   if (watch_) watch_(line, true);
   Result<json::value> asked = parse_json(line, "a line");
-  if (!asked || !asked->is_object()) {
+  if (!asked || !asked->is_object()) return refuse(line, asked);
+  // The group is at its limit when a worker asks without end.
+  is_broken_ = !tasks_.spawn("message", answer(std::move(*asked)));
+}
+
+void WorkLine::refuse(std::string_view line, Result<json::value> const& asked) {
+  std::optional<std::uint64_t> const id = asked ? std::nullopt : id_of(line);
+  if (!id) {
     log::warn("{}: its worker sent what is no line of JSON; the line to it is closed", name_);
     is_broken_ = true;
     return;
   }
-  bool const started = tasks_.spawn("message", answer(std::move(*asked)));
-  if (!started) is_broken_ = true;
+  json::object told = api::refusal_of(Error(ErrorCode::RequestInvalid, asked.error().message()));
+  told["id"] = *id;
+  send(told);
 }
 
 async::Task<json::object> WorkLine::answer_of(json::value asked) {
@@ -157,7 +185,7 @@ void WorkLine::note_held(json::object const& asked, json::object const& answer) 
 void WorkLine::send(json::object const& answer) {
   std::string const line = json::serialize(answer);
   if (watch_) watch_(line, false);
-  if (out_.size() > kOutputMax) {
+  if (out_.size() - sent_ > kOutputMax) {
     is_broken_ = true;
     ::shutdown(socket_.get(), SHUT_RDWR);
     return;
@@ -170,9 +198,12 @@ void WorkLine::send(json::object const& answer) {
 async::Task<void> WorkLine::write() {
   for (;;) {
     co_await has_output_.wait();
+    std::string_view const rest = std::string_view(out_).substr(sent_);
     ssize_t const sent =
-        ::send(socket_.get(), out_.data(), out_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent > 0) out_.erase(0, static_cast<std::size_t>(sent));
+        ::send(socket_.get(), rest.data(), rest.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent > 0) sent_ += static_cast<std::size_t>(sent);
+    // Not after each piece: what is behind it would be moved each time.
+    if (sent_ > out_.size() / 2) out_.erase(0, std::exchange(sent_, 0));
     if (out_.empty()) has_output_.reset();
     bool const is_full = sent < 0 && (errno == EAGAIN || errno == EINTR);
     if (sent < 0 && !is_full) co_return;  // It is gone; the reader hears of it.

@@ -51,6 +51,7 @@ class WorkLine {
   async::Task<boost::json::object> answer_of(boost::json::value asked);
   async::Task<void> let_go();
   void take_line(std::string_view line);
+  void refuse(std::string_view line, Result<boost::json::value> const& asked);
   void send(boost::json::object const& answer);
   void note_held(boost::json::object const& asked, boost::json::object const& answer);
 
@@ -61,6 +62,7 @@ class WorkLine {
   Watch watch_;
   std::function<void()> on_claim_;
   std::string in_, out_;
+  std::size_t sent_ = 0;                     ///< Of out_.
   std::map<std::string, std::string> held_;  ///< Runs that the worker has, and their tokens.
   async::Event has_output_;
   bool is_broken_ = false;

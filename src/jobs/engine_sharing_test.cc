@@ -9,6 +9,7 @@
 
 #include "jobs/engine_rig.h"
 #include "jobs/shared_store.h"
+#include "jobs/work_rig.h"
 
 namespace aether::jobs {
 namespace {
@@ -92,6 +93,24 @@ TEST_F(EngineSharing, ALateAnswerOfAnEngineThatStoodStillSettlesTheCall) {
   EXPECT_EQ(one_.world.count("a"), 1);
   EXPECT_EQ(two_.world.count("a"), 0);
   EXPECT_EQ(calls("b"), 1);
+}
+
+TEST_F(EngineSharing, AWorkerWhoseEngineStoodStillHearsThatAnotherOneHasTheRun) {
+  using testing::TestWorker;
+  RunId const run = one_.submit(testing::code_spec());
+  TestWorker slow(one_);
+  ASSERT_TRUE(slow.claim());
+  ASSERT_EQ(testing::text_at(slow.begin("pay", R"(, "policy": "read")"), "is"), "go");
+  first_.stand_still();
+  TestWorker next(two_, "w2");
+  ASSERT_TRUE(next.claim());
+  ASSERT_EQ(next.held.run, run);
+  first_.go_on();
+  EXPECT_TRUE(eventually(
+      [&] { return testing::text_at(slow.say_one(R"({"do": "beat"})"), "why") == "lost"; }));
+  EXPECT_EQ(testing::text_at(next.begin("pay", R"(, "policy": "read")"), "is"), "go");
+  EXPECT_EQ(testing::text_at(next.end("pay"), "is"), "done");
+  EXPECT_EQ(testing::text_at(next.close(), "is"), "done");
 }
 
 TEST_F(EngineSharing, ATimeWhoseEngineDiedIsToldByTheKeeper) {

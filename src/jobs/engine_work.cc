@@ -69,12 +69,13 @@ void EngineCore::serve_claims() {
 bool EngineCore::serve(WaitingClaim& waiting) {
   WorkClaim const& claim = waiting.claim;
   std::vector<BeginRun> begun;
-  for (std::string const& agent : claim.agents) {
-    while (begun.size() < claim.runs) {
-      std::optional<BeginRun> begin = scheduler_.claim(agent, claim.spaces, clock.wall());
-      if (!begin) break;
-      begun.push_back(std::move(*begin));
-    }
+  // Each claim begins with another agent, and takes of them in turn: none waits for another's end.
+  std::size_t idle = 0;
+  for (std::size_t at = waiting.id; idle < claim.agents.size() && begun.size() < claim.runs; ++at) {
+    std::string const& agent = claim.agents[at % claim.agents.size()];
+    std::optional<BeginRun> begin = scheduler_.claim(agent, claim.spaces, clock.wall());
+    idle = begin ? 0 : idle + 1;
+    if (begin) begun.push_back(std::move(*begin));
   }
   if (begun.empty()) return false;
   auto const gathered = std::make_shared<GatheredClaims>();

@@ -322,6 +322,21 @@ TEST(Work, CountsAConcurrencyKeyForWorkersToo) {
   EXPECT_TRUE(second.claim());
 }
 
+TEST(Work, TakesOfTheAgentsOfAClaimInTurn) {
+  Rig rig;
+  for (int at = 0; at < 4; ++at) rig.submit(code_spec("a"));
+  rig.submit(code_spec("b"));
+  for (int at = 0; at < 2; ++at) {
+    WorkClaim wanted{.worker = "w1", .agents = {"a", "b"}, .spaces = {}, .runs = 2};
+    auto const found = Rig::wait<std::vector<ClaimedRun>>(
+        [&](auto reply) { rig->claim(std::move(wanted), std::move(reply)); });
+    ASSERT_TRUE(found);
+    ASSERT_EQ(found->size(), 2U);
+    bool const has_both = found->front().agent != found->back().agent;
+    EXPECT_EQ(has_both, at == 0);
+  }
+}
+
 TEST(WorkMessage, ToldWrongIsRefusedByItsMember) {
   ReadJob const read_job = [](boost::json::value const&) -> Result<RunSpec> { return RunSpec{}; };
   for (auto const& [text, part] : std::initializer_list<std::pair<char const*, char const*>>{

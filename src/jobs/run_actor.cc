@@ -290,7 +290,10 @@ bool RunActor::reload() {
   durable_ = state_.sequence;
   rows_ = rows_of(state_);
   bool const is_anothers = lease_recorded_ && state_.lease_holder != core_.holder;
-  if (is_anothers && core_.is_shared()) drop_lease();
+  if (is_anothers && core_.is_shared()) {
+    drop_lease();
+    if (work_) end_work(give_back(GiveBack::Lost, "another one has it"));
+  }
   lease_recorded_ = lease_recorded_ && !is_anothers;
   // Planned in the batch that was not appended.
   for (PlannedCall const& call : calls_next_) {

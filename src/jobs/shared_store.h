@@ -103,8 +103,17 @@ class SharedStore {
     void stand_still() {
       std::lock_guard const lock(store_.mutex_);
       is_still_ = true;
+      for (auto const& [key, member] : store_.claims_) {
+        if (member == this) lost_.push_back(key);
+      }
       std::erase_if(store_.claims_, [this](auto const& each) { return each.second == this; });
       store_.claim_for_all();
+    }
+    /// It goes on, and hears what it lost meanwhile.
+    void go_on() {
+      std::lock_guard const lock(store_.mutex_);
+      is_still_ = false;
+      if (ear_.lost) ear_.lost(std::exchange(lost_, {}));
     }
     /// As the one that looks after what nobody owns.
     void keep() {
@@ -121,6 +130,7 @@ class SharedStore {
     std::vector<Wanted> wanted_;
     std::uint64_t given_ = 0;
     bool is_still_ = false;
+    std::vector<std::string> lost_;
   };
 
   [[nodiscard]] journal::Journal& journal() { return *journal_; }
