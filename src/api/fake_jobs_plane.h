@@ -54,6 +54,10 @@ class FakeJobsPlane final : public JobsPlane {
     asked.push_back("resolve " + asker.name + " " + effect);
     co_return jobs::RunStatus::Running;
   }
+  async::Task<Erasure> erase(jobs::Asker asker, jobs::RunId, std::string reason) override {
+    asked.push_back("erase " + asker.name + " " + reason);
+    co_return Erasure{.erased = 3, .gone = 1};
+  }
   async::Task<jobs::RunId> fork(jobs::Asker asker, jobs::RunId, std::string step,
                                 jobs::RunSpec spec) override {
     asked.push_back("fork " + asker.name + " " + step + " " + canonical_json(spec.input));

@@ -275,4 +275,24 @@ Result<WallTime> parse_rfc3339(std::string_view text) {
   return WallTime(rest[0] == '+' ? time - offset : time + offset);
 }
 
+Result<std::reference_wrapper<jobs::WaitState const>> find_approval(jobs::RunState const& run,
+                                                                    std::string& path) {
+  jobs::WaitState const* found = nullptr;
+  std::string open;
+  for (auto const& [at, wait] : run.waits) {
+    bool const asks =
+        wait.open && wait.opening.kind == jobs::WaitKind::Human && wait.opening.effect.empty();
+    if (!asks) continue;
+    open += fmt::format("{}{}", open.empty() ? "" : ", ", at);
+    if (path.empty() ? found != nullptr : at != path) continue;
+    found = &wait;
+  }
+  if (open.empty()) return fail(ErrorCode::Conflict, run.id.text + " waits for no approval");
+  bool const unclear = path.empty() && open.contains(',');
+  if (found == nullptr || unclear)
+    return wrong(fmt::format("name the step of the approval: {}", open));
+  path = found->opening.path;
+  return *found;
+}
+
 }  // namespace aether::api

@@ -22,6 +22,10 @@ using FindAgent = std::function<Result<boost::json::value>(std::string_view name
 [[nodiscard]] Result<jobs::Submission> read_submission(boost::json::value const& body,
                                                        FindAgent const& find_agent, WallTime now);
 
+/// The open approval that is meant: the one at the path, or the only one, whose path is put there.
+[[nodiscard]] Result<std::reference_wrapper<jobs::WaitState const>> find_approval(
+    jobs::RunState const& run, std::string& path);
+
 /// What is wrong with an Idempotency-Key: 1 to 128 printable characters, no quote, no backslash.
 [[nodiscard]] Status check_key(std::string_view key);
 

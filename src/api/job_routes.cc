@@ -41,6 +41,8 @@ constexpr std::array kJobRoutes{
     RouteInfo{"POST", "/v1/jobs/{id}/control", "Pause, resume or cancel a job", Right::Operate},
     RouteInfo{"POST", "/v1/jobs/{id}/fork", "A new job that shares what came before a step",
               Right::Operate},
+    RouteInfo{"POST", "/v1/jobs/{id}/erase", "Take the values of a job away, not its proofs",
+              Right::Operate},
     RouteInfo{"GET", "/v1/audit", "Who did or was refused what", Right::Audit},
     RouteInfo{"GET", "/v1/checkpoint", "What the journal has now, signed, to be kept elsewhere",
               Right::Audit},
@@ -243,28 +245,6 @@ async::Task<http::Response> signal(Asked asked, jobs::RunId run) {
   co_return answer_with(changed(run, status));
 }
 
-/// The open approval that is meant: the one at the path, or the only one.
-jobs::WaitState const& approval_of(jobs::RunState const& run, std::string& path) {
-  jobs::WaitState const* found = nullptr;
-  std::string open;
-  for (auto const& [at, wait] : run.waits) {
-    bool const asks =
-        wait.open && wait.opening.kind == jobs::WaitKind::Human && wait.opening.effect.empty();
-    if (!asks) continue;
-    open += fmt::format("{}{}", open.empty() ? "" : ", ", at);
-    if (path.empty() ? found != nullptr : at != path) continue;
-    found = &wait;
-  }
-  bool const unclear = path.empty() && open.contains(',');
-  if (found == nullptr || unclear) {
-    throw Error(open.empty() ? ErrorCode::Conflict : ErrorCode::RequestInvalid,
-                open.empty() ? fmt::format("{} waits for no approval", run.id.text)
-                             : fmt::format("name the step of the approval: {}", open));
-  }
-  path = found->opening.path;
-  return *found;
-}
-
 void check_answer(json::value const& schema, json::value const& payload) {
   std::vector<std::string> const mistakes = jobs::form_mistakes(schema, payload);
   if (mistakes.empty()) return;
@@ -278,7 +258,7 @@ async::Task<http::Response> approve(Asked asked, jobs::RunState run) {
     throw invalid("decision is neither approve nor reject");
   bool const yes = decision == "approve";
   std::string path = text_of(body, "step");
-  jobs::WaitState const& wait = approval_of(run, path);
+  jobs::WaitState const& wait = or_throw(find_approval(run, path)).get();
   json::value payload = value_of(body, "form");
   if (yes) {
     payload = jobs::with_defaults(wait.opening.schema, std::move(payload));
@@ -347,6 +327,14 @@ async::Task<http::Response> fork(Asked asked, jobs::RunState run) {
   co_return response;
 }
 
+async::Task<http::Response> erase(Asked asked, jobs::RunId run) {
+  std::string reason = text_of(asked.body(), "reason");
+  async::Task<Erasure> erasing = asked.jobs->erase(asked.asker(), run, std::move(reason));
+  Erasure const done = co_await std::move(erasing);
+  co_return answer_with(
+      json::object{{"id", run.text}, {"erased", done.erased}, {"gone", done.gone}});
+}
+
 async::Task<Answer> answer_of_run(Asked asked, std::string action, std::string id) {
   bool const get = asked.request.method != "POST";
   jobs::RunId const run = or_throw(jobs::parse_run_id(id));
@@ -362,6 +350,7 @@ async::Task<Answer> answer_of_run(Asked asked, std::string action, std::string i
   if (action == "approvals") co_return co_await approve(std::move(asked), std::move(state));
   if (action == "resolve") co_return co_await resolve(std::move(asked), run);
   if (action == "control") co_return co_await control(std::move(asked), run);
+  if (action == "erase") co_return co_await erase(std::move(asked), run);
   if (action == "fork") co_return co_await fork(std::move(asked), std::move(state));
   co_return std::nullopt;
 }

@@ -84,6 +84,7 @@ CORO_TEST(JobRoutes, AreAllAnswered) {
       {"POST", run_path("/resolve"), R"({"outcome": "happened"})"},
       {"POST", run_path("/control"), R"({"action": "pause", "reason": "night"})"},
       {"POST", run_path("/fork"), R"({"step": "review", "input": 2})"},
+      {"POST", run_path("/erase"), R"({"reason": "asked to"})"},
       {"GET", "/v1/audit", ""},
       {"GET", "/v1/checkpoint", ""}};
   EXPECT_EQ(asked.size(), job_routes().size());
@@ -95,7 +96,8 @@ CORO_TEST(JobRoutes, AreAllAnswered) {
   EXPECT_EQ(house.jobs.asked,
             (std::vector<std::string>{"submit " + who + " ", "signal " + who + " go ",
                                       "approved " + who + " review null", "resolve " + who + " ",
-                                      "pause " + who + " night", "fork " + who + " review 2"}));
+                                      "pause " + who + " night", "fork " + who + " review 2",
+                                      "erase " + who + " asked to"}));
 }
 
 CORO_TEST(JobRoutes, ASubmissionIsToldApartFromOneThatWasThere) {

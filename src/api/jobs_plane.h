@@ -26,6 +26,12 @@ struct RunWatch {
   async::Event grown;        ///< Set for a moment when there is more.
 };
 
+/// Values of a job that lay beside its events: taken away now, and before.
+struct Erasure {
+  std::uint64_t erased = 0;
+  std::uint64_t gone = 0;
+};
+
 enum class TraceForm : std::uint8_t { Tree, Json, Otlp };
 
 class JobsPlane : public WorkPlane {
@@ -48,6 +54,9 @@ class JobsPlane : public WorkPlane {
   /// @param spec Its graph and input, where they are not null, take the place of the recorded ones.
   [[nodiscard]] virtual async::Task<jobs::RunId> fork(jobs::Asker asker, jobs::RunId run,
                                                       std::string step, jobs::RunSpec spec) = 0;
+  /// Takes the run's values away, and notes who did it, and why. Conflict: it has not ended.
+  [[nodiscard]] virtual async::Task<Erasure> erase(jobs::Asker asker, jobs::RunId run,
+                                                   std::string reason) = 0;
   /// A point in the stream "audit". Never waits.
   virtual void note(std::string actor, jobs::AuditNoted note) = 0;
 

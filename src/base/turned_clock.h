@@ -13,8 +13,8 @@ namespace aether {
 
 /// The system's clock, with its wall turned by what a file says: "7d", "-1h30m". The file is read
 /// each time, so that a clock that is set can be shown to a running program. A file that is missing
-/// or says nothing turns nothing; what is no duration is passed over. Deadlines are on the monotonic
-/// clock, which is not turned. Thread-safe.
+/// or says nothing turns nothing; what is no duration is passed over. Deadlines are on the
+/// monotonic clock, which is not turned. Thread-safe.
 class FileTurnedClock final : public Clock {
  public:
   explicit FileTurnedClock(std::string file) : file_(std::move(file)) {}

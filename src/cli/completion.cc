@@ -25,9 +25,9 @@ _aether() {
     invoke) words="$("$program" words functions 2>/dev/null)" ;;
     rollback|status|logs|inspect) words="$("$program" words names 2>/dev/null)" ;;
     stats) words="--watch --dashboard -o --help" ;;
-    jobs) words="list show submit cancel pause resume signal approve reject resolve fork" ;;
+    jobs) words="list show submit cancel pause resume signal approve reject resolve fork erase" ;;
     server|worker) words="start" ;;
-    show|cancel|pause|resume|signal|approve|reject|resolve|fork|trace|replay|export)
+    show|cancel|pause|resume|signal|approve|reject|resolve|fork|erase|trace|replay|export)
       words="$("$program" words jobs 2>/dev/null)" ;;
     submit|verify) COMPREPLY=($(compgen -f -- "$word")); return ;;
     *) words="-c -v -o --url --token-file --help --version"
@@ -53,9 +53,9 @@ _aether() {
       compadd -- ${(f)"$("$program" words names 2>/dev/null)"}
       return ;;
     stats) compadd -- --watch --dashboard -o --help; return ;;
-    jobs) compadd list show submit cancel pause resume signal approve reject resolve fork; return ;;
+    jobs) compadd list show submit cancel pause resume signal approve reject resolve fork erase; return ;;
     server|worker) compadd start; return ;;
-    show|cancel|pause|resume|signal|approve|reject|resolve|fork|trace|replay|export)
+    show|cancel|pause|resume|signal|approve|reject|resolve|fork|erase|trace|replay|export)
       compadd -- ${(f)"$("$program" words jobs 2>/dev/null)"}
       return ;;
     submit|verify) _files; return ;;
@@ -77,7 +77,7 @@ for program in aether aeterna aetheris
     -a "($program words names 2>/dev/null)"
   complete -c $program -n "__fish_seen_subcommand_from deploy submit verify" -F
   complete -c $program -f -n "__fish_seen_subcommand_from jobs" \
-    -a "list show submit cancel pause resume signal approve reject resolve fork"
+    -a "list show submit cancel pause resume signal approve reject resolve fork erase"
   complete -c $program -f -n "__fish_seen_subcommand_from trace replay export" \
     -a "($program words jobs 2>/dev/null)"
   complete -c $program -f -n "__fish_seen_subcommand_from server worker" -a start

@@ -142,6 +142,14 @@ void add_repairs(Declaring const& to, CLI::App& jobs) {
   fork->add_option("--input", forking->input, "Another input: JSON, or text");
   fork->add_option("--graph", forking->graph, "Another graph: a file");
   to.run(fork, forking, jobs_fork);
+
+  auto erasing = std::make_shared<ControlOptions>();
+  CLI::App* const erase =
+      to.command(jobs, "erase", "Take the values of a job that has ended away, not its proofs",
+                 "jobs erase 0193b5c2-... --reason 'article 17, request 12'");
+  erase->add_option("id", erasing->id, "The job")->required();
+  erase->add_option("--reason", erasing->reason, "For the audit");
+  to.run(erase, erasing, jobs_erase);
 }
 
 void add_reading(Declaring const& to) {

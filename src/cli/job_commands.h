@@ -70,6 +70,9 @@ struct ForkOptions {
 };
 [[nodiscard]] Result<int> jobs_fork(Globals const& globals, ForkOptions const& options);
 
+/// Takes the values of a job that has ended away; its events and proofs stay.
+[[nodiscard]] Result<int> jobs_erase(Globals const& globals, ControlOptions const& options);
+
 // Those that follow also read the store of an Aether that does not run.
 
 struct TraceOptions {

@@ -265,4 +265,23 @@ Result<int> jobs_fork(Globals const& globals, ForkOptions const& options) {
   return kDone;
 }
 
+Result<int> jobs_erase(Globals const& globals, ControlOptions const& options) {
+  TRY_ASSIGN(ControlClient const client, ControlClient::find(globals));
+  json::object const body{{"reason", options.reason}};
+  TRY_ASSIGN(json::value const answer,
+             client.call("POST", job_path(options.id, "/erase"), json::serialize(body)));
+  if (globals.output == Output::Json) {
+    print_json(answer);
+    return kDone;
+  }
+  auto const count = [&answer](std::string_view key) { return answer.at(key).as_int64(); };
+  fmt::print("{}: {} values erased, {} were gone before\n", options.id, count("erased"),
+             count("gone"));
+  if (count("erased") + count("gone") == 0)
+    fmt::print(
+        "  Values up to 4 KiB stand in the events, unless they are recorded with "
+        "store: {{erasable: all}}\n");
+  return kDone;
+}
+
 }  // namespace aether::cli

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "daemon/code_replay.h"
 #include "daemon/engine_reply.h"
+#include "daemon/jobs_erasing.h"
 #include "daemon/jobs_reading.h"
 #include "daemon/jobs_store.h"
 #include "daemon/jobs_tools.h"
@@ -298,6 +299,18 @@ async::Task<std::string> Jobs::checkpoint(std::optional<std::uint64_t> old_size)
   return read<std::string>(&readers_, [journal = journal_.get(), signer = &signer_, old_size] {
     return make_checkpoint(*journal, *signer, old_size);
   });
+}
+
+async::Task<api::Erasure> Jobs::erase(jobs::Asker asker, jobs::RunId run, std::string reason) {
+  async::Task<api::Erasure> erasing = read<api::Erasure>(
+      &readers_, [journal = journal_.get(), run] { return erase_values(*journal, run); });
+  api::Erasure const done = co_await std::move(erasing);
+  note(std::move(asker.name),
+       {.action = "erase",
+        .target = run.text,
+        .decision = "done",
+        .detail = fmt::format("{} values{}{}", done.erased, reason.empty() ? "" : ": ", reason)});
+  co_return done;
 }
 
 std::shared_ptr<api::RunWatch> Jobs::watch(jobs::RunId const& run) {

@@ -77,6 +77,8 @@ class Jobs final : public api::JobsPlane {
                                                      boost::json::value result) override;
   [[nodiscard]] async::Task<jobs::RunId> fork(jobs::Asker asker, jobs::RunId run, std::string step,
                                               jobs::RunSpec spec) override;
+  [[nodiscard]] async::Task<api::Erasure> erase(jobs::Asker asker, jobs::RunId run,
+                                                std::string reason) override;
   [[nodiscard]] async::Task<std::vector<jobs::ClaimedRun>> claim(jobs::WorkClaim claim,
                                                                  Duration wait) override;
   [[nodiscard]] async::Task<jobs::WorkAnswers> work(
