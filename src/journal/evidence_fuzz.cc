@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any file that somebody calls evidence, and any note that somebody calls a checkpoint.
+// Any file that somebody calls evidence or growth, and any note that somebody calls a checkpoint.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "journal/checkpoint.h"
 #include "journal/evidence.h"
+#include "journal/growth.h"
 #include "journal/json_extent.h"
 
 extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
@@ -15,6 +16,9 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
   auto const evidence = parse_evidence(text);
   if (evidence) AETHER_CHECK(evidence_text(*evidence) == text);
   (void)verify_evidence(text, "");
+  auto const growth = parse_growth(text);
+  if (growth) AETHER_CHECK(growth_text(*growth) == text);
+  (void)note_in(text);
   auto const note = parse_note(text);
   if (note) AETHER_CHECK(note_text(*note) == text);
   auto const checkpoint = parse_checkpoint_text(text);
