@@ -15,7 +15,7 @@ _aether() {
   local program="${COMP_WORDS[0]}" word="${COMP_WORDS[COMP_CWORD]}"
   local words
   case "${COMP_WORDS[COMP_CWORD-1]}" in
-    -c|--config|--token-file|-w|--write|validate|deploy)
+    -c|--config|--token-file|-w|--write|--old|--key|validate|deploy)
       COMPREPLY=($(compgen -f -- "$word"))
       return ;;
     -o|--output) words="text json" ;;
@@ -43,7 +43,7 @@ constexpr char const* kZsh = R"sh(#compdef aether aeterna aetheris
 _aether() {
   local program="${words[1]}"
   case "${words[CURRENT-1]}" in
-    -c|--config|--token-file|-w|--write|validate|deploy) _files; return ;;
+    -c|--config|--token-file|-w|--write|--old|--key|validate|deploy) _files; return ;;
     -o|--output) compadd text json; return ;;
     completion) compadd bash zsh fish; return ;;
     --role) compadd viewer submitter approver operator auditor worker; return ;;
@@ -53,7 +53,9 @@ _aether() {
       compadd -- ${(f)"$("$program" words names 2>/dev/null)"}
       return ;;
     stats) compadd -- --watch --dashboard -o --help; return ;;
-    jobs) compadd list show submit cancel pause resume signal approve reject resolve fork erase; return ;;
+    jobs)
+      compadd list show submit cancel pause resume signal approve reject resolve fork erase
+      return ;;
     server|worker) compadd start; return ;;
     show|cancel|pause|resume|signal|approve|reject|resolve|fork|erase|trace|replay|export)
       compadd -- ${(f)"$("$program" words jobs 2>/dev/null)"}
