@@ -20,7 +20,7 @@ constexpr std::size_t kWorkerNameMax = 128;
 /// Proxies cut what is silent for half a minute.
 constexpr std::int64_t kWaitMax = 25'000;
 
-Failure wrong(std::string message) {
+Failure wrong_frame(std::string message) {
   return fail(ErrorCode::RequestInvalid, std::move(message));
 }
 
@@ -28,7 +28,7 @@ Result<std::string> text_of(json::object const& object, std::string_view key, st
   auto const* const value = object.if_contains(key);
   bool const good = value != nullptr && value->is_string() && !value->get_string().empty() &&
                     value->get_string().size() <= most;
-  if (!good) return wrong(fmt::format("{} is not a text of 1 to {} bytes", key, most));
+  if (!good) return wrong_frame(fmt::format("{} is not a text of 1 to {} bytes", key, most));
   return std::string(value->get_string());
 }
 
@@ -39,14 +39,15 @@ Result<std::int64_t> number_of(json::object const& object, std::string_view key,
   boost::system::error_code ec;
   auto const number = value->is_number() ? value->to_number<std::int64_t>(ec) : least - 1;
   if (!ec && number >= least && number <= most) return number;
-  return wrong(fmt::format("{} is not a whole number from {} to {}", key, least, most));
+  return wrong_frame(fmt::format("{} is not a whole number from {} to {}", key, least, most));
 }
 
 Status check_version(json::object const& object) {
   TRY_ASSIGN(std::int64_t const version, number_of(object, "v", 0, 1 << 20, 0));
   if (version == jobs::kWorkVersion) return {};
-  return wrong(fmt::format("v is {}, and this Aether speaks version {} of the worker protocol",
-                           version, jobs::kWorkVersion));
+  return wrong_frame(
+      fmt::format("v is {}, and this Aether speaks version {} of the worker protocol", version,
+                  jobs::kWorkVersion));
 }
 
 Status check_agent(WorkPlane const& plane, std::string_view name) {
@@ -54,7 +55,7 @@ Status check_agent(WorkPlane const& plane, std::string_view name) {
   auto const* const object = declared.if_object();
   auto const* const code = object == nullptr ? nullptr : object->if_contains("code");
   if (code != nullptr && code->is_bool() && code->get_bool()) return {};
-  return wrong(
+  return wrong_frame(
       fmt::format("the agent {} has no code that a worker could run: write `code: true`, "
                   "or a command, under agents:",
                   name));
@@ -83,7 +84,7 @@ struct ReadFrame {
 
 Result<ReadFrame> read_frame(WorkPlane const& plane, json::value const& value, WallTime now) {
   auto const* const object = value.if_object();
-  if (object == nullptr) return wrong("a frame is not an object");
+  if (object == nullptr) return wrong_frame("a frame is not an object");
   TRY(check_version(*object));
   TRY(check_numbers(value));
   ReadFrame frame;
@@ -106,7 +107,7 @@ Result<ReadFrame> read_frame(WorkPlane const& plane, json::value const& value, W
 
 Result<ReadClaim> read_claim(WorkPlane const& plane, json::value const& value) {
   auto const* const object = value.if_object();
-  if (object == nullptr) return wrong("a claim is not an object");
+  if (object == nullptr) return wrong_frame("a claim is not an object");
   TRY(check_version(*object));
   ReadClaim read;
   TRY_ASSIGN(read.claim.worker, text_of(*object, "worker", kWorkerNameMax));
@@ -117,9 +118,10 @@ Result<ReadClaim> read_claim(WorkPlane const& plane, json::value const& value) {
   auto const* const agents = object->if_contains("agents");
   bool const is_list = agents != nullptr && agents->is_array() && !agents->get_array().empty() &&
                        agents->get_array().size() <= kAgentsMax;
-  if (!is_list) return wrong(fmt::format("agents is not a list of 1 to {} names", kAgentsMax));
+  if (!is_list)
+    return wrong_frame(fmt::format("agents is not a list of 1 to {} names", kAgentsMax));
   for (json::value const& name : agents->get_array()) {
-    if (!name.is_string()) return wrong("agents has something that is not a name");
+    if (!name.is_string()) return wrong_frame("agents has something that is not a name");
     TRY(check_agent(plane, name.get_string()));
     read.claim.agents.emplace_back(name.get_string());
   }

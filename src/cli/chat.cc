@@ -22,7 +22,7 @@ namespace {
 namespace json = boost::json;
 
 /// Between two looks at a job: shorter than a person notices.
-constexpr int kLook = 50;  // milliseconds
+constexpr int kChatLook = 50;  // milliseconds
 
 /// "" for anything but a text.
 std::string_view text_at(json::object const& object, std::string_view key) {
@@ -68,7 +68,7 @@ class Turn {
         if (text_at(event.as_object(), "type") == "run.closed") return end();
       }
       if (is_stuck_) return end();
-      if (page.at("events").as_array().empty()) (void)::poll(nullptr, 0, kLook);
+      if (page.at("events").as_array().empty()) (void)::poll(nullptr, 0, kChatLook);
     }
   }
 

@@ -30,13 +30,13 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr char const* kAgent = "conformance";
+constexpr char const* kTestedAgent = "conformance";
 constexpr Duration kLease = std::chrono::milliseconds(700);
 /// Of one run with its deaths, on a busy machine.
 constexpr Duration kPatience = std::chrono::seconds(60);
 /// Of all of it.
 constexpr Duration kSuiteMax = std::chrono::minutes(30);
-constexpr Duration kLook = std::chrono::milliseconds(5);
+constexpr Duration kWorkerLook = std::chrono::milliseconds(5);
 constexpr int kWorkFd = 3;
 
 config::Config suite_config() {
@@ -45,9 +45,9 @@ config::Config suite_config() {
   config.jobs.lease = kLease;
   config.store.type = config::StoreType::Memory;
   config::Agent agent;
-  agent.name = kAgent;
+  agent.name = kTestedAgent;
   agent.is_code = true;
-  agent.declaration_json = fmt::format(R"({{"code":true,"name":"{}"}})", kAgent);
+  agent.declaration_json = fmt::format(R"({{"code":true,"name":"{}"}})", kTestedAgent);
   config.agents.push_back(std::move(agent));
   return config;
 }
@@ -147,7 +147,7 @@ class Suite {
   }
   async::Task<bool> ends_within(std::shared_ptr<Worker> worker, Duration patience) {
     Instant const until = clock_.now() + patience;
-    while (!has_ended(*worker) && clock_.now() < until) co_await async::sleep_for(kLook);
+    while (!has_ended(*worker) && clock_.now() < until) co_await async::sleep_for(kWorkerLook);
     co_return has_ended(*worker);
   }
   async::Task<void> end_worker() {
@@ -160,8 +160,8 @@ class Suite {
 
   async::Task<jobs::RunId> submit(std::string doing, std::string file) {
     jobs::Submission submission;
-    submission.spec.name = kAgent;
-    submission.spec.agent = json::object{{"code", true}, {"name", kAgent}};
+    submission.spec.name = kTestedAgent;
+    submission.spec.agent = json::object{{"code", true}, {"name", kTestedAgent}};
     submission.spec.input = json::object{{"do", std::move(doing)}, {"file", std::move(file)}};
     jobs::Asker const asker{"user:suite"};
     async::Task<jobs::Submitted> submitting = jobs_->submit(asker, std::move(submission));
@@ -205,7 +205,7 @@ class Suite {
       if (is_over || clock_.now() > until) co_return state;
       if (has_ended(*worker_)) or_throw(start({}));
       if (state.status() == jobs::RunStatus::Parked) co_await be_a_person(&state, file);
-      co_await async::sleep_for(kLook);
+      co_await async::sleep_for(kWorkerLook);
     }
   }
 
@@ -297,7 +297,7 @@ class Suite {
       async::Task<jobs::RunState> showing = jobs_->show(run);
       jobs::RunState const seen = co_await std::move(showing);
       is_done = seen.closing || clock_.now() - began_ > kSuiteMax;
-      co_await async::sleep_for(kLook);
+      co_await async::sleep_for(kWorkerLook);
     }
     co_await end_worker();
     or_throw(start({}, true));

@@ -27,7 +27,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr Duration kPatience = std::chrono::seconds(60);
-constexpr Duration kTasksEnd = std::chrono::seconds(5);
+constexpr Duration kReplayEnd = std::chrono::seconds(5);
 constexpr int kLineFd = 3;
 constexpr char const* kToken = "replay";
 
@@ -165,7 +165,7 @@ async::Task<json::value> replay_program(ReplayedProgram asked, Clock const* cloc
   bool const over = co_await plane.over.wait_for(kPatience);
   (void)child.signal(SIGKILL);
   co_await async::ignore_cancellation();
-  async::Task<std::vector<std::string>> stopping = tasks.stop(kTasksEnd);
+  async::Task<std::vector<std::string>> stopping = tasks.stop(kReplayEnd);
   co_await std::move(stopping);
   co_await async::heed_cancellation();
   for (int looks = 0; looks < 100; ++looks) {

@@ -30,7 +30,7 @@ constexpr std::size_t kReadBytes = std::size_t{64} << 10U;
 /// Answers that a worker has not taken: the line is closed when there are more. One answer to a
 /// claim may have the inputs of 64 runs.
 constexpr std::size_t kOutputMax = 64 * kLineBytesMax;
-constexpr Duration kTasksEnd = std::chrono::seconds(5);
+constexpr Duration kAnswersEnd = std::chrono::seconds(5);
 
 std::string text_of(json::object const& object, std::string_view key) {
   auto const* const found = object.if_contains(key);
@@ -92,7 +92,7 @@ async::Task<void> WorkLine::serve() {
   }
   co_await async::ignore_cancellation();
   ::shutdown(socket_.get(), SHUT_RDWR);
-  async::Task<std::vector<std::string>> stopping = tasks_.stop(kTasksEnd);
+  async::Task<std::vector<std::string>> stopping = tasks_.stop(kAnswersEnd);
   co_await std::move(stopping);
   async::Task<void> letting_go = let_go();
   co_await std::move(letting_go);
