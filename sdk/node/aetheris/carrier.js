@@ -10,7 +10,7 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const VERSION = 1;
 const SILENCE = 60_000; // milliseconds: longer than Aether holds anything
 const GIVE_UP = 30_000; // after so long without an answer the lease is gone as well
-const LINE_MAX = 1 << 20; // bytes
+const MESSAGE_MAX = 1 << 20; // bytes
 const CLAIM_PATIENCE = 5000;
 const PAUSE_FIRST = 20;
 const PAUSE_LAST = 1000;
@@ -29,6 +29,13 @@ class Refused extends AetherisError {
     super(`${kind}: ${detail}`);
     this.kind = kind;
   }
+}
+
+/** Aether would cut off who says more at once. */
+function fitting(text) {
+  const bytes = text.length * 3 < MESSAGE_MAX ? 0 : Buffer.byteLength(text);
+  if (bytes <= MESSAGE_MAX) return text;
+  throw new Refused('request-invalid', `a message of ${bytes} bytes, and ${MESSAGE_MAX} may be`);
 }
 
 /** What node:http wants to know of `http://host:port` or `unix:/path`. */
@@ -80,7 +87,7 @@ class HttpCarrier {
 
   /** Asked again until there is an answer: each message is the same when it is said twice. */
   async _ask(path, body, patience) {
-    const text = JSON.stringify(body);
+    const text = fitting(JSON.stringify(body));
     const until = Date.now() + patience;
     if (this.isGone) throw new Gone('the worker has ended');
     for (let pause = PAUSE_FIRST; ; pause = Math.min(pause * 2, PAUSE_LAST)) {
@@ -147,9 +154,8 @@ class LineCarrier {
     for (;;) {
       if (this.isGone) throw new Gone('Aether has closed the line');
       const id = ++this._last;
-      const line = `${JSON.stringify({ id, ...body })}\n`;
-      const bytes = Buffer.byteLength(line);
-      if (bytes > LINE_MAX) throw new Refused('request-invalid', `a message of ${bytes} bytes, and ${LINE_MAX} may be`);
+      // The id comes first: Aether finds it even in a line that it cannot read.
+      const line = fitting(`${JSON.stringify({ id, ...body })}\n`);
       const answered = new Promise(resolve => this._waiting.set(id, resolve));
       this._socket.write(line);
       const answer = await answered;

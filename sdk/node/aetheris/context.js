@@ -10,11 +10,12 @@ const { NotExecuted, Retryable, StepFailed, TimedOut, Unknown, asRecorded, milli
 const PAUSE_MAX = 60_000;
 /** Of the 200 that a path may have. */
 const NAME_BYTES = 180;
-/** Beside other branches a wait gives the run back when nothing has been asked and answered for so long. */
-const QUIET = 1000;
-/** How soon it is asked again about a wait beside which something else goes on. */
+/** How soon it is asked again about the waits of a run whose code goes on beside them; then later and later. */
 const LOOK_FIRST = 20;
 const LOOK_LAST = 500;
+/** A run with branches is given back when nothing was asked or answered between so many looks, about a second: what
+ * else its code awaits cannot be seen from here. Looks and not time, for in between the code has had its turn. */
+const QUIET_LOOKS = 6;
 
 function given(path, answer) {
   if (answer.outcome === 'failed') throw new StepFailed(path, answer.error || 'failed');
@@ -22,7 +23,8 @@ function given(path, answer) {
 }
 
 function wordsOf(error) {
-  return (error instanceof Error ? `${error.name}: ${error.message}` : String(error)).slice(0, 2000);
+  const words = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  return Buffer.from(words.slice(0, 2000)).toString(); // halves of surrogate pairs are no text
 }
 
 /** Which `outcome` of a step.end says what the function threw. */
@@ -50,8 +52,9 @@ class Context {
     this._names = new Map();
     this._open = 0; // promises of ctx that nobody has had yet
     this._busy = 0; // those of them that are no waits: what would be cut off
-    this._stirred = 0; // when something was asked for, or answered, last
-    held.mayPark = () => this._mayPark();
+    this._looks = 0; // since something was asked for, or answered, last
+    this._looking = null;
+    held.mayPark = waits => this._mayPark(waits);
   }
 
   /** Calls the function once and records what it gave. `options.args` are recorded as well, and given to it. */
@@ -144,21 +147,31 @@ class Context {
 
   /** What is begun before its predecessor is done is one of several branches. */
   async _counted(busy, code) {
-    this._stirred = Date.now();
+    this._looks = 0;
     this._busy += busy;
     if (++this._open > 1) this.held.hasBranches = true;
     try {
       return await code();
     } finally {
-      this._stirred = Date.now();
+      this._looks = 0;
       this._busy -= busy;
       --this._open;
     }
   }
 
-  /** Whether only waits are left. A branch whose wait is over asks for its next step soon after. */
-  _mayPark() {
-    return this._busy === 0 && (!this.held.hasBranches || Date.now() - this._stirred >= QUIET);
+  /** Whether so many waits are all that is left. A branch whose wait is over asks for its next step soon after. */
+  _mayPark(waits) {
+    if (this._busy > 0 || waits < this._open) return false;
+    return !this.held.hasBranches || this._looks >= QUIET_LOOKS;
+  }
+
+  /** All waits of a run are asked about at the same time, so that they go in one frame. */
+  _look() {
+    this._looking ??= this.held.pause(Math.min(LOOK_FIRST * 2 ** this._looks, LOOK_LAST)).then(() => {
+      this._looking = null;
+      ++this._looks;
+    });
+    return this._looking;
   }
 
   _going(code, busy = 1) {
@@ -180,10 +193,10 @@ class Context {
       const end = { do: 'step.end', path };
       if (policy === 'pure') Object.assign(end, { tool, args, policy, strict: true });
       else Object.assign(end, { effect: answer.effect, turn: answer.turn, token: answer.token });
-      const { result, failure } = await this._perform(way, options.args || [], answer.key, end);
+      const { result, failure, isDone } = await this._perform(way, options.args || [], answer.key, end);
       if (!failure) return result;
       const mayAgain = policy === 'read' || policy === 'keyed' || failure.cause instanceof NotExecuted;
-      end.again = mayAgain && tried < way.attempts ? true : undefined;
+      end.again = !isDone && mayAgain && tried < way.attempts ? true : undefined;
       if (end.again || failure.cause instanceof Retryable) end.retryable = true;
       if (!end.again) {
         this.held.end(end);
@@ -208,12 +221,14 @@ class Context {
     }
     try {
       result = asRecorded(result);
-      this.held.end({ ...end, outcome: 'ok', result });
-      return { result };
     } catch (error) {
-      this.held.end({ ...end, outcome: 'ok', result: null }); // it happened
-      throw new StepFailed(end.path, `its result is no JSON: ${error.message}`, { cause: error });
+      // The same is thrown when the code runs again: so this is what is recorded, and not that it went well.
+      const words = `it was done, and its result cannot be recorded: ${error.message}`;
+      Object.assign(end, { outcome: 'error', error: words });
+      return { isDone: true, failure: new StepFailed(end.path, words, { cause: error }) };
     }
+    this.held.end({ ...end, outcome: 'ok', result });
+    return { result };
   }
 
   async _call(path, tool, args, { policy, businessKey, timeout, attempts = 1, pause = 1000, kind }) {
@@ -228,12 +243,10 @@ class Context {
   _waiting(name, wanted, take) {
     const path = this._path(name);
     return this._going(async () => {
-      let pause = LOOK_FIRST;
       for (;;) {
         const answer = await this.held.ask({ do: 'wait', path, ...wanted, give_back: true, strict: true });
         if (answer.is === 'recorded') return take(given(path, answer));
-        await this.held.pause(pause);
-        pause = Math.min(pause * 2, LOOK_LAST);
+        await this._look();
       }
     }, 0);
   }

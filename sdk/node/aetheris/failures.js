@@ -50,9 +50,42 @@ function checked(key, value) {
   return value;
 }
 
-/** As it is after a crash: dates are texts, and what is undefined is gone. */
+/** Of one value: a frame has 1 MiB, and may have the end of a step and the arguments of the next. */
+const BYTES_MAX = 500_000;
+/** Of one value; Aether reads 60 levels. */
+const LEVELS_MAX = 50;
+/** As JSON.stringify writes half of a surrogate pair, which is no text anywhere else. */
+const HALF = /(?<!\\)(?:\\\\)*\\ud[89ab-f]/;
+
+/** How many levels a value has; more than `most` are not looked at. */
+function levelsOf(value, most = LEVELS_MAX + 1) {
+  if (most === 0 || value === null || typeof value !== 'object') return 0;
+  let deepest = 0;
+  for (const each of Object.values(value)) deepest = Math.max(deepest, levelsOf(each, most - 1));
+  return deepest + 1;
+}
+
+function written(value) {
+  try {
+    return JSON.stringify(value, checked);
+  } catch (error) {
+    if (error instanceof RangeError) throw new TypeError(`it has more than ${LEVELS_MAX} levels`);
+    throw error;
+  }
+}
+
+/** As it is after a crash: dates are texts, and what is undefined is gone. TypeError if Aether would not take it. */
 function asRecorded(value) {
-  return value === undefined ? null : JSON.parse(JSON.stringify(value, checked));
+  const text = value === undefined ? undefined : written(value);
+  if (text === undefined) return null; // a toJSON that gives nothing
+  const bytes = text.length * 3 > BYTES_MAX ? Buffer.byteLength(text) : text.length;
+  if (bytes > BYTES_MAX)
+    throw new TypeError(`it has ${bytes} bytes, at most ${BYTES_MAX} are recorded: keep it elsewhere, and give its place`);
+  if (text.includes('\\ud') && HALF.test(text)) throw new TypeError('it has half of a surrogate pair');
+  const given = JSON.parse(text);
+  if (text.length > 2 * LEVELS_MAX && levelsOf(given) > LEVELS_MAX)
+    throw new TypeError(`it has more than ${LEVELS_MAX} levels`);
+  return given;
 }
 
 module.exports = { NotExecuted, Retryable, StepFailed, TimedOut, Unknown, asRecorded, milliseconds };

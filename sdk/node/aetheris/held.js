@@ -2,7 +2,8 @@
 // A run that this worker holds: what its code asks goes to Aether in frames, in the order in which it was asked.
 //
 // The end of a step is not waited for: it goes in one frame with what the code asks next, so that a step costs one
-// round trip. Nothing overtakes it: while a frame with an end is on its way, what comes later waits.
+// round trip. Nothing overtakes it: while a frame with an end is on its way, what comes later waits; and so does
+// what comes after a message which says that it is alone.
 //
 // When the run goes from this worker, the promises that its code awaits are never settled. So nothing of the code
 // runs on, whatever it catches; its memory is given back as that of any promise that nobody can reach.
@@ -18,7 +19,12 @@ const MESSAGES_MAX = 64;
 const FRAME_BYTES = 512 << 10;
 
 const never = () => new Promise(() => {});
+const AGAIN = 50; // milliseconds
 const isEnd = message => message.do === 'step.end';
+/** `open` says of these that they are not recorded yet: they are asked again here. */
+const isPlain = message => message.do !== 'wait' && message.do !== 'call';
+/** Nothing may be recorded before it that was asked later. */
+const isOrdered = message => isEnd(message) || (message.strict && message.do !== 'call');
 /** Its answer may take long, or ends everything: nothing goes in the same frame. */
 const isAlone = message => message.do === 'call' || message.do === 'release';
 
@@ -34,10 +40,10 @@ class Held {
     this.hasFailed = false; // Aether refused what the code took for recorded
     this.inside = 0; // functions of its steps that run right now
     this.hasBranches = false; // the code has asked for several things at once
-    this.mayPark = () => true; // whether waits are all that the code goes on with
+    this.mayPark = () => true; // whether so many waits are all that the code goes on with
     this._queue = [];
     this._isSoon = false;
-    this._ends = 0; // frames with ends of steps that are on their way
+    this._ordered = 0; // frames on their way that nothing overtakes
     this._leaving = new AbortController();
     this.left = this._leaving.signal;
     setMaxListeners(0, this.left);
@@ -112,32 +118,35 @@ class Held {
   }
 
   _flush() {
-    while (this._queue.length > 0 && this._ends === 0) {
-      const frame = [];
-      let bytes = 0;
-      while (this._queue.length > 0 && frame.length < MESSAGES_MAX) {
-        const { message } = this._queue[0];
-        if ('strict' in message) message.strict = !this.hasBranches;
-        if ('give_back' in message) message.give_back = this.mayPark();
-        bytes += JSON.stringify(message).length;
-        const goesOn = frame.length === 0 || (!isAlone(message) && bytes <= FRAME_BYTES);
-        if (!goesOn) break;
-        frame.push(this._queue.shift());
-        if (isAlone(message)) break;
-      }
-      this._send(frame);
+    while (this._queue.length > 0 && this._ordered === 0) this._send(this._next());
+  }
+
+  /** As many messages as may go together. */
+  _next() {
+    const frame = [];
+    let bytes = 0;
+    while (this._queue.length > 0 && frame.length < MESSAGES_MAX) {
+      const { message } = this._queue[0];
+      if ('strict' in message) message.strict = !this.hasBranches;
+      if (frame.length > 0 || this._queue.length > 1) bytes += JSON.stringify(message).length;
+      const goesOn = frame.length === 0 || (!isAlone(message) && bytes <= FRAME_BYTES);
+      if (!goesOn) break;
+      frame.push(this._queue.shift());
+      if (isAlone(message)) break;
     }
+    const waits = frame.filter(each => each.message.do === 'wait');
+    // Of those in one frame Aether knows whether one is over, and then it does not take the run back.
+    for (const { message } of waits) message.give_back = this.mayPark(waits.length);
+    return frame;
   }
 
   async _send(frame) {
-    const ends = frame.some(each => isEnd(each.message)) ? 1 : 0;
-    this._ends += ends;
-    try {
-      await this._say(frame);
-    } finally {
-      this._ends -= ends;
-    }
-    if (ends) this._flush();
+    const isFirst = frame.some(each => isOrdered(each.message));
+    if (isFirst) ++this._ordered;
+    await this._say(frame);
+    if (!isFirst) return;
+    --this._ordered;
+    this._flush();
   }
 
   async _say(frame) {
@@ -156,12 +165,17 @@ class Held {
     }
     const back = answers.find(answer => answer.is === 'give_back');
     if (back) this.giveBack(back.why, back.detail);
-    frame.forEach(({ resolve, reject }, i) => {
+    const again = [];
+    frame.forEach((each, i) => {
       const answer = answers[i];
-      if (answer.is === 'refused') reject(new Refused('refused', answer.detail));
-      else if (!this.back) resolve(answer);
+      if (answer.is === 'refused') each.reject(new Refused('refused', answer.detail));
+      else if (answer.is === 'open' && isPlain(each.message)) again.push(each);
+      else if (!this.back) each.resolve(answer);
     });
-    return undefined;
+    const unsaid = this.back ? again.filter(each => isEnd(each.message)) : again;
+    if (unsaid.length === 0) return undefined;
+    await sleep(AGAIN);
+    return this._say(unsaid);
   }
 
   /** The code went on already: its run ends with what is wrong. */

@@ -16,6 +16,8 @@ const AT_ONCE = 32;
 const CLAIM_MAX = 64;
 const AFTER_REFUSAL = 5000;
 const AFTER_SILENCE = 200;
+/** A claim that gives nothing sooner was not held: Aether is stopping. */
+const HELD_FOR = 1000;
 const LEAVE_PATIENCE = 8000;
 const LOOK = 20;
 const BEAT = 1000;
@@ -66,7 +68,10 @@ class Worker {
       }
       const runs = Math.min(this._room, CLAIM_MAX);
       const body = { v: VERSION, do: 'claim', worker: this.name, agents, runs, wait_ms: WAIT };
-      for (const claimed of await this._claimed(body)) this._begin(new Held(this, claimed));
+      const asked = Date.now();
+      const claimed = await this._claimed(body);
+      for (const each of claimed) this._begin(new Held(this, each));
+      if (claimed.length === 0 && Date.now() - asked < HELD_FOR) await this._pause(AFTER_SILENCE);
     }
   }
 

@@ -109,11 +109,31 @@ test('a step is tried again as its policy says', async () => {
   assert.deepStrictEqual((await tries({}, Unknown)).slice(0, 2), ['failed', 1]);
 });
 
-test('a result that is no JSON fails the code and not the record', async () => {
+test('a step whose result cannot be recorded fails, the same way each time, and is not tried again', async () => {
   const house = new Recorder();
-  const failed = await house.run(ctx => ctx.step('set', () => new Set([1])).catch(error => error));
-  assert.match(failed.message, /its result is no JSON/);
-  assert.strictEqual(house.said('step.end')[0].outcome, 'ok'); // it happened
+  const code = ctx => ctx.step('set', () => new Set([1]), { policy: 'read', attempts: 3 }).catch(error => error.message);
+  const failed = await house.run(code);
+  assert.match(failed, /it was done, and its result cannot be recorded: .*Set/);
+  assert.strictEqual(await house.run(code), failed);
+  assert.deepStrictEqual(house.said('step.end').map(each => [each.outcome, each.again]), [['error', undefined]]);
+});
+
+test('what Aether has not recorded yet is asked again, and nothing is called before', async () => {
+  const house = new Recorder();
+  const frame = house.frame.bind(house);
+  const away = ['step.begin', 'step.end']; // with which the close goes
+  let calls = 0;
+  house.carrier.frame = async body => {
+    if (body.messages[0].do === away[0]) {
+      assert.strictEqual(calls, away.shift() === 'step.begin' ? 0 : 1);
+      return body.messages.map(() => ({ is: 'open' }));
+    }
+    return frame(body);
+  };
+  assert.strictEqual(await house.run(ctx => ctx.step('a', () => ++calls)), 1);
+  assert.deepStrictEqual(away, []);
+  const verbs = house.frames.flat().map(each => each.do);
+  assert.deepStrictEqual(verbs, ['step.begin', 'step.end', 'close']);
 });
 
 test('names cannot collide, and are what Aether takes', async () => {
@@ -157,9 +177,8 @@ test('when a run goes from its worker nothing of its code goes on, whatever it c
   assert.ok(held.left.aborted);
 });
 
-test('a run with branches is given back only when all of them wait for a while', async () => {
+test('a run with branches is given back when all of them wait, and are asked about in one frame', async () => {
   const house = new Recorder();
-  const begun = Date.now();
   house.end('b', 'pure', { end: 'answered', payload: 5 });
   const { back } = await house.run(async ctx => {
     await Promise.race([ctx.wait('a'), ctx.wait('b')]);
@@ -168,9 +187,45 @@ test('a run with branches is given back only when all of them wait for a while',
   });
   assert.strictEqual(back.why, 'parked');
   assert.deepStrictEqual(paths(house), ['after']);
-  assert.ok(Date.now() - begun >= 1000);
-  const early = house.said('wait').filter(each => each.path === 'b');
-  assert.strictEqual(early[0].give_back, false);
+  const asked = house.frames.map(frame => frame.filter(each => each.give_back).map(each => each.path));
+  assert.deepStrictEqual(asked.filter(each => each.length > 0), [['a', 'c']]);
+});
+
+test('a run is not given back while a step goes on beside its waits', async () => {
+  const house = new Recorder();
+  let done;
+  const looked = () => house.said('wait').length;
+  const { back } = await house.run(ctx =>
+    Promise.all([ctx.wait('a'), ctx.step('long', () => new Promise(resolve => (done = resolve))), looking()]),
+  );
+  async function looking() {
+    while (looked() < 8) await new Promise(setImmediate);
+    assert.ok(house.said('wait').every(each => !each.give_back));
+    done(1);
+  }
+  assert.strictEqual(back.why, 'parked');
+  assert.strictEqual(house.said('step.end')[0].result, 1);
+});
+
+test('nothing is said before a message that says that it is alone has its answer', async () => {
+  const house = new Recorder();
+  let answer;
+  const frame = house.frame.bind(house);
+  house.carrier.frame = async body => {
+    const answers = await frame(body);
+    if (body.messages[0].path === 'a' && !answer) await new Promise(resolve => (answer = resolve));
+    return answers;
+  };
+  const going = house.run(async ctx => {
+    const a = ctx.step('a', () => 1);
+    while (!answer) await new Promise(setImmediate);
+    return Promise.all([a, ctx.step('b', () => 2)]);
+  });
+  while (!answer) await new Promise(setImmediate);
+  for (let i = 0; i < 20; ++i) await new Promise(setImmediate);
+  assert.deepStrictEqual(paths(house), ['a']);
+  answer();
+  assert.deepStrictEqual(await going, [1, 2]);
 });
 
 test('what was decided is a plain yes or no, for a Decision would always be true', async () => {
@@ -247,7 +302,14 @@ test('a branch that fails and that nobody awaits does not end the process', asyn
 
 test('values are as they come back from the record', () => {
   assert.deepStrictEqual(asRecorded({ a: [undefined, 1e300, 2 ** 53], b: undefined }), { a: [null, 1e300, 2 ** 53] });
-  for (const bad of [NaN, Infinity, 2 ** 60, 5n, new Map(), () => 1]) assert.throws(() => asRecorded([bad]), TypeError);
+  let deep = 1;
+  for (let i = 0; i < 50; ++i) deep = [deep];
+  let far = deep;
+  for (let i = 0; i < 100_000; ++i) far = [far];
+  const long = 'ü'.repeat(249_999);
+  const bads = [NaN, Infinity, 2 ** 60, 5n, new Map(), () => 1, deep, far, `${long}x`, 'a\ud800b', { '\udfff': 1 }];
+  for (const bad of bads) assert.throws(() => asRecorded([bad]), TypeError);
+  for (const good of [deep, long, '\\ud800', '\u{1f600}']) assert.deepStrictEqual(asRecorded(good), good);
   assert.strictEqual(asRecorded(undefined), null);
 });
 

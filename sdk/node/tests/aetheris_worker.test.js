@@ -132,6 +132,8 @@ test('over HTTP a message is said again until it is answered, and a refusal is o
       const carrier = new HttpCarrier(url, 'secret');
       assert.deepStrictEqual(await carrier.frame({}), [1]);
       await assert.rejects(carrier.frame({}), error => error instanceof Refused && error.kind === 'forbidden');
+      const long = carrier.frame({ messages: 'ü'.repeat(600_000) });
+      await assert.rejects(long, error => error instanceof Refused && /12000\d\d bytes/.test(error.message));
       carrier.close();
       await assert.rejects(carrier.frame({}), Gone);
     },

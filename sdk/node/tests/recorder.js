@@ -21,7 +21,10 @@ class Recorder {
     this.frames.push(messages);
     JSON.stringify(messages);
     await new Promise(setImmediate);
-    return messages.map(each => this.answer(each));
+    const answers = messages.map(each => this.answer(each));
+    // With what is recorded the code can go on.
+    const goesOn = answers.some(each => each.is === 'recorded');
+    return goesOn ? answers.map(each => (each.why === 'parked' ? { is: 'open' } : each)) : answers;
   }
 
   /** Of all messages, with that `do`. */
