@@ -62,6 +62,7 @@ agents:
   EXPECT_EQ(config.services[0].name, "coder");
   EXPECT_TRUE(config.services[0].is_worker);
   EXPECT_TRUE(config.services[0].listen_none());
+  EXPECT_EQ(config.services[0].ready, Ready(ReadyNotify{}));
   EXPECT_TRUE(mistakes("agents: [{name: a, command: [x], model: m}]").contains("model"));
   EXPECT_TRUE(mistakes("service: {name: a, command: [x]}\nagents: [{name: a, command: [y]}]")
                   .contains("a service of that name"));

@@ -25,6 +25,8 @@ void add_worker_services(Reader& reader, RootDraft const& root, Config& config) 
     service.command = agent.command;
     service.env = agent.env;
     service.listen.emplace();
+    // Its first claim shows that it is (relay::Service marks it), for not every one says READY=1.
+    service.ready = ReadyNotify{};
     if (!agent.workdir.empty()) service.workdir = agent.workdir;
     service.is_worker = true;
     config.services.push_back(std::move(service));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // CodeDriver: what a worker is answered, from what is durable.
+#include <algorithm>
 #include <utility>
 
 #include <boost/json.hpp>
@@ -89,16 +90,31 @@ std::optional<json::object> answer_of_call(RunState const& state, StepState cons
   return std::nullopt;
 }
 
-json::object answer_of_wait(RunState const& state, StepState const& step,
-                            WorkMessage const& message) {
+json::object answer_of_wait(RunState const& state, StepState const& step, bool may_give_back) {
   if (!step.open) return recorded_answer(step);
-  bool const parks = message.may_give_back && state.status() == RunStatus::Parked;
+  bool const parks = may_give_back && state.status() == RunStatus::Parked;
   return parks ? give_back(GiveBack::Parked) : json::object{{"is", "open"}};
 }
 
 }  // namespace
 
+/// Nothing else of the function can go on, says a frame with `give_back`. But what the same frame
+/// is told can, and the worker would lose the run in the middle of that.
+void CodeDriver::note_going_on(RunState const& state) {
+  std::erase_if(going_on_, [this](std::uint64_t frame) {
+    return std::ranges::none_of(pending_,
+                                [frame](Pending const& each) { return each.place.frame == frame; });
+  });
+  for (Pending const& each : pending_) {
+    if (each.message.verb != WorkVerb::Wait) continue;
+    auto const step = state.steps.find(each.message.path);
+    bool const is_over = step != state.steps.end() && !step->second.open;
+    if (is_over && visited_.contains(each.message.path)) going_on_.insert(each.place.frame);
+  }
+}
+
 std::vector<WorkAnswer> CodeDriver::answers(RunState const& state) {
+  note_going_on(state);
   std::vector<WorkAnswer> answers;
   std::optional<json::object> const to_all = answer_to_all(state);
   std::deque<Pending> still;
@@ -126,7 +142,8 @@ std::vector<WorkAnswer> CodeDriver::answers(RunState const& state) {
         break;
       case WorkVerb::Wait:
         if (step != nullptr && state.waits.contains(message.path))
-          answer = answer_of_wait(state, *step, message);
+          answer = answer_of_wait(state, *step,
+                                  message.may_give_back && !going_on_.contains(each.place.frame));
         break;
       case WorkVerb::Close:
         if (state.closing) answer = json::object{{"is", "done"}};

@@ -65,11 +65,14 @@ class CodeDriver final : public Driver {
   /// Notes that the step was asked for. What is wrong with that, if something is.
   [[nodiscard]] std::optional<Diverged> visit(RunState const& state,
                                               WorkMessage const& message) const;
+  void note_going_on(RunState const& state);
   [[nodiscard]] std::optional<std::string> passed_over(RunState const& state) const;
   [[nodiscard]] EffectState const* effect_of(RunState const& state,
                                              WorkMessage const& message) const;
 
   std::deque<Pending> pending_;
+  /// Frames that are told of a wait that is over: the worker goes on with it.
+  std::set<std::uint64_t> going_on_;
   mutable RunMemory memory_;
   mutable std::set<std::string, std::less<>> visited_;  ///< Paths that this holding asked for.
   mutable std::optional<std::size_t> recorded_;         ///< Steps that it found.

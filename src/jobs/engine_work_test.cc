@@ -218,6 +218,29 @@ TEST(Work, ParksAWaitAndHoldsNobodyMeanwhile) {
   EXPECT_EQ(is(worker.close()), "done");
 }
 
+TEST(Work, LeavesARunToTheWorkerThatGoesOnWithWhatTheSameFrameIsTold) {
+  Rig rig;
+  RunId const run = rig.submit(code_spec());
+  TestWorker worker(rig);
+  ASSERT_TRUE(worker.claim());
+  std::string const first = R"({"do": "wait", "path": "a", "for": "signal", "name": "a")";
+  std::string const second =
+      R"({"do": "wait", "path": "sleep", "for": "timer", "after_ms": 3600000)";
+  EXPECT_EQ(is(worker.say_one(first + "}")), "open");
+  EXPECT_EQ(is(worker.say_one(second + "}")), "open");
+  ASSERT_TRUE(rig.signal(run, "a"));
+  std::string const gives = R"(, "give_back": true})";
+  std::string both = "[";
+  both += second + gives + "," + first + gives + "]";
+  worker.say(both);
+  WorkAnswers const answers = worker.say(both);  // As one who has not had the answer.
+  EXPECT_EQ(is(answers[1]), "recorded");
+  EXPECT_EQ(is(answers[0]), "open");
+  EXPECT_EQ(is(worker.begin("pay", R"(, "strict": false)")), "go");
+  worker.end("pay");
+  EXPECT_EQ(why(worker.say_one(second + gives)), "parked");
+}
+
 TEST(Work, CallsAToolOfAethersForTheWorkerAndTellsWhatCameOfIt) {
   Rig rig;
   rig.submit(code_spec());

@@ -99,6 +99,9 @@ std::string Instance::Body::late_hint(event::ReadyTimedOut const& late) const {
   if (spec.pid_file && late.backgrounded)
     return fmt::format("it went to the background, and {} named none of its processes",
                        *spec.pid_file);
+  if (spec.work_fd >= 0)
+    return "it has not asked for work through AETHER_WORK_FD: a program that does the jobs of an "
+           "agent ends with serve()";
   if (std::holds_alternative<config::ReadyNotify>(spec.ready))
     return "it sent no READY=1 to NOTIFY_SOCKET, and no SDK said hello";
   if (auto const* ready = std::get_if<config::ReadyFd>(&spec.ready))
