@@ -23,6 +23,8 @@ namespace json = boost::json;
 
 /// Between two looks at a job: shorter than a person notices.
 constexpr int kChatLook = 50;  // milliseconds
+/// After so many looks at a job that nobody has begun it is said where to look.
+constexpr int kLooksPatient = 60;
 
 /// "" for anything but a text.
 std::string_view text_at(json::object const& object, std::string_view key) {
@@ -68,7 +70,11 @@ class Turn {
         if (text_at(event.as_object(), "type") == "run.closed") return end();
       }
       if (is_stuck_) return end();
-      if (page.at("events").as_array().empty()) (void)::poll(nullptr, 0, kChatLook);
+      if (!page.at("events").as_array().empty()) continue;
+      if (!is_begun_ && ++looks_ == kLooksPatient)
+        fmt::print(stderr,
+                   "  nobody has begun it yet: `aether status` shows whether its agent runs\n");
+      (void)::poll(nullptr, 0, kChatLook);
     }
   }
 
@@ -78,6 +84,7 @@ class Turn {
     json::object const body =
         event.at("body").is_object() ? event.at("body").get_object() : json::object();
     std::string_view const path = text_at(body, "path");
+    is_begun_ = is_begun_ || type != "run.opened";
     if (type == "effect.intended") {
       fmt::print("{}  · {}{}\n", paint_.dim, path, paint_.reset);
     } else if (type == "step.closed" && text_at(body, "outcome") == "failed") {
@@ -131,6 +138,8 @@ class Turn {
   std::string id_;
   Paint paint_;
   std::uint64_t seen_ = 0;
+  int looks_ = 0;
+  bool is_begun_ = false;
   bool is_stuck_ = false;
 };
 

@@ -27,6 +27,9 @@ _aether() {
     stats) words="--watch --dashboard -o --help" ;;
     jobs) words="list show submit cancel pause resume signal approve reject resolve fork erase" ;;
     server|worker) words="start" ;;
+    conformance) words="worker" ;;
+    chat) words="--agent" ;;
+    init) COMPREPLY=($(compgen -d -- "$word")); return ;;
     show|cancel|pause|resume|signal|approve|reject|resolve|fork|erase|trace|replay|export)
       words="$("$program" words jobs 2>/dev/null)" ;;
     submit|verify) COMPREPLY=($(compgen -f -- "$word")); return ;;
@@ -57,6 +60,9 @@ _aether() {
       compadd list show submit cancel pause resume signal approve reject resolve fork erase
       return ;;
     server|worker) compadd start; return ;;
+    conformance) compadd worker; return ;;
+    chat) compadd -- --agent; return ;;
+    init) _files -/; return ;;
     show|cancel|pause|resume|signal|approve|reject|resolve|fork|erase|trace|replay|export)
       compadd -- ${(f)"$("$program" words jobs 2>/dev/null)"}
       return ;;
@@ -83,6 +89,8 @@ for program in aether aeterna aetheris
   complete -c $program -f -n "__fish_seen_subcommand_from trace replay export" \
     -a "($program words jobs 2>/dev/null)"
   complete -c $program -f -n "__fish_seen_subcommand_from server worker" -a start
+  complete -c $program -f -n "__fish_seen_subcommand_from conformance" -a worker
+  complete -c $program -f -n "__fish_seen_subcommand_from chat" -l agent
   complete -c $program -f -n "__fish_seen_subcommand_from stats" -a "--watch --dashboard"
   complete -c $program -s c -l config -r -d "Configuration file"
   complete -c $program -s o -l output -x -a "text json"
