@@ -146,6 +146,8 @@ class EngineCore {
   Status read_ready();
   Status read_due();
   Status read_wakes();
+  /// Of a run below the one that the row is about, or above it.
+  void deliver_wake(journal::Record const& row);
   [[nodiscard]] Result<std::optional<KeyHolder>> key_holder(std::string const& key);
   [[nodiscard]] Result<std::optional<ChildEnd>> child_end(RunId const& run);
   async::Task<void> keep_time();

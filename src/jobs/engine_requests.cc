@@ -171,20 +171,22 @@ Status EngineCore::read_due() {
   return {};
 }
 
+void EngineCore::deliver_wake(journal::Record const& row) {
+  std::size_t const end = row.key.find('/');
+  RunId other{row.key.substr(end + 1)};
+  deliver(RunId{row.key.substr(0, end)},
+          row.value == kWakeToCancel
+              ? cancel_from(std::move(other))
+              : Input{.actor = {}, .fact = Woken{.child = std::move(other)}});
+}
+
 Status EngineCore::read_wakes() {
   TRY(fault::pass(fault::Point::JobsStartWake));
   std::string from;
   while (true) {
     TRY_ASSIGN(std::vector<journal::Record> const rows,
                journal.records(kWakeView, from, {}, kRowsPage));
-    for (journal::Record const& row : rows) {
-      std::size_t const end = row.key.find('/');
-      RunId other{row.key.substr(end + 1)};
-      deliver(RunId{row.key.substr(0, end)},
-              row.value == kWakeToCancel
-                  ? cancel_from(std::move(other))
-                  : Input{.actor = {}, .fact = Woken{.child = std::move(other)}});
-    }
+    for (journal::Record const& row : rows) deliver_wake(row);
     if (rows.size() < kRowsPage) return {};
     from = rows.back().key + '\0';
   }

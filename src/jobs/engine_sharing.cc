@@ -151,12 +151,7 @@ Status EngineCore::keep_wakes() {
     auto const [seen, is_new] = kept_.try_emplace(name, clock.now());
     if (is_new || clock.now() - seen->second < 2 * kTimeGrace) continue;
     kept_.erase(seen);
-    std::size_t const end = row.key.find('/');
-    RunId other{row.key.substr(end + 1)};
-    deliver(RunId{row.key.substr(0, end)},
-            row.value == kWakeToCancel
-                ? cancel_from(std::move(other))
-                : Input{.actor = {}, .fact = Woken{.child = std::move(other)}});
+    deliver_wake(row);
   }
   return {};
 }

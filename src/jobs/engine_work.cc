@@ -124,16 +124,7 @@ void EngineCore::take_late(RunId const& run, std::vector<WorkMessage> messages,
     if (settles) {
       ++gathered->missing;
       answer["settled"] = true;
-      CallEnded ended{.effect = message.effect,
-                      .turn = message.turn,
-                      .token = message.token,
-                      .result = {},
-                      .by = SettledBy::Tool};
-      ended.result.outcome = message.outcome;
-      ended.result.result = std::move(message.result);
-      ended.result.error = std::move(message.error);
-      ended.result.retryable = message.is_retryable;
-      deliver(run, {.actor = {}, .fact = std::move(ended), .reply = [gathered](auto settled) {
+      deliver(run, {.actor = {}, .fact = ended_of(message), .reply = [gathered](auto settled) {
                       gathered->take(settled);
                     }});
     }

@@ -31,6 +31,9 @@ struct Input {
                               .from = std::move(parent)}};
 }
 
+/// What a worker's step.end says of its call.
+[[nodiscard]] CallEnded ended_of(WorkMessage const& message);
+
 /// A worker that holds the run, as long as it does.
 struct WorkSession {
   struct Frame {  ///< What it asked in one breath.

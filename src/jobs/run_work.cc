@@ -14,6 +14,14 @@ namespace {
 /// what is silent for longer.
 constexpr Duration kFrameMax = std::chrono::seconds(20);
 
+WorkAnswers answers_of(WorkSession::Frame& frame, boost::json::object const& otherwise) {
+  WorkAnswers answers;
+  for (auto& answer : frame.answers) answers.push_back(answer ? std::move(*answer) : otherwise);
+  return answers;
+}
+
+}  // namespace
+
 CallEnded ended_of(WorkMessage const& message) {
   CallEnded ended{.effect = message.effect,
                   .turn = message.turn,
@@ -28,14 +36,6 @@ CallEnded ended_of(WorkMessage const& message) {
     ended.result.error = "the worker says no more";
   return ended;
 }
-
-WorkAnswers answers_of(WorkSession::Frame& frame, boost::json::object const& otherwise) {
-  WorkAnswers answers;
-  for (auto& answer : frame.answers) answers.push_back(answer ? std::move(*answer) : otherwise);
-  return answers;
-}
-
-}  // namespace
 
 void RunActor::begin_work(std::string worker, WallTime lease_until, Reply<ClaimedRun> reply) {
   work_ = std::make_unique<WorkSession>();
