@@ -66,6 +66,11 @@ std::string why_ended(supervise::event::Exited const& exited, EndSurroundings co
     hint(
         "this Python has no Aeterna SDK; run `pip install ./sdk/python` from Aether's repository "
         "for it, or add that folder to PYTHONPATH under env:");
+  if (wrote(exited, "Cannot find package 'aetheris'"))
+    hint(
+        "`import` does not look on NODE_PATH, where Aether puts its library; run `npm install "
+        "FOLDER` beside the program with the folder sdk/node/aetheris of Aether (no network is "
+        "needed), or require('aetheris')");
   return why;
 }
 

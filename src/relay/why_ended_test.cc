@@ -58,6 +58,13 @@ TEST(WhyEnded, NamesAStrangerWhoHasThePort) {
   EXPECT_THAT(why, HasSubstr("another program has that port"));
 }
 
+TEST(WhyEnded, KnowsAnAgentInNodeThatImportsWhatIsOnlyOnNodePath) {
+  auto const why = why_ended(failed({"Error [ERR_MODULE_NOT_FOUND]: Cannot find package 'aetheris' "
+                                     "imported from /srv/agent.mjs"}),
+                             {});
+  EXPECT_THAT(why, HasSubstr("hint: `import` does not look on NODE_PATH"));
+}
+
 TEST(WhyEnded, GivesNoHintWithoutASign) {
   EXPECT_THAT(why_ended(failed({"out of cheese"}), {}), Not(HasSubstr("hint")));
 }

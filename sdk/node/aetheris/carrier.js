@@ -122,6 +122,7 @@ class LineCarrier {
     this.isGone = false;
     this._last = 0;
     this._waiting = new Map();
+    this._unwritten = '';
     this._socket = new net.Socket({ fd, readable: true, writable: true });
     let pieces = [];
     this._socket.setEncoding('utf8');
@@ -150,6 +151,17 @@ class LineCarrier {
     this._waiting.clear();
   }
 
+  /** What is said without waiting in between is written at once: of all that a line costs that is the most. */
+  _write(line) {
+    if (this._unwritten === '') queueMicrotask(() => this._flush());
+    this._unwritten += line;
+  }
+
+  _flush() {
+    if (this._unwritten !== '') this._socket.write(this._unwritten);
+    this._unwritten = '';
+  }
+
   async _ask(body) {
     for (;;) {
       if (this.isGone) throw new Gone('Aether has closed the line');
@@ -157,7 +169,7 @@ class LineCarrier {
       // The id comes first: Aether finds it even in a line that it cannot read.
       const line = fitting(`${JSON.stringify({ id, ...body })}\n`);
       const answered = new Promise(resolve => this._waiting.set(id, resolve));
-      this._socket.write(line);
+      this._write(line);
       const answer = await answered;
       if (answer === null) throw new Gone('Aether has closed the line');
       if (!answer.error) return answer;
@@ -175,6 +187,7 @@ class LineCarrier {
   }
 
   close() {
+    this._flush();
     this._socket.end();
     this._end();
   }

@@ -47,14 +47,17 @@ class Context {
     this.jobId = held.run;
     this.agent = held.agent;
     this.input = held.input;
-    /** AbortSignal: the run has gone from this worker, and nothing more of the code goes on. */
-    this.left = held.left;
     this._names = new Map();
     this._open = 0; // promises of ctx that nobody has had yet
     this._busy = 0; // those of them that are no waits: what would be cut off
     this._looks = 0; // since something was asked for, or answered, last
     this._looking = null;
     held.mayPark = waits => this._mayPark(waits);
+  }
+
+  /** AbortSignal: the run has gone from this worker, and nothing more of the code goes on. */
+  get left() {
+    return this.held.left;
   }
 
   /** Calls the function once and records what it gave. `options.args` are recorded as well, and given to it. */

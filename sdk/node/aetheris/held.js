@@ -28,6 +28,17 @@ const isOrdered = message => isEnd(message) || (message.strict && message.do !==
 /** Its answer may take long, or ends everything: nothing goes in the same frame. */
 const isAlone = message => message.do === 'call' || message.do === 'release';
 
+const flushing = [];
+
+/** After all that the code does without waiting: its branches, or the step after this one. All runs at once, so that
+ * what they say is written at once. */
+function soon(flush) {
+  if (flushing.push(flush) > 1) return;
+  setImmediate(() => {
+    for (const each of flushing.splice(0)) each();
+  });
+}
+
 class Held {
   constructor(worker, claimed) {
     this.worker = worker;
@@ -44,10 +55,18 @@ class Held {
     this._queue = [];
     this._isSoon = false;
     this._ordered = 0; // frames on their way that nothing overtakes
-    this._leaving = new AbortController();
-    this.left = this._leaving.signal;
-    setMaxListeners(0, this.left);
+    this._leaving = null; // AbortController, once somebody wants to know
     this.gone = new Promise(resolve => (this._goes = resolve));
+  }
+
+  /** AbortSignal of when it goes from this worker. */
+  get left() {
+    if (!this._leaving) {
+      this._leaving = new AbortController();
+      setMaxListeners(0, this._leaving.signal);
+      if (this.back) this._leaving.abort();
+    }
+    return this._leaving.signal;
   }
 
   /** The answer; Refused if Aether does not take it. Never settled when the run goes from this worker. */
@@ -83,7 +102,7 @@ class Held {
     this.back = { why, detail };
     this._queue = this._queue.filter(each => isEnd(each.message));
     this._goes();
-    this._leaving.abort();
+    this._leaving?.abort();
   }
 
   async pause(milliseconds) {
@@ -109,8 +128,7 @@ class Held {
       this._queue.push({ message, resolve, reject });
       if (this._isSoon) return;
       this._isSoon = true;
-      // After all that the code does without waiting: its branches, or the step after this one.
-      setImmediate(() => {
+      soon(() => {
         this._isSoon = false;
         this._flush();
       });

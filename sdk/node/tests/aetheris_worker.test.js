@@ -206,4 +206,14 @@ test('what is imported is what is required, and its types name all of it', async
     assert.strictEqual(imported[name], value, name);
     assert.match(types, new RegExp(`export (class|function|const) ${name}\\b`));
   }
+  for (const [, name] of types.matchAll(/^export (?:class|function|const) (\w+)/gm))
+    assert.ok(name in aetheris, `${name} has a type and is not there`);
+  for (const name of ['Context', 'Worker', 'Job', 'AetherisClient']) {
+    const [body] = new RegExp(`^export class ${name}\\b[^]*?^}`, 'm').exec(types);
+    const typed = new Set([...body.matchAll(/^  (?:readonly )?(\w+)[(<:]/gm)].map(each => each[1]));
+    const members = Object.getOwnPropertyNames(aetheris[name].prototype).filter(each => !/^_|^constructor$/.test(each));
+    for (const member of members) assert.ok(typed.has(member), `${name}.${member} has no type`);
+    for (const [, method] of body.matchAll(/^  (\w+)[(<]/gm))
+      assert.ok(method in aetheris[name].prototype, `${name}.${method}() has a type and is not there`);
+  }
 });
