@@ -5,7 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from workers import House, Worker
+from workers import NUMBERS, House, Worker
 
 SDK = Path(__file__).parents[2] / "sdk" / "node"
 
@@ -32,7 +32,7 @@ function tell(path, body = {}) {
 
 class NodeWorker(Worker):
     def __init__(self, house, code, env):
-        self.file = house.folder / f"worker{len(house.workers)}.js"
+        self.file = house.folder / f"worker{next(NUMBERS)}.js"  # tests start several at once
         self.file.write_text(PRELUDE + code + "\nserve();\n")
         self.env = {**os.environ, "NODE_PATH": str(SDK), "AETHER_URL": house.url, "JUDGE": house.judge.url(""), **env}
         self.log = house.folder / f"{self.file.stem}.log"
