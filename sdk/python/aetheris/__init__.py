@@ -16,10 +16,10 @@
 And the client: `AetherisClient("http://localhost:8080").run("clerk", {"order": 7}).wait().output`.
 """
 
+from .branches import AsyncContext
 from .client import AetherisClient, AetherisError, Job, JobFailedError, JobStatus, TimeoutError  # noqa: A004
 from .code import Agent, Tool, agent, idempotency_key, tool
 from .context import (
-    AsyncContext,
     Context,
     Decision,
     GiveBack,

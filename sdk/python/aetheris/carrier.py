@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How claims and frames get to Aether and back: over HTTP, or as lines on a socket that Aether gave us."""
 
+import asyncio
 import http.client
 import itertools
 import json
@@ -13,8 +14,10 @@ from urllib.parse import urlsplit
 from .client import AetherisError
 
 VERSION = 1
+LINE_MAX = 1 << 20  # bytes
 SILENCE = 60.0  # seconds: longer than Aether holds anything
 GIVE_UP = 30.0  # after so long without an answer the lease is gone as well
+LATER = 0.1  # seconds before what was refused for now is asked again
 
 
 class Gone(AetherisError):
@@ -27,6 +30,21 @@ class Refused(AetherisError):
     def __init__(self, kind, detail):
         super().__init__(f"{kind}: {detail}")
         self.kind = kind
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def encoded(body):
+    try:
+        return _encode(body).encode()
+    except (TypeError, ValueError) as error:
+        raise Refused("request-invalid", f"what was to be sent is not JSON: {error}") from error
+
+
+def settle(future, answer):
+    if not future.done():
+        future.set_result(answer)
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -68,7 +86,7 @@ class HttpCarrier:
                 connection.connect()
                 if connection.sock.family != socket.AF_UNIX:
                     connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.request("POST", path, json.dumps(body).encode(), headers)
+            connection.request("POST", path, encoded(body), headers)
             answer = connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException):
@@ -106,68 +124,97 @@ class HttpCarrier:
 
 
 class LineCarrier:
-    """One JSON object a line, on one end of a socket pair. Its end is Aether's: then there is nothing more to do."""
+    """One JSON object a line, on one end of a socket pair. Its end is Aether's: then there is nothing more to do.
+
+    What is asked first goes first. What is on the line outlives this process."""
 
     def __init__(self, fd):
         self._socket = socket.socket(fileno=fd)
         os.set_inheritable(fd, False)
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
-        self._waiting = {}
+        self._waiting = {}  # who is to be told, by the id of what was asked
         self._gone = False
         threading.Thread(target=self._read, name="aetheris lines", daemon=True).start()
 
     def _read(self):
         try:
-            with self._socket.makefile("rb") as lines:
+            with self._socket.makefile("rb", LINE_MAX // 16) as lines:
                 for line in lines:
                     answer = json.loads(line)
-                    waiting = self._waiting.pop(answer.get("id"), None)
-                    if waiting:
-                        waiting[1] = answer
-                        waiting[0].set()
+                    told = self._waiting.pop(answer.get("id"), None)
+                    if told:
+                        told(answer)
         except (OSError, ValueError):
             pass
         self._gone = True
-        for waiting in list(self._waiting.values()):
-            waiting[0].set()
+        for number in list(self._waiting):
+            told = self._waiting.pop(number, None)
+            if told:
+                told(None)
 
-    def _send(self, body):
+    def _send(self, body, told):
+        """`told` is called with the answer, or None at the end of the line, by the thread that reads."""
         number = next(self._ids)
-        waiting = self._waiting[number] = [threading.Event(), None]
-        line = json.dumps({"id": number, **body}).encode() + b"\n"
+        line = encoded({"id": number, **body}) + b"\n"
+        if len(line) > LINE_MAX:
+            raise Refused("request-invalid", f"a message of {len(line)} bytes, and {LINE_MAX} may be")
+        self._waiting[number] = told
         try:
             with self._lock:
                 self._socket.sendall(line)
         except OSError as error:
-            raise Gone(f"Aether has closed the line: {error}") from error
-        return waiting
+            if self._waiting.pop(number, None):
+                raise Gone(f"Aether has closed the line: {error}") from error
+        if self._gone and self._waiting.pop(number, None):
+            raise Gone("Aether has closed the line")
 
-    def _ask(self, body, waiting=None):
-        waiting = waiting or self._send(body)
-        while not waiting[0].wait(SILENCE) and not self._gone:
-            pass
-        answer = waiting[1]
+    def _ask(self, body):
+        while True:
+            answers = []
+            answered = threading.Lock()
+            answered.acquire()
+
+            def told(answer, answers=answers, answered=answered):
+                answers.append(answer)
+                answered.release()
+
+            self._send(body, told)
+            answered.acquire()
+            if not self._is_later(answers[0]):
+                return answers[0]
+            time.sleep(LATER)
+
+    async def _ask_async(self, body):
+        loop = asyncio.get_running_loop()
+        while True:
+            future = loop.create_future()
+            self._send(body, lambda answer, future=future: loop.call_soon_threadsafe(settle, future, answer))
+            answer = await future
+            if not self._is_later(answer):
+                return answer
+            await asyncio.sleep(LATER)
+
+    @staticmethod
+    def _is_later(answer):
+        """Whether the same may be taken a moment later. What is refused for good is thrown."""
         if answer is None:
             raise Gone("Aether has closed the line")
-        if "error" not in answer:
-            return answer
-        error = answer["error"]
+        error = answer.get("error")
+        if error is None:
+            return False
         if error["type"] in ("system-call", "store-full", "limit-reached", "timeout"):
-            time.sleep(0.1)
-            return self._ask(body)
+            return True
         raise Refused(error["type"], error["detail"])
-
-    def post(self, body):
-        """Sends a frame now; what is called later gives its answers. What is on the line outlives this process."""
-        waiting = self._send(body)
-        return lambda: self._ask(body, waiting)["answers"]
 
     def claim(self, body):
         return self._ask(body)["runs"]
 
     def frame(self, body):
         return self._ask(body)["answers"]
+
+    async def frame_async(self, body):
+        return (await self._ask_async(body))["answers"]
 
     def close(self):
         self._socket.close()

@@ -2,10 +2,8 @@
 """ctx: what the code of an agent may ask for. Each of these is recorded, and given back when the code runs again.
 
 The rules are written once, as generators that yield what they need (messages to Aether, a function to be called, a
-pause); Context performs it in a thread, AsyncContext in a loop."""
+pause); Context performs it in a thread, AsyncContext (branches.py) in a loop."""
 
-import asyncio
-import contextlib
 import json
 import random
 import time
@@ -89,14 +87,14 @@ def _depth(value, most=DEPTH_MAX):
 
 
 def as_recorded(value):
-    """As it is after a crash: tuples are lists, keys are texts. ValueError or TypeError when Aether would not take it."""
+    """As it is after a crash: tuples are lists, keys are texts. ValueError or TypeError: Aether would not take it."""
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     except RecursionError as error:
         raise ValueError(f"it has more than {DEPTH_MAX} levels") from error
     size = len(text.encode())  # halves of surrogate pairs are no text anywhere else
     if size > BYTES_MAX:
-        raise ValueError(f"it has {size} bytes, at most {BYTES_MAX} are recorded: keep it elsewhere, and give its place")
+        raise ValueError(f"it has {size} bytes, and {BYTES_MAX} is the most: keep it elsewhere, and give its place")
     if text.count("[") + text.count("{") > DEPTH_MAX and _depth(value) > DEPTH_MAX:
         raise ValueError(f"it has more than {DEPTH_MAX} levels")
     return json.loads(text, parse_int=_whole_number)
@@ -183,8 +181,9 @@ class Rules:
                 try:
                     end.update(outcome="ok", result=as_recorded(result))
                 except (TypeError, ValueError) as error:
-                    end.update(outcome="ok", result=None)
-                    raised = StepFailed(path, f"its result cannot be recorded: {error}")
+                    # Failed, whenever the code runs again: else it would be given another result then.
+                    raised = StepFailed(path, f"it was done, and its result cannot be recorded: {error}")
+                    end.update(outcome="error", error=raised.message)
             else:
                 may = policy in ("read", "keyed") or isinstance(raised, NotExecuted)
                 again = may and tried < attempts and policy != "pure"
@@ -342,56 +341,3 @@ class Context(Rules):
                 return wanted.function(*wanted.args, **wanted.kwargs), None
             except Exception as error:  # noqa: BLE001
                 return None, error
-
-
-class AsyncContext(Rules):
-    """Of an agent that is a coroutine function; its branches may ask at the same time."""
-
-    def __init__(self, held):
-        super().__init__(held)
-        self._tasks = set()
-        self._busy = 0  # steps and calls under way: what would be cut off
-
-    def _strict(self):
-        self._tasks.add(id(asyncio.current_task()))
-        return len(self._tasks) == 1
-
-    def _may_give_back(self):
-        return self._busy == 0
-
-    async def _drive(self, rules):
-        given, raised = None, None
-        while True:
-            try:
-                wanted = rules.throw(raised) if raised else rules.send(given)
-            except StopIteration as done:
-                return done.value
-            given, raised = None, None
-            try:
-                given = await self._do(wanted)
-            except GiveBack as back:
-                raised = back
-
-    async def _do(self, wanted):
-        if isinstance(wanted, Pause):
-            self.held.check()
-            return await asyncio.sleep(wanted.seconds)
-        if isinstance(wanted, Ask):
-            is_wait = wanted.messages[0]["do"] == "wait"
-            with contextlib.nullcontext() if is_wait else self._being_busy():
-                return await self.held.ask_async(wanted.messages)
-        with self._being_busy(), self.held.calling(), inside_step(wanted.key):
-            try:
-                if asyncio.iscoroutinefunction(wanted.function):
-                    return await wanted.function(*wanted.args, **wanted.kwargs), None
-                return await asyncio.to_thread(wanted.function, *wanted.args, **wanted.kwargs), None
-            except Exception as error:  # noqa: BLE001
-                return None, error
-
-    @contextlib.contextmanager
-    def _being_busy(self):
-        self._busy += 1
-        try:
-            yield
-        finally:
-            self._busy -= 1

@@ -2,101 +2,28 @@
 """serve(): claims the jobs of this program's agents and runs their code, until it is told to stop."""
 
 import asyncio
+import collections
 import contextlib
 import logging
 import os
 import signal
 import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+from .branches import AsyncContext, Loop
 from .carrier import VERSION, Gone, Refused, carrier_of
 from .code import AGENTS, current
-from .context import AsyncContext, Context, GiveBack
+from .context import Context, GiveBack, as_recorded, words_of
+from .held import BEATS, SOON, AsyncHeld, Held
 
 log = logging.getLogger("aetheris")
 
 WAIT = 20_000  # milliseconds that a claim waits for work
 AT_ONCE = 8
-
-
-class Held:
-    """A run that this worker holds."""
-
-    def __init__(self, worker, claimed):
-        self.worker, self.carrier = worker, worker.carrier
-        self.run, self.token, self.agent = claimed["run"], claimed["token"], claimed["agent"]
-        self.input, self.lease = claimed["input"], claimed["lease_ms"] / 1000
-        self.back = None  # GiveBack, once it is not ours any more
-        self.inside = 0  # functions of its steps that run right now
-        self.left = threading.Event()
-        self._posted = []  # ends of steps whose answers are not looked at yet
-
-    def check(self):
-        if self.back is None and self.worker.stopping.is_set() and self.inside == 0:
-            self.say([{"do": "release", "why": "the worker stops"}])
-        if self.back is not None:
-            raise GiveBack(self.back.why, self.back.detail)
-
-    def say(self, messages):
-        """The answers; what is given back is noted, and raised by whoever asks."""
-        frame = {"v": VERSION, "run": self.run, "token": self.token, "messages": messages}
-        return self._take(lambda: self.carrier.frame(frame), len(messages))
-
-    def _take(self, answering, count):
-        try:
-            answers = answering()
-        except Gone as gone:
-            self.give_back("lost", str(gone))
-            return [{"is": "give_back", "why": "lost"}] * count
-        for answer in answers:
-            if answer["is"] == "give_back":
-                self.give_back(answer["why"], answer.get("detail", ""))
-        return answers
-
-    def give_back(self, why, detail):
-        if self.back is None:
-            self.back = GiveBack(why, detail)
-            self.left.set()
-
-    def ask(self, messages):
-        ends = messages[0]["do"] == "step.end"
-        if ends and messages[0]["outcome"] == "ok" and hasattr(self.carrier, "post"):
-            return self._post(messages)
-        if not ends:
-            self.check()
-        answers = self.say(messages)
-        posted, self._posted = self._posted, []
-        for answer in [each for answering in posted for each in self._take(answering, 1)] + answers[:1]:
-            if answer["is"] == "refused":
-                raise Refused("refused", answer["detail"])
-        if self.back is not None:
-            raise GiveBack(self.back.why, self.back.detail)
-        return answers
-
-    def _post(self, messages):
-        """The end of a step goes ahead: whatever is asked next is answered when this is recorded as well."""
-        try:
-            frame = {"v": VERSION, "run": self.run, "token": self.token, "messages": messages}
-            self._posted.append(self.carrier.post(frame))
-        except Gone as gone:
-            self.give_back("lost", str(gone))
-            raise GiveBack("lost", str(gone)) from gone
-        return [{"is": "done"}]
-
-    async def ask_async(self, messages):
-        return await asyncio.to_thread(self.ask, messages)
-
-    def pause(self, seconds):
-        self.left.wait(seconds)
-        self.check()
-
-    @contextlib.contextmanager
-    def calling(self):
-        self.inside += 1
-        try:
-            yield
-        finally:
-            self.inside -= 1
+CLAIMED_MAX = 64  # runs in one answer
+THREADS_MIN = 32  # for what coroutines ask, and the plain functions that they call
 
 
 class Worker:
@@ -109,11 +36,16 @@ class Worker:
         self.carrier = carrier_of(url, token)
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.stopping = threading.Event()
+        self.threads = None  # of the loop
+        self._at_once = at_once
         self._room = threading.Semaphore(at_once)
         self._held = {}
         self._loop = None
         self._begun = threading.Event()
+        self._pause = 1.0  # of the beats
         self._lock = threading.Lock()
+        self._late = collections.deque()  # runs with an end that was not said at once
+        self._is_late = threading.Event()
 
     def stop(self, *_):
         """Claims nothing more; what is in the middle of a step ends it, and the rest goes to another worker."""
@@ -123,6 +55,7 @@ class Worker:
         """Until stop(), or until Aether has gone for good."""
         threading.Thread(target=self._beat, name="aetheris beats", daemon=True).start()
         threading.Thread(target=self._claim, name="aetheris claims", daemon=True).start()
+        threading.Thread(target=self._say_ends, name="aetheris ends", daemon=True).start()
         while not self.stopping.wait(1.0):
             pass
         self._leave()
@@ -132,9 +65,9 @@ class Worker:
         while not self.stopping.is_set():
             self._room.acquire()
             more = 1
-            while more < AT_ONCE and self._room.acquire(blocking=False):
+            while more < min(self._at_once, CLAIMED_MAX) and self._room.acquire(blocking=False):
                 more += 1
-            claimed = []
+            claimed, since = [], time.monotonic()
             try:
                 claimed = self.carrier.claim({**body, "runs": more})
             except Refused as refused:
@@ -148,20 +81,31 @@ class Worker:
             for _ in range(more - len(claimed)):
                 self._room.release()
             for one in claimed:
-                self._begin(Held(self, one))
+                self._begin(one)
+            if not claimed and time.monotonic() - since < 1.0:
+                self.stopping.wait(0.2)  # Aether does not let us wait: it is about to stop
 
-    def _begin(self, held):
-        self._held[held.token] = held
-        self._begun.set()  # its lease may be shorter than the pause of the beats
-        if self.agents[held.agent].is_async:
-            asyncio.run_coroutine_threadsafe(self._run_async(held), self._event_loop())
+    def _begin(self, claimed):
+        if self.agents[claimed["agent"]].is_async:
+            loop = self._event_loop()
+            held = self._note(AsyncHeld(self, claimed, loop))
+            asyncio.run_coroutine_threadsafe(self._run_async(held), loop)
         else:
+            held = self._note(Held(self, claimed))
             threading.Thread(target=self._run, args=(held,), name=f"aetheris {held.run}", daemon=True).start()
+
+    def _note(self, held):
+        self._held[held.token] = held
+        if held.lease / BEATS < self._pause:
+            self._begun.set()
+        return held
 
     def _event_loop(self):
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self.threads = ThreadPoolExecutor(max(THREADS_MIN, 4 * self._at_once), "aetheris step")
+                self._loop = Loop()
+                self._loop.set_default_executor(self.threads)
                 threading.Thread(target=self._loop.run_forever, name="aetheris loop", daemon=True).start()
             return self._loop
 
@@ -172,17 +116,18 @@ class Worker:
             held.ask([self._closing(held, self.agents[held.agent](context, held.input))])
         except GiveBack as back:
             self._gone_from(held, back)
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             self._fail(held, error)
         finally:
             current.reset(token)
             self._end(held)
 
     async def _run_async(self, held):
+        held.enter()
+        leaving = asyncio.ensure_future(held.gone.wait())
         context = AsyncContext(held)
         current.set(context)
         task = asyncio.ensure_future(self.agents[held.agent](context, held.input))
-        leaving = asyncio.ensure_future(asyncio.to_thread(held.left.wait))
         try:
             await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -194,21 +139,21 @@ class Worker:
         except GiveBack as back:
             self._gone_from(held, back)
         except BaseException as error:  # noqa: BLE001
-            await asyncio.to_thread(self._fail, held, error)
+            await held.in_thread(self._fail, held, error)
         finally:
-            held.left.set()
-            self._end(held)
+            leaving.cancel()
+            context.leave()
+            await held.in_thread(self._end, held)
 
     @staticmethod
     def _closing(held, output):
         held.check()
-        return {"do": "close", "outcome": "succeeded", "output": output}
+        return {"do": "close", "outcome": "succeeded", "output": as_recorded(output)}
 
     def _fail(self, held, error):
         log.warning("aetheris: %s fails: %s: %s", held.run, type(error).__name__, error)
         with contextlib.suppress(GiveBack, Refused):
-            text = f"{type(error).__name__}: {error}"[:2000]
-            held.ask([{"do": "close", "outcome": "failed", "error": text}])
+            held.ask([{"do": "close", "outcome": "failed", "error": words_of(error)}])
 
     @staticmethod
     def _gone_from(held, back):
@@ -216,25 +161,45 @@ class Worker:
             log.warning("aetheris: %s goes from this worker: %s", held.run, back)
 
     def _end(self, held):
+        if held.ends_due() is not None:
+            held.say_ends()
         self._held.pop(held.token, None)
         self._room.release()
 
     def _beat(self):
         while not (self.stopping.is_set() and not self._held):
             held = list(self._held.values())
-            self._begun.wait(min([one.lease / 4 for one in held] or [1.0]))
+            self._pause = min([one.lease / BEATS for one in held] or [1.0])
+            self._begun.wait(self._pause)
             self._begun.clear()
             for one in held:
-                if one.back is None:
-                    with contextlib.suppress(Refused):
-                        one.say([{"do": "beat"}])
+                one.beat()
+
+    def will_say_ends(self, held):
+        """By a thread of their own, unless the code asks something before that."""
+        self._late.append(held)
+        if not self._is_late.is_set():
+            self._is_late.set()
+
+    def _say_ends(self):
+        while self._is_late.wait():
+            self._is_late.clear()
+            time.sleep(SOON)
+            for _ in range(len(self._late)):
+                held = self._late.popleft()
+                due = held.ends_due()
+                if due is None:
+                    continue
+                if due <= time.monotonic():
+                    threading.Thread(target=held.say_ends, name=f"aetheris {held.run} end", daemon=True).start()
+                else:
+                    self.will_say_ends(held)
 
     def _leave(self, patience=8.0):
         """Steps that are in the middle may end; all else is given back now."""
         for one in list(self._held.values()):
             if one.inside == 0 and one.back is None:
-                with contextlib.suppress(Refused):
-                    one.say([{"do": "release", "why": "the worker stops"}])
+                one.release()
         step = threading.Event()
         for _ in range(int(patience / 0.05)):
             if not self._held:
@@ -244,9 +209,9 @@ class Worker:
 
 
 def ready():
-    """Says READY=1 to whoever supervises (sd_notify)."""
+    """Says READY=1 to whoever supervises (sd_notify). Aether sees by the first claim that its agents are ready."""
     path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
+    if not path or "AETHER_WORK_FD" in os.environ:
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.connect("\0" + path[1:] if path.startswith("@") else path)
