@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "async/offload.h"
+#include "daemon/jobs_plane.h"
 #include "jobs/run_event_codec.h"
 #include "journal/limits.h"
 
@@ -69,6 +71,32 @@ Result<api::Erasure> erase_values(journal::Journal& journal, jobs::RunId const& 
   }
   TRY(erase(journal, std::move(waiting)));
   return erasure;
+}
+
+Status check_values_stay(journal::Journal& journal, jobs::RunId const& run) {
+  TRY_ASSIGN(Values const values, values_of(journal, run));
+  for (journal::BlobHash const& hash : values.named) {
+    TRY_ASSIGN(std::optional<journal::Blob> const blob, journal.blob(hash));
+    if (blob && blob->content) continue;
+    return fail(ErrorCode::Conflict,
+                fmt::format("values of {} were erased, and nothing can be decided again without "
+                            "them; its trace and its evidence are there",
+                            run.text));
+  }
+  return {};
+}
+
+async::Task<api::Erasure> Jobs::erase(jobs::Asker asker, jobs::RunId run, std::string reason) {
+  async::Task<Result<api::Erasure>> erasing = async::offload(
+      readers_, [journal = journal_.get(), run] { return erase_values(*journal, run); });
+  Result<api::Erasure> const done = co_await std::move(erasing);
+  or_throw(done);
+  note(std::move(asker.name),
+       {.action = "erase",
+        .target = run.text,
+        .decision = "done",
+        .detail = fmt::format("{} values{}{}", done->erased, reason.empty() ? "" : ": ", reason)});
+  co_return *done;
 }
 
 }  // namespace aether::daemon

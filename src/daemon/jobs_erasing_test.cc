@@ -55,6 +55,9 @@ TEST_F(ErasingTest, TakesAwayTheValuesOfARunThatHasEndedAndSaysHowManyThereWere)
   EXPECT_EQ(erased->gone, 0U);
   EXPECT_TRUE(input().as_object().contains("$erased"));
   EXPECT_EQ(erase_values(*journal_, kErasedRun).value().gone, 2U);
+  auto const stay = check_values_stay(*journal_, kErasedRun);
+  ASSERT_FALSE(stay) << "nothing can be decided again";
+  EXPECT_EQ(stay.error().code(), ErrorCode::Conflict);
 }
 
 TEST_F(ErasingTest, FindsNothingWhereValuesStandInTheEvents) {
@@ -64,6 +67,7 @@ TEST_F(ErasingTest, FindsNothingWhereValuesStandInTheEvents) {
   auto const erased = erase_values(*journal_, kErasedRun);
   ASSERT_TRUE(erased);
   EXPECT_EQ(erased->erased + erased->gone, 0U);
+  EXPECT_TRUE(check_values_stay(*journal_, kErasedRun));
   EXPECT_EQ(input(), opening().spec.input);
 }
 

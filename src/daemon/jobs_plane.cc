@@ -210,13 +210,18 @@ async::Task<jobs::RunStatus> Jobs::resolve(jobs::Asker asker, jobs::RunId run, s
 
 async::Task<jobs::RunId> Jobs::fork(jobs::Asker asker, jobs::RunId run, std::string step,
                                     jobs::RunSpec spec) {
+  async::Task<Status> checking = async::offload(
+      readers_, [journal = journal_.get(), run] { return check_values_stay(*journal, run); });
+  Status const stay = co_await std::move(checking);
+  or_throw(stay);
   or_throw(check_tools(spec, *tools_));
-  return wait_for<jobs::RunId>([engine = engine_.get(), asker = std::move(asker),
-                                run = std::move(run), step = std::move(step),
-                                spec = std::move(spec)](auto reply) mutable {
-    engine->fork(std::move(asker), std::move(run), std::move(step), std::move(spec),
-                 std::move(reply));
-  });
+  async::Task<jobs::RunId> forking =
+      wait_for<jobs::RunId>([engine = engine_.get(), asker = std::move(asker), run = std::move(run),
+                             step = std::move(step), spec = std::move(spec)](auto reply) mutable {
+        engine->fork(std::move(asker), std::move(run), std::move(step), std::move(spec),
+                     std::move(reply));
+      });
+  co_return co_await std::move(forking);
 }
 
 void Jobs::note(std::string actor, jobs::AuditNoted note) {
@@ -278,7 +283,12 @@ async::Task<std::string> Jobs::trace(jobs::RunId run, api::TraceForm form) {
 }
 
 async::Task<json::value> Jobs::replay(jobs::RunId run) {
-  async::Task<jobs::RunState> showing = show(run);
+  async::Task<jobs::RunState> showing = read<jobs::RunState>(
+      &readers_,
+      [engine = engine_.get(), journal = journal_.get(), run]() -> Result<jobs::RunState> {
+        TRY(check_values_stay(*journal, run));
+        return engine->show(run);
+      });
   jobs::RunState state = co_await std::move(showing);
   std::string const name = jobs::code_agent(state.opening.spec);
   auto const agent = std::ranges::find(agents_, name, &config::Agent::name);
@@ -299,18 +309,6 @@ async::Task<std::string> Jobs::checkpoint(std::optional<std::uint64_t> old_size)
   return read<std::string>(&readers_, [journal = journal_.get(), signer = &signer_, old_size] {
     return make_checkpoint(*journal, *signer, old_size);
   });
-}
-
-async::Task<api::Erasure> Jobs::erase(jobs::Asker asker, jobs::RunId run, std::string reason) {
-  async::Task<api::Erasure> erasing = read<api::Erasure>(
-      &readers_, [journal = journal_.get(), run] { return erase_values(*journal, run); });
-  api::Erasure const done = co_await std::move(erasing);
-  note(std::move(asker.name),
-       {.action = "erase",
-        .target = run.text,
-        .decision = "done",
-        .detail = fmt::format("{} values{}{}", done.erased, reason.empty() ? "" : ": ", reason)});
-  co_return done;
 }
 
 std::shared_ptr<api::RunWatch> Jobs::watch(jobs::RunId const& run) {

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/json.h"
+#include "daemon/jobs_erasing.h"
 #include "jobs/agent.h"
 #include "jobs/driver.h"
 #include "jobs/replay.h"
@@ -126,6 +127,7 @@ Result<std::string> read_trace(journal::Journal& journal, jobs::RunId const& run
 }
 
 Result<json::value> replay_recorded(journal::Journal& journal, jobs::RunId const& run) {
+  TRY(check_values_stay(journal, run));
   TRY_ASSIGN(std::vector<jobs::RunEvent> const history, read_history(journal, run));
   auto const* const opening = std::get_if<jobs::RunOpened>(&history.front().body);
   if (opening == nullptr)
