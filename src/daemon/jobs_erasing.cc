@@ -19,14 +19,14 @@ namespace {
 /// Events that are read at once.
 constexpr std::size_t kErasePage = 1000;
 
-struct Values {
+struct ErasableValues {
   std::set<journal::BlobHash> named;
   std::uint64_t events = 0;
   bool has_ended = false;
 };
 
-Result<Values> values_of(journal::Journal& journal, jobs::RunId const& run) {
-  Values values;
+Result<ErasableValues> values_of(journal::Journal& journal, jobs::RunId const& run) {
+  ErasableValues values;
   for (;;) {
     TRY_ASSIGN(std::vector<journal::Event> const page,
                journal.read_stream(run.text, journal::Sequence{values.events + 1}, kErasePage));
@@ -39,7 +39,7 @@ Result<Values> values_of(journal::Journal& journal, jobs::RunId const& run) {
   }
 }
 
-Status erase(journal::Journal& journal, std::vector<journal::BlobHash> hashes) {
+Status erase_batch(journal::Journal& journal, std::vector<journal::BlobHash> hashes) {
   if (hashes.empty()) return {};
   journal::Batch batch;
   batch.blobs_erased = std::move(hashes);
@@ -51,7 +51,7 @@ Status erase(journal::Journal& journal, std::vector<journal::BlobHash> hashes) {
 }  // namespace
 
 Result<api::Erasure> erase_values(journal::Journal& journal, jobs::RunId const& run) {
-  TRY_ASSIGN(Values const values, values_of(journal, run));
+  TRY_ASSIGN(ErasableValues const values, values_of(journal, run));
   if (values.events == 0) return fail(ErrorCode::NotFound, "there is no job " + run.text);
   if (!values.has_ended) {
     return fail(ErrorCode::Conflict,
@@ -67,14 +67,15 @@ Result<api::Erasure> erase_values(journal::Journal& journal, jobs::RunId const& 
     ++(is_gone ? erasure.gone : erasure.erased);
     if (is_gone) continue;
     waiting.push_back(hash);
-    if (waiting.size() == journal::kBatchBlobsMax) TRY(erase(journal, std::exchange(waiting, {})));
+    if (waiting.size() == journal::kBatchBlobsMax)
+      TRY(erase_batch(journal, std::exchange(waiting, {})));
   }
-  TRY(erase(journal, std::move(waiting)));
+  TRY(erase_batch(journal, std::move(waiting)));
   return erasure;
 }
 
 Status check_values_stay(journal::Journal& journal, jobs::RunId const& run) {
-  TRY_ASSIGN(Values const values, values_of(journal, run));
+  TRY_ASSIGN(ErasableValues const values, values_of(journal, run));
   for (journal::BlobHash const& hash : values.named) {
     TRY_ASSIGN(std::optional<journal::Blob> const blob, journal.blob(hash));
     if (blob && blob->content) continue;
