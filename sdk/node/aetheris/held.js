@@ -21,6 +21,7 @@ const FRAME_BYTES = 512 << 10;
 const never = () => new Promise(() => {});
 const AGAIN = 50; // milliseconds
 const isEnd = message => message.do === 'step.end';
+const isBegin = message => message.do === 'step.begin';
 /** `open` says of these that they are not recorded yet: they are asked again here. */
 const isPlain = message => message.do !== 'wait' && message.do !== 'call';
 /** Nothing may be recorded before it that was asked later. */
@@ -54,6 +55,7 @@ class Held {
     this.mayPark = () => true; // whether so many waits are all that the code goes on with
     this._queue = [];
     this._isSoon = false;
+    this._begins = 0; // on their way: Aether may say that a function is to be called
     this._ordered = 0; // frames on their way that nothing overtakes
     this._leaving = null; // AbortController, once somebody wants to know
     this.gone = new Promise(resolve => (this._goes = resolve));
@@ -71,12 +73,10 @@ class Held {
 
   /** The answer; Refused if Aether does not take it. Never settled when the run goes from this worker. */
   ask(message) {
-    if (this.back || this.hasFailed) return never();
-    if (this.worker.isStopping && this.inside === 0) {
-      this.release();
-      return never();
-    }
-    return this._put(message);
+    if (this.back || this.hasFailed || this._isReleased) return never();
+    if (!this.worker.isStopping || message.do === 'close') return this._put(message);
+    setImmediate(() => this.leave());
+    return never();
   }
 
   /** As ask, for the end of a step: it is said in any case. Who does not await it goes on at once. */
@@ -86,8 +86,10 @@ class Held {
     return said;
   }
 
-  release() {
-    if (this._isReleased) return;
+  /** The worker stops: nothing more is begun, what is in the middle ends, and then the run is given back. */
+  leave() {
+    this._queue = this._queue.filter(each => !isBegin(each.message));
+    if (this.inside > 0 || this._begins > 0 || this.back || this._isReleased) return;
     this._isReleased = true;
     this._put({ do: 'release', why: 'the worker stops' }).catch(() => this.giveBack('lost', 'the worker stops'));
   }
@@ -161,7 +163,10 @@ class Held {
   async _send(frame) {
     const isFirst = frame.some(each => isOrdered(each.message));
     if (isFirst) ++this._ordered;
+    const begins = frame.filter(each => isBegin(each.message)).length;
+    this._begins += begins;
     await this._say(frame);
+    this._begins -= begins;
     if (!isFirst) return;
     --this._ordered;
     this._flush();

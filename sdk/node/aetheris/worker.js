@@ -167,7 +167,7 @@ class Worker {
   async _leave() {
     const until = Date.now() + LEAVE_PATIENCE;
     while (this._held.size > 0 && Date.now() < until) {
-      for (const held of this._held) if (held.inside === 0 && !held.back) held.release();
+      for (const held of this._held) held.leave();
       await sleep(LOOK);
     }
     this.carrier.close();

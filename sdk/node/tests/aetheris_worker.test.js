@@ -58,8 +58,9 @@ async function working(code, answer) {
     text = lines.pop();
     for (const each of lines) {
       const { id, ...asked } = JSON.parse(each);
-      const told = answer(asked, worker);
-      if (told) line.write(`${JSON.stringify({ id, ...told })}\n`);
+      Promise.resolve(answer(asked, worker)).then(told => {
+        if (told) line.write(`${JSON.stringify({ id, ...told })}\n`);
+      });
     }
   });
   const [status, signal] = await new Promise(resolve => worker.on('close', (...end) => resolve(end)));
@@ -117,6 +118,27 @@ test('a worker that is told to stop ends its step, gives its run back and ends',
         return verb === 'release' ? { is: 'give_back', why: 'released' } : { is: 'done' };
       });
       return { answers };
+    },
+  );
+  assert.deepStrictEqual(seen, ['step.begin', 'step.end', 'release']);
+  assert.strictEqual(status, 0, errors);
+});
+
+test('a worker that is told to stop while it asks for a step does that step and gives its run back then', async () => {
+  const seen = [];
+  const claimed = givingOnce(null);
+  const { status, errors } = await working(
+    "agent('a', async ctx => { await ctx.step('s', () => 1); await ctx.step('t', () => 2); }); serve();",
+    (asked, worker) => {
+      if (asked.do === 'claim') return claimed();
+      seen.push(...asked.messages.map(message => message.do));
+      const answers = asked.messages.map(({ do: verb }) => {
+        if (verb === 'step.begin') return { is: 'go', effect: 'e', turn: 1, token: 't' };
+        return verb === 'release' ? { is: 'give_back', why: 'released' } : { is: 'done' };
+      });
+      if (asked.messages[0].do !== 'step.begin') return { answers };
+      worker.kill('SIGTERM');
+      return new Promise(resolve => setTimeout(resolve, 200, { answers })); // it has heard the signal by then
     },
   );
   assert.deepStrictEqual(seen, ['step.begin', 'step.end', 'release']);
