@@ -19,9 +19,18 @@ AETHERIS = BINARY.parent / "aetheris"
 STEPS = """
 @agent(name="coder")
 def code(ctx, given):
-    seen = []
-    for i in range(30):
-        seen.append(ctx.step(f"s{i}", lambda: (time.sleep(0.02), tell(f"/count/s{i}"), "REVISION")[2]))
+    seen, goes_on = [], True
+    while goes_on:
+        i = len(seen)
+
+        def one():
+            time.sleep(0.02)
+            tell(f"/count/s{i}")
+            tell("/count/REVISION")
+            return ["REVISION", not os.path.exists("stop") if given == "until told" else i < 29]
+
+        word, goes_on = ctx.step(f"s{i}", one)
+        seen.append(word)
     return seen
 
 serve()
@@ -50,15 +59,23 @@ def pid_of(house):
     return service["pid"]
 
 
-def test_a_reload_swaps_an_agent_in_the_middle_of_its_job(house, judge):
-    run = house.submit(agent="coder")
-    counted(judge, "/count/s5")
+def test_a_reload_swaps_an_agent_in_the_middle_of_its_job_and_a_broken_one_is_not_swapped_in(house, judge):
+    run = house.submit(agent="coder", input="until told")
+    counted(judge, "/count/s3")
+    was = pid_of(house)
+    for broken in ("def code(:", "import nothing_has_this_name"):
+        (house.folder / "agent.py").write_text(PRELUDE + broken + STEPS)
+        done = house.cli("reload", "coder")
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert pid_of(house) == was
     (house.folder / "agent.py").write_text(PRELUDE + STEPS.replace("REVISION", "two"))
     done = house.cli("reload", "coder")
     assert done.returncode == 0, done.stdout + done.stderr
+    counted(judge, "/count/two")
+    (house.folder / "stop").touch()
     seen = house.ended(run)["output"]
     assert seen[0] == "one" and seen[-1] == "two", seen
-    assert [judge.count(f"/count/s{i}") for i in range(30)] == [1] * 30
+    assert [judge.count(f"/count/s{i}") for i in range(len(seen))] == [1] * len(seen)
 
 
 def test_an_agent_that_is_killed_is_started_again_and_need_not_wait_for_its_lease(house, judge):

@@ -143,7 +143,12 @@ def test_runs_and_workers_survive_the_death_of_aether(house, judge):
     assert worker.process.poll() is None
 
 
-def test_an_asyncio_agent_has_branches_waits_and_values(house, judge):
+def test_an_asyncio_agent_has_branches_waits_and_values_and_a_client_answers_it(house, judge, monkeypatch):
+    from workers import SDK
+
+    monkeypatch.syspath_prepend(str(SDK))
+    from aetheris import AetherisClient
+
     house.worker("""
 import asyncio
 
@@ -158,12 +163,19 @@ async def code(ctx):
     said = await ctx.llm("say hello")
     await ctx.sleep(0.01)
     ok = await ctx.approve("Go?", timeout=3600)
-    return [[len({key for _, key in both}), values, said], ok.approved, ok.by != ""]
+    waits = [asyncio.ensure_future(one) for one in (ctx.wait("a"), ctx.sleep(3600))]
+    (first,), _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    after = await ctx.step("after", lambda: first.result())
+    return [[len({key for _, key in both}), values, said], ok.approved, ok.by != "", after]
 """)
-    run = house.begin()
-    house.asks(run)
-    house.change(run, "approvals", decision="approve")
-    assert house.ended(run)["output"] == [[4, [True, 36, True], "hello"], True, True]
+    client = AetherisClient(house.url)
+    job = client.run("coder")
+    house.asks(job.id)
+    client.signal_job(job.id, {"approved": True})
+    eventually(lambda: len(house.job(job.id)["waits"]) >= 2, "both branches wait")
+    eventually(lambda: job.refresh().is_waiting, "the job waits")
+    job.signal(7, correlation_key="a")
+    assert job.wait(timeout=60).output == [[4, [True, 36, True], "hello"], True, True, 7]
     assert [judge.count(f"/count/b{i}") for i in range(4)] == [1] * 4
 
 
