@@ -10,9 +10,13 @@
 
 namespace aether::cli {
 
-/// Makes a folder with an agent in Python and the configuration that runs it. Nothing that is there
-/// is overwritten.
-[[nodiscard]] Result<int> init(Globals const& globals, std::string const& folder);
+struct InitOptions {
+  std::string folder;
+  bool in_node = false;  ///< Else in Python.
+};
+/// Makes a folder with an agent and the configuration that runs it. Nothing that is there is
+/// overwritten.
+[[nodiscard]] Result<int> init(Globals const& globals, InitOptions const& options);
 
 struct ChatOptions {
   std::string agent;                 ///< Empty: the only one.

@@ -17,7 +17,7 @@
 namespace aether::cli {
 namespace {
 
-// In {0} goes the agent's name.
+// In {0} goes the agent's name, in {1} what runs its file.
 constexpr std::string_view kConfig =
     R"(# All in one process: the API, the scheduler, and the agent below.
 version: "1.0"
@@ -26,10 +26,10 @@ store: {{path: jobs.db}}         # every step is here before it counts
 observability: {{metrics_port: none}}
 agents:
   - name: {0}
-    command: [python3, agent.py]   # kept running; `aetheris reload` swaps it for the changed one
+    command: [{1}]   # kept running; `aetheris reload` swaps it for the changed one
 )";
 
-constexpr std::string_view kAgent =
+constexpr std::string_view kAgentInPython =
     R"(# {0}: each step is recorded. Kill anything at any time: the job goes on where it was,
 # and nothing that is a @tool is called twice.
 from aetheris import agent, serve, tool
@@ -52,6 +52,30 @@ def main(ctx, message):
 
 
 serve()
+)";
+
+constexpr std::string_view kAgentInNode =
+    R"(// {0}: each step is recorded. Kill anything at any time: the job goes on where it was,
+// and nothing that is a tool is called twice.
+const {{ appendFileSync }} = require('node:fs');
+const {{ agent, serve, tool }} = require('aetheris');
+
+// policy once: after a crash in the middle a person is asked
+const announce = tool('announce', text => {{
+  appendFileSync('announced.txt', `${{text}}\n`);
+  return text.length;
+}});
+
+agent('{0}', async (ctx, message) => {{
+  // the built-in model; {{ model: … }} names another
+  const answer = await ctx.llm(`say You said: ${{message}}`);
+  if (String(message).includes('approve') && !(await ctx.approve(`Announce it? ${{answer}}`)))
+    return 'It was not announced.';
+  await announce(answer);
+  return answer;
+}});
+
+serve();
 )";
 
 struct NewFile {
@@ -86,13 +110,18 @@ std::string agent_name(std::string_view folder) {
 
 }  // namespace
 
-Result<int> init(Globals const& globals, std::string const& folder) {
+Result<int> init(Globals const& globals, InitOptions const& options) {
+  std::string const& folder = options.folder;
   if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST)
     return fail(system_error("mkdir", folder));
   std::string const name = agent_name(folder);
   std::string const config = globals.default_files().front();
-  std::array const files{NewFile{config, fmt::format(kConfig, name)},
-                         NewFile{"agent.py", fmt::format(kAgent, name)}};
+  std::string const program = options.in_node ? "agent.js" : "agent.py";
+  std::string const command = fmt::format("{}, {}", options.in_node ? "node" : "python3", program);
+  std::string const code =
+      options.in_node ? fmt::format(kAgentInNode, name) : fmt::format(kAgentInPython, name);
+  std::array const files{NewFile{config, fmt::format(kConfig, name, command)},
+                         NewFile{program, code}};
   for (NewFile const& file : files) {
     if (::access(fmt::format("{}/{}", folder, file.name).c_str(), F_OK) != 0) continue;
     return fail(ErrorCode::Conflict,
@@ -101,9 +130,9 @@ Result<int> init(Globals const& globals, std::string const& folder) {
   for (NewFile const& file : files)
     TRY(write_new(fmt::format("{}/{}", folder, file.name), file.text));
   fmt::print(
-      "✓ {0}/{1} and {0}/agent.py\n\n  cd {0}\n  {2} run\n\nand in another terminal, there:\n\n"
+      "✓ {0}/{1} and {0}/{3}\n\n  cd {0}\n  {2} run\n\nand in another terminal, there:\n\n"
       "  {2} chat hello\n  {2} jobs list\n",
-      folder, config, globals.program);
+      folder, config, globals.program, program);
   return kDone;
 }
 

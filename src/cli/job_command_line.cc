@@ -224,11 +224,13 @@ void add_start(Declaring const& to, std::string const& name, std::string const& 
 }
 
 void add_agents(Declaring const& to) {
-  auto folder = std::make_shared<std::string>();
+  auto made = std::make_shared<InitOptions>();
   CLI::App* const init_command = to.command(
       to.app, "init", "A folder with a first agent, which works at once", "init my-agent");
-  init_command->add_option("folder", *folder, "The new folder; the agent has its name")->required();
-  to.run(init_command, folder, init);
+  init_command->add_option("folder", made->folder, "The new folder; the agent has its name")
+      ->required();
+  init_command->add_flag("--node", made->in_node, "An agent in Node, not in Python");
+  to.run(init_command, made, init);
 
   CLI::App* const run_command =
       to.command(to.app, "run", "Start in the foreground: API, scheduler and agents", "run");

@@ -107,7 +107,8 @@ def test_a_replay_runs_the_program_and_calls_nothing(house, judge):
     assert [judge.count(f"/count/s{i}") for i in range(30)] == [1] * 30
 
 
-def test_the_first_agent_answers_within_a_minute_of_its_making(tmp_path):
+@pytest.mark.parametrize("language", [[], ["--node"]], ids=["python", "node"])
+def test_the_first_agent_answers_within_a_minute_of_its_making(tmp_path, language):
     runtime = tempfile.mkdtemp(prefix="ae.", dir="/tmp")  # short: it is part of a socket's path
     env = {**os.environ, "AETHER_RUNTIME_DIR": runtime, "HOME": str(tmp_path)}
 
@@ -115,7 +116,7 @@ def test_the_first_agent_answers_within_a_minute_of_its_making(tmp_path):
         return subprocess.run([str(AETHERIS), *words], cwd=folder, env=env, capture_output=True, text=True,
                               timeout=PATIENCE, check=False, **more)  # fmt: skip
 
-    made = typed("init", "my-agent")
+    made = typed("init", *language, "my-agent")
     assert made.returncode == 0, made.stderr
     again = typed("init", "my-agent")
     assert again.returncode == 1 and "there already" in again.stderr
