@@ -21,6 +21,7 @@
 #include "cli/agent_commands.h"
 #include "daemon/jobs_plane.h"
 #include "daemon/work_line.h"
+#include "functions/handler_hooks.h"
 #include "os/process.h"
 #include "os/temp_dir.h"
 #include "supervise/environment.h"
@@ -38,6 +39,22 @@ constexpr Duration kPatience = std::chrono::seconds(60);
 constexpr Duration kSuiteMax = std::chrono::minutes(30);
 constexpr Duration kWorkerLook = std::chrono::milliseconds(5);
 constexpr int kWorkFd = 3;
+/// So often in a row a worker may end without a word: one is killed before it says something.
+constexpr int kMuteMax = 5;
+
+/// Of this process, but for what Aether itself was told; with the SDKs that came with it.
+std::vector<std::string> worker_environment() {
+  std::string const sdk = functions::find_sdk_folder();
+  std::vector<std::string> all;
+  if (!sdk.empty()) all = {"PYTHONPATH=" + sdk + "/python", "NODE_PATH=" + sdk + "/node"};
+  for (std::string const& one : supervise::own_environment()) {
+    if (one.starts_with("AETHER_") || one.starts_with("NOTIFY_")) continue;
+    std::string const name = one.substr(0, one.find('=') + 1);
+    std::erase_if(all, [&name](std::string const& each) { return each.starts_with(name); });
+    all.push_back(one);
+  }
+  return all;
+}
 
 config::Config suite_config() {
   config::Config config;
@@ -79,6 +96,7 @@ class Suite {
   struct Worker {
     std::optional<os::Child> child;
     int frames = 0, answers = 0, beats = 0;
+    bool has_spoken = false;
     Death death;
   };
 
@@ -88,10 +106,7 @@ class Suite {
     TRY_ASSIGN(daemon::LineEnds ends, daemon::open_line_ends());
     os::SpawnSpec spec;
     spec.argv = {"/bin/sh", "-c", "exec " + options_.command};
-    for (std::string const& one : supervise::own_environment()) {
-      if (!one.starts_with("AETHER_") && !one.starts_with("NOTIFY_"))
-        spec.environment.push_back(one);
-    }
+    spec.environment = worker_environment();
     spec.environment.push_back(fmt::format("AETHER_WORK_FD={}", kWorkFd));
     if (with_other_code) spec.environment.emplace_back("CONFORMANCE_OTHER=1");
     spec.fds = {{.source = ends.theirs.get(), .target = kWorkFd}};
@@ -117,6 +132,7 @@ class Suite {
     json::value const value = json::parse(line, ec);
     auto const* const object = value.if_object();
     if (ec || object == nullptr) return violate(fmt::format("no JSON object: {}", line));
+    worker.has_spoken = worker.has_spoken || is_from_worker;
     if (is_from_worker) {
       bool const has_id = object->contains("id");
       if (!has_id) violate(fmt::format("no id: {}", line));
@@ -195,6 +211,13 @@ class Suite {
     }
   }
 
+  void start_again() {
+    mute_ = worker_->has_spoken ? 0 : mute_ + 1;
+    if (mute_ >= kMuteMax)
+      throw Error(ErrorCode::UsageInvalid, "it ends before it asks for work: " + options_.command);
+    or_throw(start({}));
+  }
+
   /// Until the run has come to one of these; a worker that died is started again.
   async::Task<jobs::RunState> follow(jobs::RunId run, std::string file, bool stops_when_stuck) {
     Instant const until = clock_.now() + kPatience;
@@ -203,7 +226,7 @@ class Suite {
       jobs::RunState state = co_await std::move(showing);
       bool const is_over = state.closing || (stops_when_stuck && !state.stuck.empty());
       if (is_over || clock_.now() > until) co_return state;
-      if (has_ended(*worker_)) or_throw(start({}));
+      if (has_ended(*worker_)) start_again();
       if (state.status() == jobs::RunStatus::Parked) co_await be_a_person(&state, file);
       co_await async::sleep_for(kWorkerLook);
     }
@@ -357,6 +380,7 @@ class Suite {
   std::unique_ptr<daemon::Jobs> jobs_;
   async::TaskGroup tasks_;
   std::shared_ptr<Worker> worker_;
+  int mute_ = 0;  ///< Workers in a row that said nothing.
   std::unique_ptr<daemon::WorkLine> line_;
   std::string violation_;  ///< The first thing that the worker said wrong since the last check.
   std::string failure_;    ///< What kept the suite from its end.
