@@ -37,9 +37,12 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=
 
 def encoded(body):
     try:
-        return _encode(body).encode()
+        data = _encode(body).encode()
     except (TypeError, ValueError) as error:
         raise Refused("request-invalid", f"what was to be sent is not JSON: {error}") from error
+    if len(data) >= LINE_MAX:
+        raise Refused("request-invalid", f"a message of {len(data)} bytes, and {LINE_MAX} may be")
+    return data
 
 
 def settle(future, answer):
@@ -96,7 +99,7 @@ class HttpCarrier:
         told = json.loads(text) if text else {}
         if answer.status == 200:
             return told
-        if answer.status >= 500:
+        if answer.status >= 500 or answer.status in (408, 429):
             raise ConnectionError(f"{answer.status} {told.get('detail', '')}")
         raise Refused(str(told.get("type", answer.status)).rsplit("/", 1)[-1], told.get("detail", ""))
 
@@ -157,8 +160,6 @@ class LineCarrier:
         """`told` is called with the answer, or None at the end of the line, by the thread that reads."""
         number = next(self._ids)
         line = encoded({"id": number, **body}) + b"\n"
-        if len(line) > LINE_MAX:
-            raise Refused("request-invalid", f"a message of {len(line)} bytes, and {LINE_MAX} may be")
         self._waiting[number] = told
         try:
             with self._lock:
