@@ -45,8 +45,9 @@ def judge():
 
 
 @pytest.fixture
-def house(tmp_path, judge):
-    made = NodeHouse(tmp_path / "house", judge, "coder", "waiter")
+def house(request, tmp_path, judge):
+    # Long enough for a worker that lives, on a machine that is busy.
+    made = NodeHouse(tmp_path / "house", judge, "coder", "waiter", lease=getattr(request, "param", "10s"))
     try:
         yield made.start()
     finally:
@@ -91,6 +92,7 @@ def test_a_client_in_node_submits_waits_signals_and_approves(house, judge):
     assert "5 false" in told["failed"], told
 
 
+@pytest.mark.parametrize("house", ["1s"], indirect=True)
 def test_a_halted_worker_in_node_loses_its_run_and_its_late_answer_counts(house, judge):
     slow = house.worker(PAYING, WAY="hold")
     run = house.begin(given="a")
@@ -158,7 +160,7 @@ agent('coder', async ctx => {
 
 def test_a_reload_swaps_an_agent_in_node_in_the_middle_of_its_job(tmp_path, judge):
     agent = {"name": "coder", "command": ["node", "agent.js"], "env": {"JUDGE": judge.url("")}}
-    house = Jobs(tmp_path / "house", config(jobs={"lease": "10s"}, agents=[agent]))
+    house = Jobs(tmp_path / "house", config(jobs={"lease": "20s"}, agents=[agent]))
     program = house.folder / "agent.js"
     program.write_text(PRELUDE + STEPS.replace("REVISION'", "one'") + "serve();")
     try:
@@ -185,6 +187,7 @@ def test_the_sdk_for_node_keeps_to_the_protocol():
     assert " 0 failed" in good.stdout and good.stdout.count("✓") > 15, good.stdout
 
 
+@pytest.mark.parametrize("house", ["1s"], indirect=True)
 def test_an_agent_in_node_whose_house_dies_goes_on_when_it_is_back(house, judge):
     worker = house.worker(PAYING, WAY="hold")
     run = house.begin(given="a")
