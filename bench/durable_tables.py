@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rounds of bench/durable.py say: medians, and ratios of the same round."""
+
+import statistics
+
+from tables import milliseconds, table
+
+OURS = "Aether"
+PEERS = ("Restate", "DBOS")
+
+
+def middle(cells):
+    """Of one subject's rounds: the medians, and the sums of what was counted."""
+    found = {"steps_per_second": statistics.median(one["steps_per_second"] for one in cells)}
+    for what in ("workflow", "step"):
+        found[what] = {key: statistics.median(one[what][key] for one in cells) for key in ("p50_us", "p99_us")}
+    for what in ("workflows", "effects", "twice", "missing"):
+        found[what] = sum(one[what] for one in cells)
+    return found
+
+
+def ratio(rounds, ours, theirs, key):
+    """Medians of what each round says: what else happens on the machine hits both of a round."""
+    each = [one["cells"][ours][key]["steps_per_second"] / one["cells"][theirs][key]["steps_per_second"]
+            for one in rounds]
+    return {"median": statistics.median(each), "least": min(each)}
+
+
+def summary(rounds):
+    names = list(rounds[0]["cells"])
+    keys = list(next(iter(rounds[0]["cells"].values()))) if names else []
+    subjects = {name: {key: middle([one["cells"][name][key] for one in rounds]) for key in keys} for name in names}
+    ratios = {}
+    for name in names:
+        peer, _, language = name.partition(", ")
+        if peer not in PEERS or f"{OURS}, {language}" not in names:
+            continue
+        ratios[name] = {key: ratio(rounds, f"{OURS}, {language}", name, key) for key in keys}
+    return {"busy": [one["busy"] for one in rounds], "fdatasync": [one["fdatasync"] for one in rounds],
+            "subjects": subjects, "ratios": ratios, "rounds": rounds}  # fmt: skip
+
+
+def called(key):
+    return "64, pure" if key == "pure" else key
+
+
+def print_tables(figures):
+    syncs = statistics.median(one["p50_us"] for one in figures["fdatasync"])
+    others = ", ".join(f"{one:.1f}" for one in figures["busy"])
+    rows = []
+    for name, cells in figures["subjects"].items():
+        for key, one in cells.items():
+            rows.append([name, called(key), f"{one['steps_per_second']:.0f}", milliseconds(one["step"]["p50_us"]),
+                         milliseconds(one["step"]["p99_us"]), milliseconds(one["workflow"]["p50_us"]),
+                         milliseconds(one["workflow"]["p99_us"]), one["effects"], one["twice"], one["missing"]])
+    versions = ", ".join(f"{name} {version}" for name, version in figures["machine"]["versions"].items())
+    table(f"Durable steps, {figures['steps']} in a workflow, each made durable with a sync (ms; medians of "
+          f"{len(figures['rounds'])} rounds; one fdatasync {syncs:.0f} us; cores that others used before each round: "
+          f"{others}; {versions})",
+          ["", "at once", "steps/s", "step p50", "step p99", "workflow p50", "workflow p99", "effects", "twice",
+           "missing"], rows)
+    table("Aether on SQLite against it: steps/s, medians of the ratios in each round (the least of them)",
+          ["", *(called(key) for key in next(iter(figures["ratios"].values()), {}))],
+          [[name, *(f"{one['median']:.1f}x ({one['least']:.1f})" for one in each.values())]
+           for name, each in figures["ratios"].items()])
