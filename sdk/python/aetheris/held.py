@@ -31,6 +31,7 @@ class Held:
         self.input, self.lease = claimed["input"], claimed["lease_ms"] / 1000
         self.back = None  # GiveBack, once it is not ours any more
         self.inside = 0  # functions of its steps that run right now
+        self._begun = set()  # paths of steps that were asked for, and have not ended
         self.left = threading.Event()
         self.said = time.monotonic()  # when the last frame went
         self._ends = []  # of steps, not said yet
@@ -44,8 +45,14 @@ class Held:
     def ask(self, messages):
         if self._is_kept(messages[0]):
             return self._keep(messages[0])
-        if messages[0]["do"] != "step.end":
-            self.check()
+        while not self._may_ask(messages[0]):
+            self.left.wait(AGAIN)
+        with self._noting(messages[0]) as answered:
+            answers = self._ask(messages)
+            answered(answers)
+            return answers
+
+    def _ask(self, messages):
         with self._order:
             ends = self._take_ends()
             joins = ends and messages[0]["do"] not in ALONE
@@ -56,8 +63,33 @@ class Held:
         self._raise()
         return answers[-len(messages) :]
 
+    def _may_ask(self, message):
+        """Not while the worker stops and something is under way: that ends first, and then the run is given back."""
+        if message["do"] in ("step.end", "close"):
+            return True
+        self.check()
+        with self._lock:
+            may = not self.worker.stopping.is_set()
+            if may and message["do"] == "step.begin":
+                self._begun.add(message["path"])
+            return may
+
+    @contextlib.contextmanager
+    def _noting(self, message):
+        """A step is under way from its beginning to its end, unless there is nothing to be called."""
+        answers = []
+        try:
+            yield answers.extend
+        finally:
+            goes = message["do"] == "step.begin" and answers and answers[-1]["is"] == "go"
+            if not goes:
+                self._begun.discard(message.get("path"))
+
     def check(self):
-        if self.back is None and self.worker.stopping.is_set() and self.inside == 0:
+        with self._lock:
+            is_quiet = self.inside == 0 and not self._begun
+        # Who gives back what is just told to call a function leaves a call of which nobody knows the outcome.
+        if self.back is None and self.worker.stopping.is_set() and is_quiet:
             self.release()
         if self.back is not None:
             raise GiveBack(self.back.why, self.back.detail)
@@ -102,6 +134,7 @@ class Held:
         with self._lock:
             is_first = not self._ends
             self._ends.append(end)
+            self._begun.discard(end["path"])
             if is_first:
                 self._kept = time.monotonic()
         if is_first:
@@ -208,8 +241,14 @@ class AsyncHeld(Held):
             return self._keep(messages[0])
         if not hasattr(self.carrier, "frame_async"):
             return await self.in_thread(self.ask, messages)
-        if messages[0]["do"] != "step.end":
-            self.check()
+        while not self._may_ask(messages[0]):
+            await asyncio.sleep(AGAIN)
+        with self._noting(messages[0]) as answered:
+            answers = await self._ask_on_line(messages)
+            answered(answers)
+            return answers
+
+    async def _ask_on_line(self, messages):
         ends = self._take_ends()
         joins = ends and messages[0]["do"] not in ALONE
         if ends and not joins:

@@ -113,7 +113,7 @@ class Worker:
         context = Context(held)
         token = current.set(context)
         try:
-            held.ask([self._closing(held, self.agents[held.agent](context, held.input))])
+            held.ask([self._closing(self.agents[held.agent](context, held.input))])
         except GiveBack as back:
             self._gone_from(held, back)
         except BaseException as error:  # noqa: BLE001
@@ -135,7 +135,7 @@ class Worker:
                 with contextlib.suppress(asyncio.CancelledError, GiveBack, Exception):
                     await task
                 raise held.back
-            await held.ask_async([self._closing(held, task.result())])
+            await held.ask_async([self._closing(task.result())])
         except GiveBack as back:
             self._gone_from(held, back)
         except BaseException as error:  # noqa: BLE001
@@ -146,8 +146,7 @@ class Worker:
             await held.in_thread(self._end, held)
 
     @staticmethod
-    def _closing(held, output):
-        held.check()
+    def _closing(output):
         return {"do": "close", "outcome": "succeeded", "output": as_recorded(output)}
 
     def _fail(self, held, error):
@@ -197,11 +196,11 @@ class Worker:
 
     def _leave(self, patience=8.0):
         """Steps that are in the middle may end; all else is given back now."""
-        for one in list(self._held.values()):
-            if one.inside == 0 and one.back is None:
-                one.release()
         step = threading.Event()
         for _ in range(int(patience / 0.05)):
+            for one in list(self._held.values()):
+                with contextlib.suppress(GiveBack):
+                    one.check()
             if not self._held:
                 break
             step.wait(0.05)
