@@ -36,6 +36,8 @@ const JobStatus = Object.freeze({
 const ENDED = [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED];
 const POLL_FIRST = 20;
 const PAGE = 200;
+/** Seconds that Aether holds the question whether a job has ended. */
+const HELD_MAX = 20;
 
 class Job {
   constructor(client, told, agentId, goal = '') {
@@ -63,7 +65,13 @@ class Job {
   }
 
   async refresh() {
-    this._take(await this._client._ask('GET', `/v1/jobs/${this.id}`));
+    return this._look(0);
+  }
+
+  /** Aether answers when the job has ended, and at the latest after so many seconds. */
+  async _look(seconds) {
+    const held = seconds > 0 ? `?wait=${seconds}` : '';
+    this._take(await this._client._ask('GET', `/v1/jobs/${this.id}${held}`));
     return this;
   }
 
@@ -72,7 +80,8 @@ class Job {
     const until = Date.now() + milliseconds(timeout);
     const most = milliseconds(pollInterval);
     for (let pause = Math.min(POLL_FIRST, most); ; pause = Math.min(pause * 1.5, most)) {
-      await this.refresh();
+      const rest = Math.min(until - Date.now(), this._client._timeout / 2);
+      await this._look(Math.min(Math.floor(rest / 1000), HELD_MAX));
       if (this.isTerminal) break;
       if (Date.now() >= until)
         throw new TimeoutError(`job ${this.id} has not ended in ${timeout}: it is ${this.status}`);

@@ -199,6 +199,7 @@ test('the client submits, waits, lists and answers', async () => {
   assert.deepStrictEqual(posted('/v1/jobs/j/approvals'), [no]);
   assert.deepStrictEqual(posted('/v1/jobs/j/signals'), [{ name: 'go', payload: 5 }]);
   assert.ok(asked.some(each => each[1].includes('status=parked')));
+  assert.match(asked[2][1], /^\/v1\/jobs\/j\?wait=\d+$/); // Aether holds the question
 });
 
 test('a job that does not end in time, or failed, is an error that says so', async () => {
