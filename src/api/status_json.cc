@@ -230,6 +230,7 @@ int http_status(ErrorCode code) {
     case ErrorCode::AlreadyRunning:
     case ErrorCode::StoreInUse:
     case ErrorCode::Conflict:
+    case ErrorCode::EvidenceInvalid:  // Of a journal that is shorter than it was.
       return 409;
     case ErrorCode::ServiceUnknown:
     case ErrorCode::FunctionUnknown:

@@ -10,6 +10,7 @@
 #include "api/json_text.h"
 #include "cli/terminal.h"
 #include "daemon/jobs_reading.h"
+#include "journal/checkpoint.h"
 #include "journal/evidence.h"
 #include "journal/growth.h"
 #include "os/file.h"
@@ -69,9 +70,32 @@ Result<Judged> judge_growth(std::string const& text, std::string const& kept,
   return judged;
 }
 
+/// Evidence ends with a note, too, but is no note of three lines.
+bool is_checkpoint(std::string const& text) {
+  Result<journal::SignedNote> const note = journal::parse_note(text);
+  return note && journal::parse_checkpoint_text(note->text);
+}
+
+/// Only who signed it, and for what.
+Result<Judged> judge_checkpoint(std::string const& text, std::string const& trusted) {
+  TRY_ASSIGN(journal::VerifierKey const key, journal::VerifierKey::parse(trusted));
+  TRY_ASSIGN(journal::Checkpoint const checkpoint, journal::open_checkpoint(text, key));
+  Judged judged;
+  judged.told = {{"valid", true},
+                 {"checkpoint_size", checkpoint.head.size},
+                 {"root", journal::text_of(checkpoint.head.root)},
+                 {"key", trusted},
+                 {"key_trusted", true}};
+  judged.text =
+      fmt::format("a checkpoint of {} events, signed by {}\n", checkpoint.head.size, trusted);
+  return judged;
+}
+
 Result<Judged> judge(std::string const& file, std::string const& kept, std::string const& trusted) {
   TRY_ASSIGN(std::string const text, os::read_file(file, kProofBytesMax));
   if (journal::is_growth(text)) return judge_growth(text, kept, trusted);
+  if (kept.empty() && !trusted.empty() && is_checkpoint(text))
+    return judge_checkpoint(text, trusted);
   if (kept.empty()) return judge_evidence(text, trusted);
   return fail(ErrorCode::UsageInvalid,
               fmt::format("{} does not prove that a journal grew: `aether checkpoint --old` makes "

@@ -269,11 +269,14 @@ def test_a_journal_that_was_set_back_does_not_grow_from_what_was_kept(go, kept, 
     told = kept.on_copy(kept.fork, "verify", "--all", "--old", kept.old)
     assert told.returncode == 1 and "later than the last event" in told.stdout, told.stdout
     with Jobs(kept.fork, config()) as fork:
+        code, _, answer = fork.request("GET", "/v1/checkpoint?old=1000")
+        assert code == 409 and answer["code"] == "evidence-invalid" and "set back" in answer["detail"], answer
         for _ in range(3):
             fork.ended(fork.submit(VALUE))
         done(fork, "checkpoint", "--old", kept.old, "-w", tmp_path / "forked")
         shorter = tmp_path / "shorter"
         done(fork, "checkpoint", "-w", shorter)
+        assert "signed by" in done(fork, "verify", shorter, "--key", kept.key)
         told = fork.cli("verify", "--all", "--old", kept.old)
         assert told.returncode == 1 and "checkpoint" in told.stdout, told.stdout
     (tmp_path / "back").write_text(f"old {10**6}\n\n" + shorter.read_text())

@@ -63,6 +63,7 @@ def test_each_role_may_do_what_it_is_for_and_refusals_are_in_the_journal(house):
         ("POST", f"{at}/signals", {"name": "x"}, {"submitter", "operator"}),
         ("GET", f"{at}/evidence", None, {"auditor", "operator"}),
         ("GET", "/v1/audit", None, {"auditor", "operator"}),
+        ("GET", "/v1/checkpoint", None, {"auditor", "operator"}),
         ("POST", f"{at}/control", {"action": "pause"}, {"operator"}),
         ("POST", f"{at}/control", {"action": "resume"}, {"operator"}),
     ]
