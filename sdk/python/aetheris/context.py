@@ -86,10 +86,14 @@ def _depth(value, most=DEPTH_MAX):
     return 1 + max((_depth(one, most - 1) for one in inner), default=0)
 
 
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+_decode = json.JSONDecoder(parse_int=_whole_number).decode
+
+
 def as_recorded(value):
     """As it is after a crash: tuples are lists, keys are texts. ValueError or TypeError: Aether would not take it."""
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text = _encode(value)
     except RecursionError as error:
         raise ValueError(f"it has more than {DEPTH_MAX} levels") from error
     size = len(text.encode())  # halves of surrogate pairs are no text anywhere else
@@ -97,7 +101,7 @@ def as_recorded(value):
         raise ValueError(f"it has {size} bytes, and {BYTES_MAX} is the most: keep it elsewhere, and give its place")
     if text.count("[") + text.count("{") > DEPTH_MAX and _depth(value) > DEPTH_MAX:
         raise ValueError(f"it has more than {DEPTH_MAX} levels")
-    return json.loads(text, parse_int=_whole_number)
+    return _decode(text)
 
 
 def words_of(error):
