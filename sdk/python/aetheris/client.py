@@ -13,6 +13,10 @@ class AetherisError(Exception):
     """What this package raises."""
 
 
+class Unreachable(AetherisError):
+    """Nobody answers."""
+
+
 class JobFailedError(AetherisError):
     """A job that was waited for has failed, or was cancelled."""
 
@@ -41,6 +45,8 @@ class JobStatus(str, Enum):
         return cls("waiting" if word == "parked" else word)
 
 
+WAIT_MAX = 20  # seconds that Aether is asked to hold an answer until the job has ended
+SILENCE_MAX = 30  # seconds that a job is waited for without an Aether: it may start again
 ENDED = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
@@ -65,18 +71,34 @@ class Job:
         return self.status is JobStatus.WAITING
 
     def refresh(self):
-        self._take(self._client._ask("GET", f"/v1/jobs/{self.id}"))
+        return self._refresh(0)
+
+    def _refresh(self, seconds):
+        query = f"?wait={seconds}" if seconds > 0 else ""
+        self._take(self._client._ask("GET", f"/v1/jobs/{self.id}{query}"))
         return self
 
     def wait(self, *, timeout=300.0, poll_interval=0.5):
         """Until the job has ended; itself, with its output. JobFailedError if it did not complete."""
-        until = time.monotonic() + timeout
-        pause = min(0.02, poll_interval)
-        while not self.refresh().is_terminal:
-            if time.monotonic() >= until:
+        heard = time.monotonic()
+        until, pause = heard + timeout, min(0.02, poll_interval)
+        while True:
+            begun = time.monotonic()
+            asked = int(min(WAIT_MAX, self._client._timeout - 5, until - begun))
+            try:
+                self._refresh(asked)
+                heard = time.monotonic()
+            except Unreachable:
+                if time.monotonic() - heard > SILENCE_MAX:
+                    raise
+            if self.is_terminal:
+                break
+            now = time.monotonic()
+            if now >= until:
                 raise TimeoutError(f"job {self.id} has not ended in {timeout} s: it is {self.status.value}")
-            time.sleep(pause)
-            pause = min(pause * 1.5, poll_interval)
+            if now - begun < max(asked, 1) / 2:  # Aether did not let us wait
+                time.sleep(min(pause, until - now))
+                pause = min(pause * 1.5, poll_interval)
         if self.status is not JobStatus.COMPLETED:
             raise JobFailedError(self.id, self.status.value, self.error)
         return self
@@ -107,7 +129,7 @@ class AetherisClient:
             answer = connection.getresponse()
             text = answer.read().decode()
         except (OSError, http.client.HTTPException) as error:
-            raise AetherisError(f"{self.base_url} does not answer: {error!r}") from error
+            raise Unreachable(f"{self.base_url} does not answer: {error!r}") from error
         finally:
             connection.close()
         told = json.loads(text) if "json" in (answer.headers.get("Content-Type") or "") else {"detail": text}
