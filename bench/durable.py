@@ -9,10 +9,8 @@ cannot be had is left out, and said to be.
 """
 
 import argparse
-import ctypes
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 
 from database import Database  # noqa: E402  (tests/e2e)
+from own_network import enter as enter_own_network  # noqa: E402
 
 import durable_packages as packages  # noqa: E402
 from durable_judge import Judge  # noqa: E402
@@ -33,7 +32,6 @@ from machine import machine, version  # noqa: E402
 from tables import spread  # noqa: E402
 
 STEPS = 10
-CLONE_NEWNET = 0x40000000
 IN_FLIGHT = (1, 16, 64)
 MOST = max(IN_FLIGHT)
 
@@ -117,21 +115,21 @@ class Cluster(Database):
 
 
 def leave_the_network():
-    """Only the loopback interface is left: peers ask at home for news when they start."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET) != 0:
-        return print("the peers keep the network of this machine: a namespace of their own needs root")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    """Only a loopback interface is left: some of the peers ask at home for news when they start."""
+    refused = enter_own_network()
+    if refused:
+        print(f"the peers keep the network of this machine, for a namespace of their own is not allowed: {refused}")
 
 
-def wanted(only, missing):
+def subjects(only):
+    """(where the peers' packages are, whom to measure)."""
     words = only.split(",") if only else [""]
-    for name, one in SUBJECTS.items():
-        reason = missing.get(one.package)
-        if reason and any(word in name for word in words):
-            print(f"{name} is left out: {reason}")
-    return [name for name, one in SUBJECTS.items()
-            if one.package not in missing and any(word in name for word in words)]
+    names = [name for name in SUBJECTS if any(word in name for word in words)]
+    peers, missing = packages.install({SUBJECTS[name].package for name in names} - {None})
+    for name in names:
+        if SUBJECTS[name].package in missing:
+            print(f"{name} is left out: {missing[SUBJECTS[name].package]}")
+    return peers, [name for name in names if SUBJECTS[name].package not in missing]
 
 
 def main():
@@ -142,15 +140,16 @@ def main():
     parser.add_argument("--no-recovery", action="store_true", help="kill nothing")
     parser.add_argument("--json", help="also write the figures to this file")
     options = parser.parse_args()
-    peers, missing = packages.install()
-    names = wanted(options.only, missing)
+    peers, names = subjects(options.only)
     about = {**machine(), "versions": {"node": version("node", "--version"), **packages.versions(peers)}}
     leave_the_network()
     with ExitStack() as stack:
         folder = os.environ.get("AETHER_BENCH_DIR", "/tmp")
         top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aether-bench.", dir=folder)))
-        database = stack.enter_context(Cluster("max_connections=200", folder=folder))
-        about["versions"]["PostgreSQL"] = version(str(database.programs / "postgres"), "--version")
+        database = None
+        if any(SUBJECTS[name].needs_database for name in names):
+            database = stack.enter_context(Cluster("max_connections=200", folder=folder))
+            about["versions"]["PostgreSQL"] = version(str(database.programs / "postgres"), "--version")
         judge = stack.enter_context(Judge())
         bench = Bench(top, options, judge, peers)
         rounds = [bench.round(names, database) for _ in range(1 if options.quick else options.rounds)]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 NPM = ("@restatedev/restate-server@1.7.12", "@restatedev/restate-sdk@1.17.2", "@dbos-inc/dbos-sdk@5.3.0")
 PYPI = ("restate-sdk==1.2.0", "hypercorn==0.18.0", "dbos==3.4.0")
-NEVER = "it was not asked for"
 PATIENCE = 600
 
 
@@ -41,20 +40,19 @@ def once(mark, *commands):
     return failure
 
 
-def install():
-    """(the folder, {what is missing: why}). No package runs a program of its own while it is installed."""
+def install(languages):
+    """(the folder, {language: why its peers are missing}). No package runs a program while it is installed."""
     place, missing = folder(), {}
     place.mkdir(parents=True, exist_ok=True)
-    npm = shutil.which("npm") or "npm"
-    failure = once(place / "npm.done", [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund",
-                                        "--prefix", place, *NPM])  # fmt: skip
-    if failure:
-        missing["node"] = failure
-    python = place / "python"
-    failure = once(place / "pypi.done", [sys.executable, "-m", "venv", "--clear", python],
-                   [python / "bin" / "pip", "install", "-q", *PYPI])  # fmt: skip
-    if failure:
-        missing["python"] = failure
+    npm = [shutil.which("npm") or "npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", place]
+    if languages:  # Restate's server is one of npm's
+        failure = once(place / "npm.done", [*npm, *NPM])
+        missing = dict.fromkeys(languages, failure) if failure else {}
+    if "python" in languages and not missing:
+        python = place / "python"
+        failure = once(place / "pypi.done", [sys.executable, "-m", "venv", "--clear", python],
+                       [python / "bin" / "pip", "install", "-q", *PYPI])  # fmt: skip
+        missing = {"python": failure} if failure else {}
     return place, missing
 
 

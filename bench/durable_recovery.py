@@ -14,11 +14,11 @@ DEAD = 0.1  # seconds, which whoever restarts things takes
 PATIENCE = 120
 # (subject, policy, what it is called): an agent that Aether started dies with it, other workers outlive their server.
 KILLED = (
-    ("Aether, Node", "once", "Aether and its agent, `once`"),
-    ("Aether, Node", "keyed", "Aether and its agent, `keyed`"),
-    ("Aether over HTTP, Node", "once", "Aether, `once`; its worker lives on"),
-    ("Restate, Node", "once", "Restate; its worker lives on"),
-    ("DBOS, Node", "once", "DBOS, which is in the worker"),
+    ("Aether (Node)", "once", "Aether and its agent, `once`"),
+    ("Aether (Node)", "keyed", "Aether and its agent, `keyed`"),
+    ("Aether over HTTP (Node)", "once", "Aether, `once`; its worker lives on"),
+    ("Restate (Node)", "once", "Restate; its worker lives on"),
+    ("DBOS (Node)", "once", "DBOS, which is in the worker"),
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -84,7 +85,8 @@ class Subject:
     def __init__(self, folder, judge, language, peers, database=None):
         self.folder, self.language, self.peers, self.database = Path(folder), language, peers, database
         self.folder.mkdir(parents=True)
-        self.env = {**os.environ, "JUDGE": str(judge), "PEERS": str(peers), "PYTHONDONTWRITEBYTECODE": "1"}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AETHER", "LISTEN_"))}
+        self.env = {**inherited, "JUDGE": str(judge), "PEERS": str(peers), "PYTHONDONTWRITEBYTECODE": "1"}
         self.processes = []
 
     def program(self, name):
@@ -145,8 +147,8 @@ class AetherSubject(Subject):
             "observability": {"metrics_port": "none"},
         }
         (self.folder / "aether.yaml").write_text(json.dumps(config))
-        self.env["AETHER_RUNTIME_DIR"] = str(self.folder / "run")
-        (self.folder / "run").mkdir(mode=0o711)
+        # Short: the path of a Unix socket has 107 bytes.
+        self.env["AETHER_RUNTIME_DIR"] = self.runtime = tempfile.mkdtemp(prefix="ae.", dir="/tmp")
         self.serve()
         if self.is_remote:
             self.launch(command, AETHER_URL=url, **env)
@@ -170,6 +172,7 @@ class AetherSubject(Subject):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(10)
         super().stop()
+        shutil.rmtree(self.runtime, ignore_errors=True)
 
 
 class RemoteAetherSubject(AetherSubject):
@@ -245,7 +248,7 @@ class Named:
 
 
 SUBJECTS = {
-    f"{name}, {language.capitalize()}": Named(made, language, on_database, package)
+    f"{name} ({language.capitalize()})": Named(made, language, on_database, package)
     for language in ("node", "python")
     for name, made, on_database, package in (
         ("Aether", AetherSubject, False, None),

@@ -32,10 +32,10 @@ def summary(rounds):
     subjects = {name: {key: middle([one["cells"][name][key] for one in rounds]) for key in keys} for name in names}
     ratios = {}
     for name in names:
-        peer, _, language = name.partition(", ")
-        if peer not in PEERS or f"{OURS}, {language}" not in names:
+        peer, _, language = name.partition(" ")
+        if peer not in PEERS or f"{OURS} {language}" not in names:
             continue
-        ratios[name] = {key: ratio(rounds, f"{OURS}, {language}", name, key) for key in keys}
+        ratios[name] = {key: ratio(rounds, f"{OURS} {language}", name, key) for key in keys}
     return {"busy": [one["busy"] for one in rounds], "fdatasync": [one["fdatasync"] for one in rounds],
             "subjects": subjects, "ratios": ratios, "rounds": rounds}  # fmt: skip
 
@@ -59,6 +59,8 @@ def print_tables(figures):
           f"{others}; {versions})",
           ["", "at once", "steps/s", "step p50", "step p99", "workflow p50", "workflow p99", "effects", "twice",
            "missing"], rows)
+    if not figures["ratios"]:
+        return
     table("Aether on SQLite against it: steps/s, medians of the ratios in each round (the least of them)",
           ["", *(called(key) for key in next(iter(figures["ratios"].values()), {}))],
           [[name, *(f"{one['median']:.1f}x ({one['least']:.1f})" for one in each.values())]

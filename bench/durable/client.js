@@ -6,11 +6,12 @@ const http = require('node:http');
 const { obey } = require('./load.js');
 
 const [, , which, port] = process.argv;
+const OVER = ['failed', 'cancelled', 'stuck'];
 const agent = new http.Agent({ keepAlive: true, noDelay: true });
 
-function ask(method, path, body, accept) {
+function ask(method, path, body) {
   return new Promise((resolve, reject) => {
-    const headers = { 'Content-Type': 'application/json', ...(accept && { Accept: accept }) };
+    const headers = { 'Content-Type': 'application/json' };
     const request = http.request({ agent, port, host: '127.0.0.1', method, path, headers }, answer => {
       let text = '';
       answer.setEncoding('utf8').on('data', more => (text += more));
@@ -33,8 +34,11 @@ const aether = {
   begin: async given => JSON.parse(await ask('POST', '/v1/jobs', { agent: 'work', input: given })).id,
   async run(given) {
     const id = await this.begin(given);
-    const events = await ask('GET', `/v1/jobs/${id}/events`, undefined, 'text/event-stream');
-    if (!events.includes('"succeeded"')) throw new Error(`job ${id}: ${events.slice(-400)}`);
+    for (;;) {
+      const job = JSON.parse(await ask('GET', `/v1/jobs/${id}?wait=25`)); // seconds, if it has not ended before
+      if (job.status === 'completed') return;
+      if (OVER.includes(job.status)) throw new Error(`job ${id} is ${job.status}: ${job.error}`);
+    }
   },
 };
 

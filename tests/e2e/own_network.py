@@ -14,7 +14,8 @@ _CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS = 0x8914
 
 
-def _enter():
+def enter():
+    """This thread, and what it starts, from now on; the reason if it may not be."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET) != 0:
         return os.strerror(ctypes.get_errno())
@@ -29,7 +30,7 @@ def in_own_network(body, **settings):
     outcome = {}
 
     def run():
-        outcome["refused"] = _enter()
+        outcome["refused"] = enter()
         if outcome["refused"]:
             return
         try:
