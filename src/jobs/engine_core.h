@@ -71,6 +71,7 @@ class EngineCore {
   // engine_work.cc
   void claim(std::uint64_t id, WorkClaim claim, Reply<std::vector<ClaimedRun>> reply);
   void end_claim(std::uint64_t id);
+  void end_claims_of(std::string const& worker);
   void work(RunId const& run, std::string const& token, std::vector<WorkMessage> messages,
             Reply<WorkAnswers> reply);
   [[nodiscard]] std::string make_token();

@@ -105,8 +105,20 @@ void EngineCore::work(RunId const& run, std::string const& token, std::vector<Wo
     return reply(fail(passed.error()));
   auto const found = actors_.find(run.text);
   bool const is_held = found != actors_.end() && found->second->is_held_with(token);
-  if (is_held) return found->second->work(std::move(messages), std::move(reply));
-  take_late(run, std::move(messages), std::move(reply));
+  if (!is_held) return take_late(run, std::move(messages), std::move(reply));
+  bool const releases = std::ranges::any_of(
+      messages, [](WorkMessage const& each) { return each.verb == WorkVerb::Release; });
+  // Else it would be given back at once what it releases, and be gone with it.
+  if (releases) end_claims_of(std::string(found->second->worker()));
+  found->second->work(std::move(messages), std::move(reply));
+}
+
+void EngineCore::end_claims_of(std::string const& worker) {
+  std::vector<std::uint64_t> its;
+  for (WaitingClaim const& each : claims_) {
+    if (each.claim.worker == worker) its.push_back(each.id);
+  }
+  for (std::uint64_t const id : its) end_claim(id);
 }
 
 /// The worker has lost the run. What it called counts all the same: the token of the call says

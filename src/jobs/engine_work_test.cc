@@ -103,6 +103,22 @@ TEST(Work, ParksACallThatMayHaveHappenedAndGoesOnWhenAPersonKnows) {
   EXPECT_EQ(rig.show(run).calls_used, 1U);
 }
 
+TEST(Work, GivesAWorkerThatReleasesARunNotTheSameRunAgainByAClaimThatWaits) {
+  Rig rig;
+  rig.submit(code_spec());
+  TestWorker first(rig);
+  ASSERT_TRUE(first.claim());
+  auto const waiting = std::make_shared<std::promise<std::size_t>>();
+  rig->claim({.worker = "w1", .agents = {"coder"}, .spaces = {}, .runs = 1},
+             [waiting](Result<std::vector<ClaimedRun>> const& runs) {
+               waiting->set_value(runs ? runs->size() : 1);
+             });
+  EXPECT_EQ(why(first.say_one(R"({"do": "release"})")), "released");
+  EXPECT_EQ(waiting->get_future().get(), 0U);
+  TestWorker second(rig, "w2");
+  EXPECT_TRUE(second.claim());
+}
+
 TEST(Work, TakesTheLateAnswerOfAWorkerThatHasLostItsRun) {
   Rig rig;
   RunId const run = rig.submit(code_spec());

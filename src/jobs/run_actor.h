@@ -67,6 +67,7 @@ class RunActor {
     return work_ != nullptr && work_->token == token;
   }
   [[nodiscard]] WallTime heard_of_worker() const { return work_->heard; }
+  [[nodiscard]] std::string const& worker() const { return work_->worker; }
   /// It calls nothing at the moment.
   [[nodiscard]] bool is_worker_quiet() const { return memory_.with_worker.empty(); }
   void work(std::vector<WorkMessage> messages, Reply<WorkAnswers> reply);
