@@ -185,11 +185,11 @@ def test_a_reload_swaps_an_agent_in_node_in_the_middle_of_its_job(tmp_path, judg
 
 
 def test_the_sdk_for_node_keeps_to_the_protocol():
-    command = [str(BINARY), "conformance", "worker", "--each", "3", "--command"]
+    command = [str(BINARY), "conformance", "worker", "--each", "5", "--command"]
     command += [f"node {SDK}/aetheris/conformance.js"]
     good = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert good.returncode == 0, good.stdout + good.stderr
-    assert " 0 failed" in good.stdout and good.stdout.count("✓") > 15, good.stdout
+    assert " 0 failed" in good.stdout and good.stdout.count("✓") > 12, good.stdout
 
 
 @pytest.mark.parametrize("house", ["1s"], indirect=True)
