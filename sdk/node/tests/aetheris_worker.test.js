@@ -45,7 +45,9 @@ async function serving(answer, body) {
 async function working(code, answer) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'aetheris-'));
   const file = path.join(folder, 'agent.mjs');
-  fs.writeFileSync(file, `import { agent, serve, tool } from ${JSON.stringify(pathToFileURL(INDEX).href)};\n${code}`);
+  fs.mkdirSync(path.join(folder, 'node_modules'));
+  fs.symlinkSync(path.dirname(INDEX), path.join(folder, 'node_modules', 'aetheris')); // as npm install FOLDER does
+  fs.writeFileSync(file, `import { agent, serve, tool } from 'aetheris';\n${code}`);
   const env = { PATH: process.env.PATH, AETHER_WORK_FD: '3' };
   const worker = spawn(process.execPath, [file], { env, stdio: ['ignore', 'inherit', 'pipe', 'pipe'] });
   const line = worker.stdio[3];
