@@ -213,6 +213,13 @@ void add_reading(Declaring const& to) {
   to.run(fsck_command, checking, fsck);
 }
 
+void add_audit(Declaring const& to) {
+  CLI::App* const audit_command = to.command(
+      to.app, "audit", "Who did what, or was refused: beside jobs, oldest first", "audit");
+  to.run(audit_command, std::make_shared<bool>(),
+         [](Globals const& globals, bool) { return audit(globals); });
+}
+
 /// `NAME start`: what `up` does, under the name by which other such systems have it.
 void add_start(Declaring const& to, std::string const& name, std::string const& about,
                UpOptions options) {
@@ -271,6 +278,7 @@ void add_job_commands(CLI::App& app, Globals const& globals, Choose const& choos
   add_answers(to, *jobs);
   add_repairs(to, *jobs);
   add_reading(to);
+  add_audit(to);
   add_agents(to);
   add_start(to, "server", "API, scheduler and workers of jobs in one process",
             {.foreground = true});

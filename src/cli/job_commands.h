@@ -98,6 +98,8 @@ struct CheckpointOptions {
 };
 /// What the journal has now, signed; with `old` the proof that it grew from that.
 [[nodiscard]] Result<int> checkpoint(Globals const& globals, CheckpointOptions const& options);
+/// Who did what beside jobs, or was refused; oldest first.
+[[nodiscard]] Result<int> audit(Globals const& globals);
 struct FsckOptions {
   bool repair = false;  ///< Writes again what is derived from the events; Aether must not run.
 };

@@ -11,6 +11,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "api/job_json.h"
 #include "api/json_text.h"
 #include "cli/control_client.h"
 #include "cli/job_commands.h"
@@ -20,6 +21,7 @@
 #include "daemon/jobs_reading.h"
 #include "daemon/jobs_store.h"
 #include "http/url.h"
+#include "jobs/run_event_codec.h"
 #include "jobs/view_check.h"
 #include "journal/checkpoint.h"
 #include "journal/fsck.h"
@@ -28,6 +30,9 @@ namespace aether::cli {
 namespace {
 
 namespace json = boost::json;
+
+/// Entries of the audit that are asked for at once.
+constexpr std::size_t kAuditPage = 1000;
 
 /// A running Aether, or the store of a stopped one.
 struct Source {
@@ -238,6 +243,52 @@ Result<int> checkpoint(Globals const& globals, CheckpointOptions const& options)
     TRY_ASSIGN(text, daemon::make_checkpoint(*journal, signer, old_size));
   }
   return give_text(text, options.file);
+}
+
+namespace {
+
+/// A page of the audit, as the API tells it.
+Result<json::array> audit_page(Source const& source, std::uint64_t after) {
+  if (source.client) {
+    TRY_ASSIGN(
+        json::value const page,
+        source.client->call("GET", fmt::format("/v1/audit?after={}&limit={}", after, kAuditPage)));
+    return page.at("events").as_array();
+  }
+  TRY_ASSIGN(std::vector<journal::Event> const events,
+             daemon::read_events(*source.journal, jobs::kAuditStream, after, kAuditPage));
+  json::array page;
+  for (journal::Event const& event : events) page.push_back(api::run_event_json(event));
+  return page;
+}
+
+void print_note(json::object const& note) {
+  json::object const& body = note.at("body").as_object();
+  auto const word = [](json::object const& from, std::string_view key) {
+    json::value const* const value = from.if_contains(key);
+    return value != nullptr && value->is_string() ? std::string(value->as_string()) : "";
+  };
+  std::string const actor = word(note, "actor");
+  std::string const detail = word(body, "detail");
+  fmt::print("{}  {:16} {:8} {} {}{}{}\n", word(note, "time"), actor.empty() ? "aether" : actor,
+             word(body, "decision"), word(body, "action"), word(body, "target"),
+             detail.empty() ? "" : ": ", detail);
+}
+
+}  // namespace
+
+Result<int> audit(Globals const& globals) {
+  TRY_ASSIGN(Source const source, find_source(globals));
+  std::uint64_t seen = 0;
+  for (;;) {
+    TRY_ASSIGN(json::array const page, audit_page(source, seen));
+    for (json::value const& note : page) {
+      if (globals.output == Output::Json) fmt::print("{}\n", api::json_text(note));
+      if (globals.output == Output::Text) print_note(note.as_object());
+    }
+    seen += page.size();
+    if (page.size() < kAuditPage) return kDone;
+  }
 }
 
 Result<int> fsck(Globals const& globals, FsckOptions const& options) {
