@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs of many processes on one PostgreSQL, under everything that happens to machines: processes are killed,
-stopped past their leases and cut off, the database is restarted without a word. A counting server outside says
-how often each tool was called.
+stopped past their leases and cut off, their clocks are turned, the database is restarted without a word. A counting
+server outside says how often each tool was called.
 
-AETHER_SOAK=120 is a longer trial, in seconds."""
+AETHER_TRIAL=120 is a longer trial, in seconds."""
 
 import contextlib
 import http.client
@@ -24,7 +24,8 @@ from jobs import ENDED, Jobs, config, http_node
 from judge import Judge
 from partition import Cable
 
-SECONDS = int(os.environ.get("AETHER_SOAK", "15"))
+SECONDS = int(os.environ.get("AETHER_TRIAL", "15"))
+RESTART_EVERY = 10 if SECONDS >= 60 else 6
 SERVERS, WORKERS = 3, 5
 
 
@@ -65,7 +66,8 @@ class House:
 
     def add(self, role, wait=True, wrap=(), **more):
         name = f"{role}{len(self.members)}"
-        member = Jobs(self.folder / name, {**self.config, **more}, command=(role, "start"), wrap=wrap)
+        env = {"AETHER_CLOCK": str(self.folder / name / "clock")}
+        member = Jobs(self.folder / name, {**self.config, **more}, env=env, command=(role, "start"), wrap=wrap)
         if self.members:  # the key that signs is one for all
             for file in self.members[0].folder.glob("aether-postgres.key*"):
                 shutil.copy(file, member.folder)
@@ -194,7 +196,7 @@ class Trial:
 
     def __init__(self, house, database, judge, cable):
         self.house, self.database, self.judge, self.cable = house, database, judge, cable
-        self.kinds = ["restart", "kill", "stop", "cut"] if cable else ["restart", "kill", "stop"]
+        self.kinds = ["clock", "kill", "stop", "cut"] if cable else ["clock", "kill", "stop"]
         self.acknowledged = {}
         self.ends = threading.Event()
         self.random = random.Random(7)
@@ -211,19 +213,24 @@ class Trial:
                 pass  # Asked again with the same key: it is the same job.
             self.ends.wait(0.05)
 
+    def restart(self):
+        while not self.ends.wait(RESTART_EVERY):
+            self.database.restart()
+            self.done.append("restart")
+
     def busiest(self):
         """Who has most to lose."""
         sql = "select split_part(holder, ':', 2) from aether.claim group by 1 order by count(*) desc limit 1"
-        pid = int(self.database.ask(sql).stdout.strip() or 0)
+        pid = int(self.database.ask(sql, check=False).stdout.strip() or 0)
         named = [member for member in self.house.members if member.pid == pid]
         return named[0] if named else self.random.choice(self.house.members)
 
-    def disturb(self):
-        """One thing at a time; each undone before the next."""
-        kind = self.kinds[len(self.done) % len(self.kinds)]
+    def disturb(self, kind):
+        """One thing at a time, beside the restarts; each undone before the next."""
         victim = self.busiest() if kind == "kill" else self.random.choice(self.house.members)
-        if kind == "restart":
-            self.database.restart()
+        if kind == "clock":
+            turned = self.random.choice(["2h", "-2h", "3m", "-3m"])
+            (victim.folder / "clock").write_text(turned)
         elif kind == "kill":
             victim.crash()
             victim.again(wait=False)
@@ -236,6 +243,31 @@ class Trial:
             self.ends.wait(4)
             self.cable.plug()
         self.done.append(kind)
+
+    def revive(self):
+        """As who watches over it does: one that begins while the database is away ends, and says why."""
+        for member in self.house.members:
+            if member.process.poll() is not None:
+                member.again(wait=False)
+
+    def run(self, servers):
+        tasks = [(self.submit, each) for each in zip(servers, range(len(servers)))] + [(self.restart, ())]
+        threads = [threading.Thread(target=task, args=args) for task, args in tasks]
+        for thread in threads:
+            thread.start()
+        end, number = time.monotonic() + SECONDS, 0
+        try:
+            while time.monotonic() < end or number < len(self.kinds):
+                self.disturb(self.kinds[number % len(self.kinds)])
+                self.ends.wait(SECONDS / 15)
+                self.revive()
+                number += 1
+        finally:
+            self.ends.set()
+            for thread in threads:
+                thread.join()
+        self.revive()
+        assert {*self.kinds, "restart"} <= {*self.done}, self.done
 
 
 def test_no_job_is_lost_and_no_tool_is_called_twice_whatever_happens(tmp_path):
@@ -253,19 +285,14 @@ def test_no_job_is_lost_and_no_tool_is_called_twice_whatever_happens(tmp_path):
             house.add("worker", wait=False, **far)
         judge.address = cable.here if cable else judge.address
         trial = Trial(house, database, judge, cable)
-        threads = [threading.Thread(target=trial.submit, args=each) for each in zip(servers, range(SERVERS))]
-        for thread in threads:
-            thread.start()
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end or len(trial.done) < len(trial.kinds):
-            trial.disturb()
-            trial.ends.wait(SECONDS / 15)
-        trial.ends.set()
-        for thread in threads:
-            thread.join()
+        trial.run(servers)
         assert len(trial.acknowledged) > 10, trial.done
         eventually(servers[0].control_ready, "the first server serves")
         settle(servers[0], trial, judge)
+
+
+def counted(words):
+    return ", ".join(f"{words.count(word)} {word}" for word in sorted({*words}))
 
 
 def settle(server, trial, judge):
@@ -290,7 +317,7 @@ def settle(server, trial, judge):
             assert job["waits"] and job["waits"][0]["effect"], job
             asked += 1
     ended = len(trial.acknowledged) - asked
-    print(f"{ended} jobs ended and {asked} ask a person; disturbed by {trial.done}")
+    print(f"{ended} jobs ended and {asked} ask a person; disturbed by {counted(trial.done)}")
     assert ended > asked
     assert asked or SECONDS < 60, "in so long a trial some calls are cut off"
     verified(server)

@@ -29,16 +29,16 @@ std::optional<std::int64_t> number_of(std::optional<Id> id) {
 /// The arrays that the function takes, filled batch by batch.
 struct Columns {
   void add(Batch const& batch);
-  void add_event(NewEvent const& event, std::optional<std::int64_t> raised);
+  void add_event(NewEvent const& event);
   void add_stream(std::string_view name, StreamCheck const* check);
   void add_records(Batch const& batch);
 
   std::int64_t ahead = 0;
   std::map<std::string_view, std::size_t> stream_at;
-  Texts s_name, e_stream, e_span, e_before, e_middle, e_after, c_stream, c_span, k_key, b_named,
-      b_hash, b_salt, b_content, r_view, r_key, r_value, d_view, d_key, dropped, erased, notes,
-      told;
-  Numbers s_expected, s_held, s_raised, s_count, s_last, e_ordinal, e_mark, e_raised, k_event;
+  Texts s_name, e_span, e_before, e_middle, e_after, c_span, k_key, b_named, b_hash, b_salt,
+      b_content, r_view, r_key, r_value, d_view, d_key, dropped, erased, notes, told;
+  Numbers s_expected, s_held, s_raised, s_count, s_last, e_stream, e_ordinal, e_mark, c_stream,
+      k_event;
   std::deque<EventText> lines;  ///< Where the pieces of lines live.
 };
 
@@ -53,15 +53,14 @@ void Columns::add_stream(std::string_view name, StreamCheck const* check) {
   s_last.emplace_back(0);
 }
 
-void Columns::add_event(NewEvent const& event, std::optional<std::int64_t> raised) {
+void Columns::add_event(NewEvent const& event) {
   auto const at = static_cast<std::int64_t>(e_stream.size()) + 1;
   std::size_t const stream = stream_at.at(event.stream);
-  e_stream.emplace_back(event.stream);
+  e_stream.emplace_back(static_cast<std::int64_t>(stream) + 1);
   e_ordinal.emplace_back(++*s_count[stream]);
   s_last[stream] = at;
   e_mark.emplace_back(static_cast<std::int64_t>(event.mark));
   e_span.emplace_back(event.span);
-  e_raised.emplace_back(raised);
   EventText const& text = lines.emplace_back(text_of_event(event));
   e_before.emplace_back(text.before_fence);
   e_middle.emplace_back(text.before_position);
@@ -93,10 +92,10 @@ void Columns::add(Batch const& batch) {
   std::set<std::pair<std::string_view, std::string_view>> opened;
   for (NewEvent const& event : batch.events) {
     add_stream(event.stream, nullptr);
-    add_event(event, s_raised[stream_at.at(event.stream)]);
+    add_event(event);
     if (event.mark == Mark::Open) opened.emplace(event.stream, event.span);
     if (event.mark == Mark::Close && !opened.contains({event.stream, event.span})) {
-      c_stream.emplace_back(event.stream);
+      c_stream.push_back(e_stream.back());
       c_span.emplace_back(event.span);
     }
   }
@@ -185,9 +184,9 @@ Values Group::values(std::string_view writer, std::uint64_t with_number) const {
   values.bytes(writer).number(with_number).number(all.ahead);
   values.texts(all.s_name).numbers(all.s_expected).numbers(all.s_held).numbers(all.s_raised);
   values.numbers(all.s_count).numbers(all.s_last);
-  values.texts(all.e_stream).numbers(all.e_ordinal).numbers(all.e_mark).texts(all.e_span);
-  values.numbers(all.e_raised).texts(all.e_before).texts(all.e_middle).texts(all.e_after);
-  values.texts(all.c_stream).texts(all.c_span).texts(all.k_key).numbers(all.k_event);
+  values.numbers(all.e_stream).numbers(all.e_ordinal).numbers(all.e_mark).texts(all.e_span);
+  values.texts(all.e_before).texts(all.e_middle).texts(all.e_after);
+  values.numbers(all.c_stream).texts(all.c_span).texts(all.k_key).numbers(all.k_event);
   values.all_bytes(all.b_named).all_bytes(all.b_hash).all_bytes(all.b_salt);
   values.all_bytes(all.b_content).texts(all.r_view).all_bytes(all.r_key).all_bytes(all.r_value);
   values.texts(all.d_view).all_bytes(all.d_key).texts(all.dropped).all_bytes(all.erased);

@@ -17,6 +17,7 @@
 #include "journal/fsck.h"
 #include "journal/postgres/connection.h"
 #include "journal/postgres/schema.h"
+#include "journal/postgres/tables.h"
 #include "journal/postgres/testing_server.h"
 #include "journal/testing.h"
 
@@ -82,6 +83,27 @@ TEST_F(PostgresJournalTest, TablesOfALaterReleaseAreRefused) {
   auto const reader = open_postgres_reader({.url = url_});
   ASSERT_FALSE(reader);
   EXPECT_EQ(reader.error().code(), ErrorCode::StoreVersion);
+}
+
+TEST_F(PostgresJournalTest, TablesOfAnEarlierReleaseAreBroughtUpWholeOrNotAtAll) {
+  appended(*open(), batch_of({point("a")}));
+  postgres::Connection later = value_of(postgres::Connection::open(url_, "tests"));
+  auto const version = [&later] {
+    return value_of(later.ask("SELECT max(number)::bigint FROM aether.version")).number(0, 0);
+  };
+  std::vector<postgres::Migration> migrations(postgres::all_migrations().begin(),
+                                              postgres::all_migrations().end());
+  migrations.push_back({.tables = "ALTER TABLE aether.event ADD COLUMN note text",
+                        .functions = "CREATE FUNCTION aether.broken() RETURNS"});
+  EXPECT_FALSE(postgres::prepare_store(later, migrations));
+  EXPECT_EQ(version(), postgres::kSchemaVersion);
+  migrations.back().functions =
+      "CREATE FUNCTION aether.one() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+  Status const done = postgres::prepare_store(later, migrations);
+  ASSERT_TRUE(done) << done.error().describe();
+  EXPECT_EQ(version(), postgres::kSchemaVersion + 1);
+  EXPECT_TRUE(value_of(later.ask("SELECT note FROM aether.event")).is_null(0, 0));
+  EXPECT_EQ(fault_of_opening(), ErrorCode::StoreVersion);
 }
 
 TEST_F(PostgresJournalTest, AnEmptyDatabaseIsNoStoreToLookAt) {

@@ -28,12 +28,12 @@ Result<std::int64_t> version_of(Connection& connection) {
   return version.number(0, 0);
 }
 
-Status check_version(std::int64_t version) {
-  if (version <= kSchemaVersion) return {};
+Status check_version(std::int64_t version, std::size_t known = kSchemaVersion) {
+  if (version <= static_cast<std::int64_t>(known)) return {};
   return fail(ErrorCode::StoreVersion,
               fmt::format("opening the store: its tables have version {}, and this Aether knows "
-                          "versions up to {}",
-                          version, kSchemaVersion));
+                          "versions up to {}: use the release that wrote it, or a later one",
+                          version, known));
 }
 
 Status check_settings(Connection& connection) {
@@ -58,10 +58,9 @@ Status check_settings(Connection& connection) {
   return {};
 }
 
-Status migrate(Connection& connection) {
+Status migrate(Connection& connection, std::span<Migration const> migrations) {
   TRY_ASSIGN(std::int64_t const before, version_of(connection));
-  TRY(check_version(before));
-  if (before == kSchemaVersion) return {};
+  TRY(check_version(before, migrations.size()));
   // IF NOT EXISTS would want the right to make schemas also where there is one.
   TRY_ASSIGN(Rows const schemas,
              connection.ask("SELECT count(*) FROM pg_namespace WHERE nspname='aether'"));
@@ -69,28 +68,32 @@ Status migrate(Connection& connection) {
   TRY(
       connection.run("CREATE TABLE IF NOT EXISTS aether.version("
                      "number bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"));
-  for (std::int64_t version = before; version < kSchemaVersion; ++version) {
-    Migration const& next = kMigrations[version];
+  std::int64_t version = before;
+  for (Migration const& next : migrations.subspan(static_cast<std::size_t>(before))) {
     TRY(connection.run(next.tables));
     TRY(connection.run(next.functions));
     TRY(connection.ask("INSERT INTO aether.version(number) VALUES($1)",
-                       Values().number(version + 1)));
+                       Values().number(++version)));
   }
   return {};
 }
 
 }  // namespace
 
-Status prepare_store(Connection& connection) {
+std::span<Migration const> all_migrations() {
+  return kMigrations;
+}
+
+Status prepare_store(Connection& connection, std::span<Migration const> migrations) {
   TRY(check_settings(connection));
   TRY_ASSIGN(std::int64_t const version, version_of(connection));
-  if (version == kSchemaVersion) return {};
-  TRY(check_version(version));
+  TRY(check_version(version, migrations.size()));
+  if (version == static_cast<std::int64_t>(migrations.size())) return {};
   TRY(connection.run("BEGIN"));
   Status done;
   Result<Rows> const locked =
       connection.ask("SELECT pg_advisory_xact_lock($1)::text", Values().number(kMigrationLock));
-  done = locked ? migrate(connection) : Status(fail(locked.error()));
+  done = locked ? migrate(connection, migrations) : Status(fail(locked.error()));
   if (done) done = connection.run("COMMIT");
   if (!done && connection.is_alive()) (void)connection.run("ROLLBACK");
   return done;

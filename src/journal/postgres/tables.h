@@ -56,6 +56,7 @@ CREATE INDEX claim_holder ON aether.claim(holder);
 
 /// Appends one group of batches, whole or not at all. Gives the position before its first event;
 /// -1: something in it is refused, and nothing was changed; -2: it is not the writer's next group.
+/// A span that is opened or closed a second time is refused by its index: unique_violation.
 ///
 /// The head's row is locked first, so that what is compared below stays as it is until the commit.
 /// Everything goes in one statement: a process that is stopped in the middle holds nobody up.
@@ -67,9 +68,9 @@ CREATE OR REPLACE FUNCTION aether.append(
   writer_id bytea, number bigint, ahead bigint,
   s_name text[], s_expected bigint[], s_held bigint[], s_raised bigint[], s_count bigint[],
   s_last bigint[],
-  e_stream text[], e_ordinal bigint[], e_mark bigint[], e_span text[], e_raised bigint[],
+  e_stream bigint[], e_ordinal bigint[], e_mark bigint[], e_span text[],
   e_before text[], e_middle text[], e_after text[],
-  c_stream text[], c_span text[],
+  c_stream bigint[], c_span text[],
   k_key text[], k_event bigint[],
   b_named bytea[], b_hash bytea[], b_salt bytea[], b_content bytea[],
   r_view text[], r_key bytea[], r_value bytea[],
@@ -79,6 +80,9 @@ CREATE OR REPLACE FUNCTION aether.append(
 DECLARE
   base bigint;
   mine record;
+  moved boolean;
+  lasts bigint[];   -- of each stream of s_name, before this group
+  fences bigint[];
   count bigint := cardinality(e_before);
 BEGIN
   SELECT h.position INTO base FROM aether.head h FOR UPDATE;
@@ -89,22 +93,20 @@ BEGIN
     END IF;
     RETURN -2;
   END IF;
-  IF ahead > base
-    OR EXISTS(
-      SELECT FROM unnest(s_name, s_expected, s_held, s_raised) c(name, expected, held, raised)
-      LEFT JOIN LATERAL (
-        SELECT t.last, t.fence FROM aether.stream t WHERE t.name = c.name LIMIT 1) s ON true
-      WHERE c.expected <> coalesce(s.last, 0) OR c.held <> coalesce(s.fence, 0)
-        OR c.raised <= coalesce(s.fence, 0))
-    OR EXISTS(
-      SELECT FROM unnest(e_stream, e_span, e_mark) e(stream, span, mark)
-      WHERE e.mark > 0 AND (
-        SELECT f.mark FROM aether.event f WHERE f.stream = e.stream AND f.span = e.span
-          AND f.mark = e.mark AND f.mark > 0 LIMIT 1) IS NOT NULL)
+  SELECT array_agg(coalesce(s.last, 0) ORDER BY c.at),
+    array_agg(coalesce(s.fence, 0) ORDER BY c.at),
+    bool_or(c.expected <> coalesce(s.last, 0) OR c.held <> coalesce(s.fence, 0)
+      OR c.raised <= coalesce(s.fence, 0))
+  INTO lasts, fences, moved
+  FROM unnest(s_name, s_expected, s_held, s_raised)
+    WITH ORDINALITY c(name, expected, held, raised, at)
+  LEFT JOIN LATERAL (
+    SELECT t.last, t.fence FROM aether.stream t WHERE t.name = c.name LIMIT 1) s ON true;
+  IF ahead > base OR coalesce(moved, false)
     OR EXISTS(
       SELECT FROM unnest(c_stream, c_span) c(stream, span)
       WHERE (
-        SELECT f.mark FROM aether.event f WHERE f.stream = c.stream AND f.span = c.span
+        SELECT f.mark FROM aether.event f WHERE f.stream = s_name[c.stream] AND f.span = c.span
           AND f.mark = 1 AND f.mark > 0 LIMIT 1) IS NULL)
     OR EXISTS(
       SELECT FROM unnest(k_key) k(key)
@@ -120,16 +122,13 @@ BEGIN
   END IF;
   WITH lines AS (
     INSERT INTO aether.event(position, stream, sequence, mark, span, line, leaf)
-    SELECT l.position, l.stream, l.sequence, l.mark, l.span, l.line,
-      sha256('\x00'::bytea || convert_to(l.line, 'UTF8'))
-    FROM (SELECT base + e.at AS position, e.stream, coalesce(s.last, 0) + e.ordinal AS sequence,
-        e.mark, nullif(e.span, '') AS span,
-        e.before || coalesce(e.raised, s.fence, 0) || e.middle || (base + e.at) ||
-          ',"sequence":' || (coalesce(s.last, 0) + e.ordinal) || e.after AS line
-      FROM unnest(e_stream, e_ordinal, e_mark, e_span, e_raised, e_before, e_middle, e_after)
-        WITH ORDINALITY e(stream, ordinal, mark, span, raised, before, middle, after, at)
-      LEFT JOIN LATERAL (
-        SELECT t.last, t.fence FROM aether.stream t WHERE t.name = e.stream LIMIT 1) s ON true
+    SELECT base + l.at, s_name[l.stream], lasts[l.stream] + l.ordinal, l.mark, nullif(l.span, ''),
+      l.line, sha256('\x00'::bytea || convert_to(l.line, 'UTF8'))
+    FROM (SELECT e.at, e.stream, e.ordinal, e.mark, e.span,
+        e.before || coalesce(s_raised[e.stream], fences[e.stream]) || e.middle || (base + e.at) ||
+          ',"sequence":' || (lasts[e.stream] + e.ordinal) || e.after AS line
+      FROM unnest(e_stream, e_ordinal, e_mark, e_span, e_before, e_middle, e_after)
+        WITH ORDINALITY e(stream, ordinal, mark, span, before, middle, after, at)
       OFFSET 0) l
   ), streams AS (
     INSERT INTO aether.stream(name, last, fence, head)
@@ -137,12 +136,6 @@ BEGIN
     FROM unnest(s_name, s_raised, s_count, s_last) c(name, raised, count, at) WHERE c.count > 0
     ON CONFLICT (name) DO UPDATE SET last = stream.last + excluded.last,
       fence = greatest(stream.fence, excluded.fence), head = excluded.head
-  ), keys AS (
-    INSERT INTO aether.taken(key, position)
-    SELECT k.key, base + k.event FROM unnest(k_key, k_event) k(key, event)
-  ), blobs AS (
-    INSERT INTO aether.blob(hash, salt, content)
-    SELECT * FROM unnest(b_hash, b_salt, b_content) ON CONFLICT DO NOTHING
   ), rows AS (
     INSERT INTO aether.record(view, key, value) SELECT * FROM unnest(r_view, r_key, r_value)
     ON CONFLICT (view, key) DO UPDATE SET value = excluded.value
@@ -151,6 +144,14 @@ BEGIN
     WHERE w.id = writer_id
   )
   UPDATE aether.head h SET position = base + count WHERE h.one;
+  IF cardinality(k_key) > 0 THEN
+    INSERT INTO aether.taken(key, position)
+    SELECT k.key, base + k.event FROM unnest(k_key, k_event) k(key, event);
+  END IF;
+  IF cardinality(b_hash) > 0 THEN
+    INSERT INTO aether.blob(hash, salt, content)
+    SELECT * FROM unnest(b_hash, b_salt, b_content) ON CONFLICT DO NOTHING;
+  END IF;
   FOR at IN 1 .. cardinality(d_view) LOOP
     DELETE FROM aether.record r WHERE r.view = d_view[at] AND r.key = d_key[at];
   END LOOP;
@@ -172,7 +173,6 @@ struct Migration {
   std::string_view tables;
   std::string_view functions;
 };
-/// The n-th takes a store of version n to n + 1.
 inline constexpr Migration kMigrations[] = {{.tables = kTables, .functions = kAppend}};
 
 }  // namespace aether::journal::postgres

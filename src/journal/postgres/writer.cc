@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <map>
 #include <utility>
 
 #include <fmt/format.h>
@@ -28,19 +27,13 @@ constexpr std::size_t kIdBytes = 16;
 /// Between two tries to reach the server.
 constexpr Duration kPauseMin = std::chrono::milliseconds(50);
 constexpr Duration kPauseMax = std::chrono::seconds(2);
-/// A batch that is refused although nothing speaks against it: the two checks differ.
-constexpr int kRefusalsMax = 100;
-
 /// Of the advisory lock that all writers share: "AEth" and 2.
 constexpr std::int64_t kWritersLock = (std::int64_t{0x41457468} << 32U) + 2;
 
-// What append() of the database says instead of a position.
-constexpr std::int64_t kRefused = -1;
-constexpr std::int64_t kOutOfTurn = -2;
-
-/// The server ends the connection, or is one that cannot be written: another one may do.
-bool ends_connection(std::string_view state) {
-  return state.starts_with("57P") || state.starts_with("08") || state == "25006";
+struct timespec timespec_of(Duration duration) {
+  auto const seconds = std::chrono::floor<std::chrono::seconds>(duration);
+  return {.tv_sec = seconds.count(),
+          .tv_nsec = std::chrono::nanoseconds(duration - seconds).count()};
 }
 
 }  // namespace
@@ -223,8 +216,9 @@ Status Writer::exchange() {
   TRY(send_groups());
   TRY_ASSIGN(bool const all_gone, connection_->flush());
   TRY(receive_answers());
+  Duration const gathering = left_to_gather();
   bool const can_send = !is_draining_ && sent_.size() < kGroupsSent && !pending_.empty();
-  if (can_send) return {};
+  if (can_send && gathering == Duration::zero()) return {};
   struct pollfd wanted[] = {{.fd = bell_.get(), .events = POLLIN, .revents = 0},
                             {.fd = connection_->fd(),
                              .events = static_cast<short>(all_gone ? POLLIN : POLLIN | POLLOUT),
@@ -233,9 +227,9 @@ Status Writer::exchange() {
     std::lock_guard const lock(mutex_);
     if (ending_ && sent_.empty() && pending_.empty() && queue_.empty()) return {};
   }
-  int const longest =
-      static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(kAnswerMax).count());
-  int const ready = ::poll(wanted, 2, sent_.empty() ? -1 : longest);
+  bool const is_idle = sent_.empty() && pending_.empty();
+  struct timespec const longest = timespec_of(sent_.empty() ? gathering : kAnswerMax);
+  int const ready = ::ppoll(wanted, 2, is_idle ? nullptr : &longest, nullptr);
   if (ready < 0 && errno != EINTR) return fail(system_error("poll"));
   if ((wanted[0].revents & POLLIN) != 0) {
     eventfd_t rings = 0;
@@ -248,12 +242,18 @@ Status Writer::exchange() {
               fmt::format("{} has not answered for {}", name_of_url(url_), humanize(kAnswerMax)));
 }
 
+Duration Writer::left_to_gather() const {
+  if (!sent_.empty() || pending_.empty() || pending_.size() >= gather_) return {};
+  return std::max(gather_until_ - Instant::clock::now(), Duration::zero());
+}
+
 Status Writer::send_groups() {
   for (Group& group : sent_) {
     if (std::exchange(group.sent, true)) continue;
     TRY(connection_->send(std::string(kStatement), group.values(id_, group.number)));
   }
   while (!is_draining_ && sent_.size() < kGroupsSent && !pending_.empty()) {
+    if (left_to_gather() > Duration::zero()) return {};
     Group group;
     while (!pending_.empty() && group.takes(pending_.front())) {
       group.add(std::move(pending_.front()));
@@ -268,7 +268,8 @@ Status Writer::send_groups() {
       refuse_one(std::move(group.batches.front()));
       continue;
     }
-    if (sent_.empty()) heard_ = Instant::clock::now();
+    sent_at_ = Instant::clock::now();
+    if (sent_.empty()) heard_ = sent_at_;
     group.number = next_++;
     group.sent = true;
     sent_.push_back(std::move(group));
@@ -279,111 +280,6 @@ Status Writer::send_groups() {
     TRY(connection_->send(std::string(kStatement), sent_.back().values(id_, sent_.back().number)));
   }
   return {};
-}
-
-Status Writer::receive_answers() {
-  // Also while nothing is asked: a server that ends says so.
-  TRY(connection_->notices());
-  while (!sent_.empty()) {
-    TRY_ASSIGN(std::optional<Connection::Reply> reply, connection_->receive());
-    if (!reply) return {};
-    if (Status const passed = fault::pass(fault::Point::JournalAnswer); !passed) {
-      connection_->cut();
-      return fail(passed.error());
-    }
-    TRY(answered(std::move(*reply)));
-  }
-  return {};
-}
-
-Status Writer::answered(Connection::Reply reply) {
-  if (reply.fault && ends_connection(reply.state)) {
-    connection_->cut();
-    return fail(*reply.fault);
-  }
-  Group group = std::move(sent_.front());
-  sent_.pop_front();
-  if (is_draining_) {
-    put_back(std::move(group), false);
-    return {};
-  }
-  if (reply.fault && !may_be_sent_again(reply.state)) {
-    fail_group(std::move(group), *reply.fault);
-    return {};
-  }
-  std::int64_t const base = reply.fault ? kRefused : reply.rows->number(0, 0);
-  if (base >= 0) {
-    accept(group, static_cast<std::uint64_t>(base));
-    return {};
-  }
-  if (base == kOutOfTurn) {
-    fail_group(std::move(group),
-               {ErrorCode::StoreDamaged,
-                "the store does not know what this process appended before: was it set back to an "
-                "older copy? Stop every Aether on it, and start them again"});
-    return {};
-  }
-  if (group.batches.size() == 1 && !reply.fault) {
-    Group::Waiting waiting = std::move(group.batches.front());
-    group.batches.clear();
-    refuse_one(std::move(waiting));
-  }
-  put_back(std::move(group), !reply.fault);
-  return {};
-}
-
-void Writer::accept(Group& group, std::uint64_t base) {
-  for (Group::Waiting& each : group.batches) {
-    std::uint64_t const count = each.batch.events.size();
-    answer(each,
-           AppendOutcome(Appended{.first = Position{base + (count == 0 ? 0 : 1)}, .count = count}));
-    base += count;
-  }
-}
-
-void Writer::fail_group(Group group, Error const& why) {
-  for (Group::Waiting& each : std::exchange(group.batches, {})) answer(each, fail(why));
-  put_back(std::move(group), false);
-}
-
-void Writer::put_back(Group group, bool alone) {
-  if (!std::exchange(is_draining_, true)) next_ = group.number;
-  for (Group::Waiting& each : group.batches) {
-    each.alone = each.alone || alone;
-    put_back_.push_back(std::move(each));
-  }
-  if (!sent_.empty()) return;
-  is_draining_ = false;
-  pending_.insert(pending_.begin(), std::move_iterator(put_back_.begin()),
-                  std::move_iterator(put_back_.end()));
-  put_back_.clear();
-}
-
-void Writer::refuse_one(Group::Waiting waiting) {
-  Result<std::optional<Refusal>> why = why_refused(waiting.batch);
-  if (!why) return answer(waiting, fail(why.error()));
-  if (*why) return answer(waiting, AppendOutcome(std::unexpected(std::move(**why))));
-  // What it was refused for is so no more.
-  if (++waiting.refusals > kRefusalsMax) {
-    return answer(waiting, fail(ErrorCode::Internal,
-                                "the store refuses a batch that nothing speaks against"));
-  }
-  put_back_.push_front(std::move(waiting));
-  if (!sent_.empty() || is_draining_) return;
-  pending_.push_front(std::move(put_back_.front()));
-  put_back_.pop_front();
-}
-
-void Writer::answer_all(std::deque<Group::Waiting>& batches, Error const& why) {
-  for (Group::Waiting& each : std::exchange(batches, {})) answer(each, fail(why));
-}
-
-void Writer::answer(Group::Waiting& waiting, Result<AppendOutcome> outcome) {
-  {
-    std::lock_guard const lock(mutex_);
-    --waiting_;
-  }
-  waiting.answer(std::move(outcome));
 }
 
 void Writer::wait(Duration longest) {

@@ -26,9 +26,10 @@
 
 namespace aether::journal::postgres {
 
-/// Groups on their way to the server. The second is there when the first is done; more would only
-/// make the groups smaller.
-inline constexpr std::size_t kGroupsSent = 2;
+/// Groups on their way to the server. A second one would only wait for the first one's sync there,
+/// and take with it half of what could have gone together.
+inline constexpr std::size_t kGroupsSent = 1;
+
 class Writer {
  public:
   /// @param reader Asked why something was refused; outlives it.
@@ -52,6 +53,8 @@ class Writer {
   void take_new();
   void connect();
   Status exchange();
+  /// For how long the next group still waits for more.
+  [[nodiscard]] Duration left_to_gather() const;
   Status send_groups();
   Status receive_answers();
   Status answered(Connection::Reply reply);
@@ -84,6 +87,9 @@ class Writer {
   Instant next_try_{};
   Instant heard_{};  ///< When the server last said something.
   Duration pause_{};
+  Instant sent_at_{};       ///< When the last group went.
+  std::size_t gather_ = 0;  ///< Batches that the next group waits for,
+  Instant gather_until_{};  ///< at most until then.
 
   os::UniqueFd bell_;
   std::mutex mutex_;
