@@ -84,7 +84,7 @@ int steps(std::string const& folder, int in_flight, std::uint32_t runs) {
   double took = 0;
   {
     jobs::Engine engine(*store, tools, clock, {.concurrency = in_flight});
-    engine.on_progress([&ends](jobs::RunId const&, std::uint64_t last) { ends.note(last); });
+    engine.on_progress([&ends](jobs::RunId const&, auto told) { ends.note(told.sequence); });
     double const began = now_us();
     or_throw(engine.start());
     ends.wait();
@@ -109,7 +109,7 @@ int park(std::string const& folder, std::uint32_t runs) {
   jobs::Engine engine(*store, tools, clock, {.concurrency = 256});
   // Opened, the lease, the step, its wait.
   Ends ends(runs, 4);
-  engine.on_progress([&ends](jobs::RunId const&, std::uint64_t last) { ends.note(last); });
+  engine.on_progress([&ends](jobs::RunId const&, auto told) { ends.note(told.sequence); });
   or_throw(engine.start());
   double const began = now_us();
   submit_all(engine, runs, [](std::uint32_t at) { return waiting_graph(at % 2 == 0); });

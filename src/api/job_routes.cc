@@ -50,6 +50,8 @@ constexpr std::array kJobRoutes{
 
 constexpr std::size_t kListDefault = 100;
 constexpr std::size_t kListMax = 1000;
+/// Proxies cut what is silent for half a minute.
+constexpr std::uint64_t kWaitSecondsMax = 25;
 
 http::Response answer_with(json::value const& body, int status = 200) {
   return http::json_response(status, json_text(body));
@@ -335,12 +337,20 @@ async::Task<http::Response> erase(Asked asked, jobs::RunId run) {
       json::object{{"id", run.text}, {"erased", done.erased}, {"gone", done.gone}});
 }
 
+/// `?wait=SECONDS`: when it has ended, and at the latest then.
+http::Response show_run(Asked asked, jobs::RunState const& state) {
+  std::uint64_t const wait = number_of(asked.request.query_value("wait"), 0, "wait");
+  if (wait == 0 || state.closing) return answer_with(run_json(state));
+  return run_end_response(*asked.jobs, state.id,
+                          std::chrono::seconds(std::min(wait, kWaitSecondsMax)));
+}
+
 async::Task<Answer> answer_of_run(Asked asked, std::string action, std::string id) {
   bool const get = asked.request.method != "POST";
   jobs::RunId const run = or_throw(jobs::parse_run_id(id));
   async::Task<jobs::RunState> finding = find_run(&asked, run);
   jobs::RunState state = co_await std::move(finding);
-  if (get && action.empty()) co_return answer_with(run_json(state));
+  if (get && action.empty()) co_return show_run(std::move(asked), state);
   if (get && action == "events") co_return co_await events(std::move(asked), run);
   if (get && action == "trace") co_return co_await trace(std::move(asked), run);
   if (get && action == "replay") co_return co_await replay(std::move(asked), run);

@@ -16,7 +16,9 @@
 #include "api/fake_jobs_plane.h"
 #include "api/job_request.h"
 #include "api/routes.h"
+#include "async/task_group.h"
 #include "async/testing.h"
+#include "async/timers.h"
 
 namespace aether::api {
 namespace {
@@ -194,6 +196,41 @@ CORO_TEST(JobRoutes, AStreamOfEventsGoesOnWhereItWasCutAndEndsWithTheJob) {
   EXPECT_EQ(pieces.text.find("id: 1\n"), std::string::npos);
   EXPECT_NE(pieces.text.find("id: 2\nevent: step.opened\n"), std::string::npos);
   EXPECT_NE(pieces.text.find("id: 3\nevent: run.closed\n"), std::string::npos);
+}
+
+http::Request waiting_for_the_end() {
+  http::Request asked;
+  asked.path = run_path();
+  asked.query = {{"wait", "20"}};
+  asked.peer = {.unix_socket = true, .uid = ::geteuid()};
+  return asked;
+}
+
+CORO_TEST(JobRoutes, WhoWaitsForAJobIsAnsweredOnceWhenItHasEnded) {
+  JobHouse house;
+  http::Response const response = co_await house.routes.answer(waiting_for_the_end());
+  EXPECT_EQ(response.headers.get("Content-Type"), "application/json");
+  Pieces pieces;
+  async::Executor const executor = co_await async::this_executor;
+  async::TaskGroup group(executor, "test");
+  group.spawn("wait", response.stream(pieces));
+  for (char const* const kind : {"run.opened", "step.opened"}) {
+    co_await async::yield();
+    co_await async::yield();
+    house.jobs.add_event(kind);
+  }
+  EXPECT_EQ(pieces.text, "");
+  house.jobs.run.closing =
+      jobs::RunClosed{.outcome = jobs::RunOutcome::Succeeded, .output = "done", .error = {}};
+  ++house.jobs.watched->ends;
+  house.jobs.add_event("run.closed");
+  co_await group.join();
+  json::value const told = json::parse(pieces.text);
+  EXPECT_EQ(told.at("status"), "completed");
+  EXPECT_EQ(told.at("output"), "done");
+  http::Response const at_once = co_await house.routes.answer(waiting_for_the_end());
+  EXPECT_FALSE(at_once.stream);
+  EXPECT_EQ(json::parse(at_once.body).at("status"), "completed");
 }
 
 // ---- Bodies

@@ -11,6 +11,7 @@
 
 #include "api/job_json.h"
 #include "api/json_text.h"
+#include "async/timers.h"
 
 namespace aether::api {
 namespace {
@@ -44,7 +45,37 @@ async::Task<void> follow_run(JobsPlane* jobs, jobs::RunId run, std::uint64_t aft
   }
 }
 
+async::Task<void> write_end(JobsPlane* jobs, jobs::RunId run, Duration most,
+                            http::BodyWriter* writer) {
+  std::shared_ptr<RunWatch> const watch = jobs->watch(run);
+  Instant const deadline = async::deadline_in(most);
+  bool is_late = false;
+  for (;;) {
+    std::uint64_t const heard = watch->ends;
+    async::Task<jobs::RunState> showing = jobs->show(run);
+    jobs::RunState const state = co_await std::move(showing);
+    if (is_late || state.closing) {
+      co_await writer->write(json_text(run_json(state)));
+      co_return;
+    }
+    while (!is_late && watch->ends == heard) {
+      bool const grown = co_await watch->grown.wait_until(deadline);
+      is_late = !grown;
+    }
+  }
+}
+
 }  // namespace
+
+http::Response run_end_response(JobsPlane& jobs, jobs::RunId run, Duration most) {
+  http::Response response;
+  response.headers.set("Content-Type", "application/json");
+  response.endless = true;
+  response.stream = [jobs = &jobs, run = std::move(run), most](http::BodyWriter& writer) {
+    return write_end(jobs, run, most, &writer);
+  };
+  return response;
+}
 
 http::Response run_event_stream(JobsPlane& jobs, jobs::RunId run, std::uint64_t after) {
   http::Response response;

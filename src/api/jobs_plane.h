@@ -23,6 +23,7 @@ namespace aether::api {
 /// Tells those who follow a run that it has grown.
 struct RunWatch {
   std::uint64_t latest = 0;  ///< The highest sequence that was told of.
+  std::uint64_t ends = 0;    ///< How often it was told that it has, or may have, ended.
   async::Event grown;        ///< Set for a moment when there is more.
 };
 

@@ -86,9 +86,10 @@ Result<std::unique_ptr<Jobs>> Jobs::open(config::Config const& config, async::Ex
       .all_erasable = config.store.erasable == config::Erasable::All,
   };
   jobs->engine_ = std::make_unique<jobs::Engine>(*jobs->journal_, *jobs->tools_, clock, limits);
-  jobs->engine_->on_progress([told = jobs.get()](jobs::RunId const& run, std::uint64_t sequence) {
-    told->progressed(run, sequence);
-  });
+  jobs->engine_->on_progress(
+      [told = jobs.get()](jobs::RunId const& run, jobs::RunProgress progress) {
+        told->progressed(run, progress);
+      });
   return jobs;
 }
 
@@ -323,12 +324,12 @@ std::shared_ptr<api::RunWatch> Jobs::watch(jobs::RunId const& run) {
 }
 
 /// On the engine's loop.
-void Jobs::progressed(jobs::RunId const& run, std::uint64_t sequence) {
+void Jobs::progressed(jobs::RunId const& run, jobs::RunProgress progress) {
   if (watching_ == 0) return;
-  boost::asio::post(executor_, [this, run, sequence] { tell_watchers(run, sequence); });
+  boost::asio::post(executor_, [this, run, progress] { tell_watchers(run, progress); });
 }
 
-void Jobs::tell_watchers(jobs::RunId const& run, std::uint64_t sequence) {
+void Jobs::tell_watchers(jobs::RunId const& run, jobs::RunProgress progress) {
   auto const found = watches_.find(run.text);
   if (found == watches_.end()) return;
   std::shared_ptr<api::RunWatch> const watch = found->second.lock();
@@ -338,11 +339,12 @@ void Jobs::tell_watchers(jobs::RunId const& run, std::uint64_t sequence) {
     return;
   }
   // Told by another process on the store, which does not say how far the run has come.
-  if (sequence == 0) {
+  if (progress.sequence == 0) {
     tasks_.spawn("look how far a run has come", look_how_far(run));
     return;
   }
-  watch->latest = std::max(watch->latest, sequence);
+  watch->latest = std::max(watch->latest, progress.sequence);
+  if (progress.has_ended) ++watch->ends;
   watch->grown.set();
   watch->grown.reset();
 }
@@ -366,7 +368,9 @@ async::Task<void> Jobs::look_how_far(jobs::RunId run) {
       [journal = journal_.get(), name = run.text] { return journal->stream(name); };
   async::Task<Result<journal::StreamState>> waiting = async::offload(readers_, reading);
   Result<journal::StreamState> const state = co_await std::move(waiting);
-  if (state && state->last.value > 0) tell_watchers(run, state->last.value);
+  if (!state || state->last.value == 0) co_return;
+  // Only its events say whether it has ended: who waits for that looks.
+  tell_watchers(run, {.sequence = state->last.value, .has_ended = true});
 }
 
 api::JobCounts Jobs::counts() const {

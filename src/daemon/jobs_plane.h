@@ -109,8 +109,8 @@ class Jobs final : public api::JobsPlane {
   async::Task<void> submit_scheduled(config::Schedule const* schedule, WallTime time);
   async::Task<void> sign_now_and_then();
   async::Task<void> sign();
-  void progressed(jobs::RunId const& run, std::uint64_t sequence);
-  void tell_watchers(jobs::RunId const& run, std::uint64_t sequence);
+  void progressed(jobs::RunId const& run, jobs::RunProgress progress);
+  void tell_watchers(jobs::RunId const& run, jobs::RunProgress progress);
   async::Task<void> look_how_far(jobs::RunId run);
   /// On a shared store: steps of runs that other processes work on are told by nobody.
   async::Task<void> look_at_watched();

@@ -209,7 +209,7 @@ void Engine::look_at_clock() {
   body_->core.mail->post([this] { body_->core.schedule(); });
 }
 
-void Engine::on_progress(std::function<void(RunId const&, std::uint64_t sequence)> listener) {
+void Engine::on_progress(std::function<void(RunId const&, RunProgress)> listener) {
   body_->core.mail->post([this, listener = std::move(listener)]() mutable {
     body_->core.listen(std::move(listener));
   });

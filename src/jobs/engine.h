@@ -70,6 +70,11 @@ struct ListQuery {
   std::string after;  ///< Run id: older ones than this. Newest first.
   std::size_t count = 100;
 };
+/// How far a run has come.
+struct RunProgress {
+  std::uint64_t sequence = 0;  ///< Of its last event; 0: in another process, which does not say.
+  bool has_ended = false;
+};
 /// A worker that has room for runs of its agents.
 struct WorkClaim {
   std::string worker;               ///< Its name, for people.
@@ -151,8 +156,7 @@ class Engine {
   /// Looks at the clock now: for those who turned it.
   void look_at_clock();
   /// Called on the engine's loop after events of a run became durable: for streams to clients.
-  /// `sequence` is the last one.
-  void on_progress(std::function<void(RunId const&, std::uint64_t sequence)> listener);
+  void on_progress(std::function<void(RunId const&, RunProgress)> listener);
 
  private:
   struct Body;

@@ -187,12 +187,12 @@ void EngineCore::retry_later(RunId run) {
   group_.spawn("retry", deliver_later(this, std::move(run), {.actor = {}, .fact = Woken{}}));
 }
 
-void EngineCore::tell(RunId const& run, std::uint64_t sequence) {
+void EngineCore::tell(RunId const& run, RunProgress progress) {
   if (!listener_ || !fault::pass(fault::Point::JobsProgress)) return;
-  listener_(run, sequence);
+  listener_(run, progress);
 }
 
-void EngineCore::listen(std::function<void(RunId const&, std::uint64_t)> listener) {
+void EngineCore::listen(std::function<void(RunId const&, RunProgress)> listener) {
   listener_ = std::move(listener);
 }
 

@@ -90,8 +90,8 @@ class EngineCore {
   void appoint(RunId const& run, std::optional<WallTime> at);
   void retire(RunActor& actor);
   void retry_later(RunId run);
-  void tell(RunId const& run, std::uint64_t sequence);
-  void listen(std::function<void(RunId const&, std::uint64_t)> listener);
+  void tell(RunId const& run, RunProgress progress);
+  void listen(std::function<void(RunId const&, RunProgress)> listener);
 
   /// Other engines work on the same store: what of a run is not leased here may be elsewhere.
   [[nodiscard]] bool is_shared() const { return sharing_ != nullptr; }
@@ -160,7 +160,7 @@ class EngineCore {
   std::optional<TurnWorld> world_;
   std::unordered_map<std::string, std::unique_ptr<RunActor>> actors_;
   std::vector<std::unique_ptr<RunActor>> gone_;  ///< Until their last frames are.
-  std::function<void(RunId const&, std::uint64_t)> listener_;
+  std::function<void(RunId const&, RunProgress)> listener_;
   std::deque<WaitingClaim> claims_;
   std::optional<std::string> due_after_;  ///< The index has more, after this key.
   async::Event wake_;

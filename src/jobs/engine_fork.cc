@@ -108,7 +108,7 @@ void EngineCore::fork(Asker asker, RunId run, std::string step, std::optional<Ru
           fail(ErrorCode::Internal, "a fork was refused: " + journal::describe(outcome->error())));
     }
     reply(born.id);
-    tell(born.id, born.sequence);
+    tell(born.id, {.sequence = born.sequence});
     if (rows.due) appoint(born.id, rows.due);
     if (rows.ready) offer(ready_of(born));
     schedule();

@@ -83,7 +83,7 @@ void EngineCore::submitted(Submitted done, ReadyRun ready, RunRows const& rows,
     reply(fail(passed.error()));
   else
     reply(std::move(done));
-  tell(run, 1);
+  tell(run, {.sequence = 1});
   if (rows.due) appoint(run, rows.due);
   if (rows.ready) offer(std::move(ready));
   schedule();

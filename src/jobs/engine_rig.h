@@ -73,7 +73,7 @@ class Rig {
     EXPECT_TRUE(tools_->add(std::make_unique<CountTool>(world, "count")));
     engine_ = std::make_unique<Engine>(other == nullptr ? *journal_ : *other, *tools_, clock,
                                        limits_, drivers_of(world));
-    engine_->on_progress([this](RunId const&, std::uint64_t) { world.bell.ring(); });
+    engine_->on_progress([this](RunId const&, RunProgress) { world.bell.ring(); });
     Status const started = engine_->start();
     EXPECT_TRUE(started) << started.error().describe();
   }

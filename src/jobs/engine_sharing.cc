@@ -111,7 +111,7 @@ void EngineCore::heard(std::string const& run) {
   std::vector<std::string> meant;
   if (!run.empty()) {
     meant.push_back(run);
-    tell(RunId{run}, 0);
+    tell(RunId{run}, {});
   } else {
     for (auto const& [name, actor] : actors_) meant.push_back(name);
   }

@@ -188,7 +188,8 @@ void RunActor::appended(Result<journal::AppendOutcome> outcome) {
   rows_ = rows_next_;
   std::vector<Input> told = std::exchange(taken_, {});
   answer_all(told);
-  if (has_new) core_.tell(state_.id, durable_);
+  if (has_new)
+    core_.tell(state_.id, {.sequence = durable_, .has_ended = state_.closing.has_value()});
   tell_relatives(has_new);
   if (std::exchange(cancels_next_, false)) cancel_calls();
   begin_calls(is_cut);
