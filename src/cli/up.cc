@@ -17,7 +17,6 @@
 
 #include "api/json_text.h"
 #include "base/log.h"
-#include "base/turned_clock.h"
 #include "cli/commands.h"
 #include "cli/control_client.h"
 #include "cli/up_text.h"
@@ -26,6 +25,7 @@
 #include "daemon/release.h"
 #include "os/child.h"
 #include "os/signals.h"
+#include "os/turned_clock.h"
 #include "os/unique_fd.h"
 
 namespace aether::cli {
@@ -61,7 +61,7 @@ Status keep_jobs_alone(config::Config& config) {
 }
 
 Result<int> run_foreground(config::Config config) {
-  std::unique_ptr<Clock> const clock = clock_of_environment();
+  std::unique_ptr<Clock> const clock = os::clock_of_environment();
   fmt::print("{}", starting_text(config));
   std::fflush(stdout);
   daemon::DaemonOptions options{.version = std::string(version()), .echo_fd = STDOUT_FILENO};
@@ -73,7 +73,7 @@ Result<int> run_foreground(config::Config config) {
 
 /// The rest of a background Aether's life. `told` is the pipe to whoever started it.
 int run_background(config::Config config, os::UniqueFd told) {
-  std::unique_ptr<Clock> const clock = clock_of_environment();
+  std::unique_ptr<Clock> const clock = os::clock_of_environment();
   auto const tell = [&told](std::string const& text) {
     if (told) (void)!::write(told.get(), text.data(), text.size());
     told.reset();

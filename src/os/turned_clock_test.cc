@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "base/turned_clock.h"
+#include "os/turned_clock.h"
 
 #include <unistd.h>
 
@@ -9,7 +9,7 @@
 
 #include <gtest/gtest.h>
 
-namespace aether {
+namespace aether::os {
 namespace {
 
 using std::chrono::hours;
@@ -47,4 +47,4 @@ TEST_F(FileTurnedClockTest, TurnsTheWallAndNoDeadline) {
 }
 
 }  // namespace
-}  // namespace aether
+}  // namespace aether::os

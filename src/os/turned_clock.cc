@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "base/turned_clock.h"
+#include "os/turned_clock.h"
 
 #include <cstdlib>
 #include <fstream>
@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 
-namespace aether {
+namespace aether::os {
 namespace {
 
 /// Nothing, if the text is no duration with an optional sign.
@@ -44,4 +44,4 @@ std::unique_ptr<Clock> clock_of_environment() {
   return clock;
 }
 
-}  // namespace aether
+}  // namespace aether::os

@@ -9,7 +9,7 @@
 
 #include "base/time.h"
 
-namespace aether {
+namespace aether::os {
 
 /// The system's clock, with its wall turned by what a file says: "7d", "-1h30m". The file is read
 /// each time, so that a clock that is set can be shown to a running program. A file that is missing
@@ -33,4 +33,4 @@ class FileTurnedClock final : public Clock {
 /// nobody should wonder why a job ran into its deadline.
 [[nodiscard]] std::unique_ptr<Clock> clock_of_environment();
 
-}  // namespace aether
+}  // namespace aether::os
