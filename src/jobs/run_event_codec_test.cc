@@ -61,6 +61,25 @@ TEST(RunEventCodec, PutsLargeAndDeepValuesIntoBlobs) {
   EXPECT_LT(batch.events[0].body.size(), 300U);
 }
 
+TEST(RunEventCodec, PutsEveryValueIntoABlobWhereAllAreToBeErasable) {
+  SaltSource const salts(counted_salts(), 0);
+  Chance chance(20261122);
+  std::size_t blobs = 0;
+  for (int i = 0; i < 1000; ++i) {
+    RunEvent const written = random_event(chance);
+    journal::Batch batch;
+    ASSERT_TRUE(append_event(batch, {.stream = kRun.text, .space = "default"}, written, salts));
+    journal::Event const line = recorded(batch).front();
+    Result<RunEvent> const read = decode_event(line, blobs_in(batch));
+    ASSERT_TRUE(read) << read.error().describe() << '\n' << line.body;
+    EXPECT_EQ(*read, written) << line.body;
+    EXPECT_EQ(line.body.find("\"result\":"), std::string::npos) << line.body;
+    EXPECT_EQ(line.body.find("\"input\":"), std::string::npos) << line.body;
+    blobs += batch.blobs.size();
+  }
+  EXPECT_GT(blobs, 300U);
+}
+
 TEST(RunEventCodec, TellsAnErasedValueByItsAddress) {
   StepClosed end = step_end("a");
   end.result = boost::json::value(std::string(5000, 'x'));
