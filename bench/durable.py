@@ -24,6 +24,7 @@ from database import Database  # noqa: E402  (tests/e2e)
 from own_network import enter as enter_own_network  # noqa: E402
 
 import durable_packages as packages  # noqa: E402
+from durable_cpu import used
 from durable_judge import Judge  # noqa: E402
 from durable_recovery import recovery, recovery_table  # noqa: E402
 from durable_subjects import POOL, SUBJECTS, subject  # noqa: E402
@@ -78,10 +79,13 @@ class Bench:
         self.judge.forget()
         given = {"count": STEPS, "effects": effects, "policy": policy}
         seconds = self.seconds * (2 if at_once == 1 else 1)  # few steps in all
+        before = used(but={self.judge.process.pid})
         done = running.load(at_once=at_once, seconds=seconds, prefix=f"{at_once}{policy}{effects}-", given=given)
+        busy_for = used(but={self.judge.process.pid}) - before
         told = self.judge.told()
         wanted = done["ended"] * STEPS if effects else 0
         return {"steps_per_second": done["ended"] * STEPS / done["seconds"], "workflows": done["ended"],
+                "processor_us": busy_for * 1e6 / (done["ended"] * STEPS),
                 "workflow": spread(done["took_us"]), "step": spread(told["took_us"]), "effects": told["effects"],
                 "twice": told["twice"], "missing": wanted - told["effects"]}  # fmt: skip
 

@@ -99,7 +99,7 @@ class Subject:
     def launch(self, command, **env):
         with open(self.folder / "log", "ab") as log:
             made = subprocess.Popen([str(word) for word in command], env={**self.env, **env}, cwd=self.folder,
-                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.processes.append(made)
         return made
 

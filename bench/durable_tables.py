@@ -11,7 +11,7 @@ PEERS = ("Restate", "DBOS")
 
 def middle(cells):
     """Of one subject's rounds: the medians, and the sums of what was counted."""
-    found = {"steps_per_second": statistics.median(one["steps_per_second"] for one in cells)}
+    found = {key: statistics.median(one[key] for one in cells) for key in ("steps_per_second", "processor_us")}
     for what in ("workflow", "step"):
         found[what] = {key: statistics.median(one[what][key] for one in cells) for key in ("p50_us", "p99_us")}
     for what in ("workflows", "effects", "twice", "missing"):
@@ -21,9 +21,12 @@ def middle(cells):
 
 def ratio(rounds, ours, theirs, key):
     """Medians of what each round says: what else happens on the machine hits both of a round."""
-    each = [one["cells"][ours][key]["steps_per_second"] / one["cells"][theirs][key]["steps_per_second"]
-            for one in rounds]
-    return {"median": statistics.median(each), "least": min(each)}
+    each, processor = [], []
+    for one in rounds:
+        our, their = one["cells"][ours][key], one["cells"][theirs][key]
+        each.append(our["steps_per_second"] / their["steps_per_second"])
+        processor.append(their["processor_us"] / our["processor_us"])
+    return {"median": statistics.median(each), "least": min(each), "processor": statistics.median(processor)}
 
 
 def summary(rounds):
@@ -50,18 +53,18 @@ def print_tables(figures):
     rows = []
     for name, cells in figures["subjects"].items():
         for key, one in cells.items():
-            rows.append([name, called(key), f"{one['steps_per_second']:.0f}", milliseconds(one["step"]["p50_us"]),
-                         milliseconds(one["step"]["p99_us"]), milliseconds(one["workflow"]["p50_us"]),
-                         milliseconds(one["workflow"]["p99_us"]), one["effects"], one["twice"], one["missing"]])
+            times = [milliseconds(one[what][part]) for what in ("step", "workflow") for part in ("p50_us", "p99_us")]
+            rows.append([name, called(key), f"{one['steps_per_second']:.0f}", f"{one['processor_us']:.0f}", *times,
+                         one["effects"], one["twice"], one["missing"]])
     versions = ", ".join(f"{name} {version}" for name, version in figures["machine"]["versions"].items())
     table(f"Durable steps, {figures['steps']} in a workflow, each made durable with a sync (ms; medians of "
-          f"{len(figures['rounds'])} rounds; one fdatasync {syncs:.0f} us; cores that others used before each round: "
-          f"{others}; {versions})",
-          ["", "at once", "steps/s", "step p50", "step p99", "workflow p50", "workflow p99", "effects", "twice",
-           "missing"], rows)
+          f"{len(figures['rounds'])} rounds; CPU of all but the judge for a step; one fdatasync {syncs:.0f} us; cores "
+          f"that others used before each round: {others}; {versions})",
+          ["", "at once", "steps/s", "CPU us", "step p50", "step p99", "workflow p50", "workflow p99", "effects",
+           "twice", "missing"], rows)
     if not figures["ratios"]:
         return
-    table("Aether on SQLite against it: steps/s, medians of the ratios in each round (the least of them)",
+    table("Aether on SQLite against it: steps/s, medians of the ratios in each round (the least; of processor time)",
           ["", *(called(key) for key in next(iter(figures["ratios"].values()), {}))],
-          [[name, *(f"{one['median']:.1f}x ({one['least']:.1f})" for one in each.values())]
+          [[name, *(f"{one['median']:.1f}x ({one['least']:.1f}; {one['processor']:.1f})" for one in each.values())]
            for name, each in figures["ratios"].items()])
