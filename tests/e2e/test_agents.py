@@ -88,7 +88,7 @@ def test_an_agent_that_is_killed_is_started_again_and_need_not_wait_for_its_leas
         if any(wait["effect"] for wait in job["waits"]):
             name = job["steps"][-1]["path"]
             house.change(run, "resolve", outcome="happened" if judge.count(f"/count/{name}") else "not_happened",
-                         result="one")  # fmt: skip
+                         result=["one", True])  # fmt: skip
         return job if job["status"] == "completed" else None
 
     assert len(eventually(over, "the job ends")["output"]) == 30
