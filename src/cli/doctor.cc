@@ -168,7 +168,7 @@ Finding backlog() {
   return {"accept queue (net.core.somaxconn)", enough ? Grade::Good : Grade::Lacking, value};
 }
 
-Finding init() {
+Finding first_process() {
   bool const first = ::getpid() == 1;
   return {"orphans", Grade::Good, first ? "reaped as PID 1" : "reaped as a subreaper"};
 }
@@ -198,14 +198,14 @@ void print(Finding const& finding) {
 
 Result<int> doctor(Globals const& globals) {
   std::vector<Finding> findings{
-      kernel(),    steering(),
-      migration(), pidfds(),
-      processes(), memory_shortage(),
-      trees(),     memory(),
-      files(),     backlog(),
-      limits(),    copies(),
-      images(),    sandbox(),
-      init(),      Finding{"CRC-32C", Grade::Good, std::string(crc32c_implementation())}};
+      kernel(),        steering(),
+      migration(),     pidfds(),
+      processes(),     memory_shortage(),
+      trees(),         memory(),
+      files(),         backlog(),
+      limits(),        copies(),
+      images(),        sandbox(),
+      first_process(), Finding{"CRC-32C", Grade::Good, std::string(crc32c_implementation())}};
   std::ranges::move(kernel_programs(), std::back_inserter(findings));
   bool complete = true;
   json::array list;

@@ -14,12 +14,12 @@ namespace {
 
 using std::chrono::hours;
 
-class FileTurnedClockTest : public testing::Test {
+class FileTurnedClockTest : public ::testing::Test {
  protected:
   void say(std::string_view text) { std::ofstream(file_) << text; }
   void TearDown() override { std::filesystem::remove(file_); }
 
-  std::string file_ = testing::TempDir() + "turned_clock." + std::to_string(::getpid());
+  std::string file_ = ::testing::TempDir() + "turned_clock." + std::to_string(::getpid());
   FileTurnedClock clock_{file_};
 };
 
