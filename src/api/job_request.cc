@@ -16,6 +16,7 @@
 
 #include "config/suggest.h"
 #include "jobs/graph.h"
+#include "jobs/json_form.h"
 
 namespace aether::api {
 namespace {
@@ -293,6 +294,12 @@ Result<std::reference_wrapper<jobs::WaitState const>> find_approval(jobs::RunSta
     return wrong(fmt::format("name the step of the approval: {}", open));
   path = found->opening.path;
   return *found;
+}
+
+Status check_form(json::value const& schema, json::value const& form) {
+  std::vector<std::string> const mistakes = jobs::form_mistakes(schema, form);
+  if (mistakes.empty()) return {};
+  return wrong(fmt::format("the form is not filled in as it asks: {}", fmt::join(mistakes, "; ")));
 }
 
 }  // namespace aether::api

@@ -26,6 +26,9 @@ using FindAgent = std::function<Result<boost::json::value>(std::string_view name
 [[nodiscard]] Result<std::reference_wrapper<jobs::WaitState const>> find_approval(
     jobs::RunState const& run, std::string& path);
 
+/// RequestInvalid names all that is not as the schema of the form asks.
+[[nodiscard]] Status check_form(boost::json::value const& schema, boost::json::value const& form);
+
 /// What is wrong with an Idempotency-Key: 1 to 128 printable characters, no quote, no backslash.
 [[nodiscard]] Status check_key(std::string_view key);
 
