@@ -157,7 +157,7 @@ def main():
         judge = stack.enter_context(Judge())
         bench = Bench(top, options, judge, peers)
         rounds = [bench.round(names, database) for _ in range(1 if options.quick else options.rounds)]
-        killed = [] if options.no_recovery else recovery(bench, names, database, 16 if options.quick else 40)
+        killed = [] if options.no_recovery else recovery(bench, names, database)
     figures = {"machine": about, "load_average_end": os.getloadavg()[0], "steps": STEPS, "pool": POOL,
                **summary(rounds), "recovery": killed}  # fmt: skip
     print_tables(figures)

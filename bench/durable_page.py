@@ -52,10 +52,10 @@ much more processor time the peer takes for a step. The goal is {goal:g}x.
 RECOVERY = """
 ## kill -9
 
-{runs} workflows of {steps} steps are begun at once. When a quarter of the effects have happened, the engine is
-killed, and started again {dead} s later. Seconds are from that start. What Aether asks a person (`once`: nobody knows
-whether the call happened) is answered at once by the judge's word. `keyed` calls again with the same key, by which
-the other side would know it; the judge does not dedupe.
+{runs} workflows of {steps} steps are begun at once. When all are acknowledged and a quarter of the effects have
+happened, the engine is killed, and started again {dead} s later. Seconds are from that start. What Aether asks a
+person (`once`: nobody knows whether the call happened) is answered half a second later, by the judge's word. `keyed`
+calls again with the same key, by which the other side would know it; the judge does not dedupe.
 
 | killed | effects before | next effect | all effects | twice | missing | asked a person |
 |---|---|---|---|---|---|---|

@@ -4,13 +4,17 @@
 import json
 import sys
 import time
+import urllib.error
 import urllib.request
 
 from aether import eventually  # tests/e2e
 from tables import table
 
 RUNS = 64
+STEPS = 60
 DEAD = 0.1  # seconds, which whoever restarts things takes
+LOOKING = 0.5  # seconds that whoever is asked takes
+NOT_ASKED_ANY_MORE = 404
 PATIENCE = 120
 # (subject, policy, what it is called): an agent that Aether started dies with it, other workers outlive their server.
 KILLED = (
@@ -29,20 +33,28 @@ def ask(url, body=None):
 
 
 class Questions:
-    """What Aether asks a person about: answered by what the judge has seen, as a person would who can look."""
+    """What Aether asks a person about: answered by what the judge has seen, as a person would who can look. A worker
+    that lives on may know better, and gets a moment to say it."""
 
     def __init__(self, url, judge):
-        self.url, self.judge, self.answered = url, judge, 0
+        self.url, self.judge, self.seen, self.answered = url, judge, {}, 0
 
     def answer(self):
         for job in ask(f"{self.url}/v1/jobs?status=parked&limit=200")["jobs"]:
             told = ask(f"{self.url}/v1/jobs/{job['id']}")
-            if not any(wait["effect"] for wait in told["waits"]):
-                continue
-            key = f"{told['input']['id']}/{told['steps'][-1]['path'].removeprefix('s')}"
-            happened = {"outcome": "happened", "result": "ok"} if self.judge.seen(key) else {"outcome": "not_happened"}
-            ask(f"{self.url}/v1/jobs/{job['id']}/resolve", happened)
+            effect = next((wait["effect"] for wait in told["waits"] if wait["effect"]), None)
+            if effect and time.monotonic() - self.seen.setdefault(effect, time.monotonic()) >= LOOKING:
+                self.resolve(told)
+
+    def resolve(self, told):
+        key = f"{told['input']['id']}/{told['steps'][-1]['path'].removeprefix('s')}"
+        happened = {"outcome": "happened", "result": "ok"} if self.judge.seen(key) else {"outcome": "not_happened"}
+        try:
+            ask(f"{self.url}/v1/jobs/{told['id']}/resolve", happened)
             self.answered += 1
+        except urllib.error.HTTPError as error:
+            if error.code != NOT_ASKED_ANY_MORE:
+                raise
 
 
 def kill_and_wait(running, judge, wanted, questions):
@@ -65,7 +77,7 @@ def kill_and_wait(running, judge, wanted, questions):
             "asked": questions.answered if questions else 0}  # fmt: skip
 
 
-def recovery(bench, names, database, steps):
+def recovery(bench, names, database):
     found = []
     for name, policy, called in KILLED:
         if name.replace(" over HTTP", "") not in names:
@@ -74,13 +86,13 @@ def recovery(bench, names, database, steps):
         try:
             running.start()
             bench.judge.forget()
-            running.begin_unheard(runs=RUNS, prefix="r", given={"count": steps, "effects": True, "policy": policy})
+            running.begin(runs=RUNS, prefix="r", given={"count": STEPS, "effects": True, "policy": policy})
             asks = running.kind == "aether" and policy == "once"
             questions = Questions(f"http://127.0.0.1:{running.port}", bench.judge) if asks else None
-            figures = kill_and_wait(running, bench.judge, RUNS * steps, questions)
+            figures = kill_and_wait(running, bench.judge, RUNS * STEPS, questions)
         finally:
             running.stop()
-        found.append({"subject": called, "runs": RUNS, "steps": steps, "dead_s": DEAD, **figures})
+        found.append({"subject": called, "runs": RUNS, "steps": STEPS, "dead_s": DEAD, **figures})
         print(f"  {found[-1]}", file=sys.stderr, flush=True)
     return found
 

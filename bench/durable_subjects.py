@@ -53,14 +53,8 @@ class Obedient:
         assert line == word, f"it ended: {read(self.log)}"
 
     def tell(self, **what):
-        self.say(**what)
-        return self.hear()
-
-    def say(self, **what):
         self.process.stdin.write(json.dumps(what) + "\n")
         self.process.stdin.flush()
-
-    def hear(self):
         given_up = threading.Timer(PATIENCE, self.process.kill)
         given_up.start()
         line = self.process.stdout.readline()
@@ -112,9 +106,9 @@ class Subject:
     def load(self, **what):
         return self.asker.tell(do="load", **what)
 
-    def begin_unheard(self, **what):
-        """Asks for workflows, and does not wait until all are acknowledged."""
-        self.asker.say(do="submit", **what)
+    def begin(self, **what):
+        """Asks for workflows, until all are acknowledged: from then on none may be lost."""
+        return self.asker.tell(do="submit", **what)
 
     def stop(self):
         if self.asker:

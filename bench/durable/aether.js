@@ -6,4 +6,4 @@ const { agent, serve } = require('aetheris');
 const { steps } = require('./judge.js');
 
 agent('work', (ctx, given) => steps(given, (name, code) => ctx.step(name, code, { policy: given.policy })));
-serve({ atOnce: 64 });
+serve({ atOnce: 64 }).then(() => process.exit()); // the judge's connection is open still

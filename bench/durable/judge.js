@@ -5,7 +5,7 @@
 const net = require('node:net');
 
 const socket = net.connect(Number(process.env.JUDGE), '127.0.0.1');
-socket.setNoDelay(true).setEncoding('utf8').unref();
+socket.setNoDelay(true).setEncoding('utf8');
 const asked = [];
 let rest = '';
 
