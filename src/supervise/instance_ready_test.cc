@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "os/signals.h"
+#include "os/unix_socket.h"
 #include "supervise/hook.h"
 #include "supervise/instance.h"
 #include "supervise/instance_rig.h"
@@ -198,6 +199,20 @@ CORO_TEST(InstanceReady, DoesNotTakeTheKernelsQueueForAnAnswer) {
   instance->signal_main(SIGUSR1);
   auto const ready = co_await rig.wait<event::BecameReady>();
   EXPECT_TRUE(ready.has_value());
+  co_await instance->close();
+}
+
+CORO_TEST(InstanceReady, SaysOfAWorkerThatAskedForNoWorkWhatIsMissing) {
+  InstanceRig rig(loop);
+  rig.spec.ready_timeout = 100ms;
+  auto const line = or_throw(os::unix_pair(os::UnixKind::Stream, os::Blocking::Yes));
+  rig.spec.work_fd = line.second.get();
+  auto const instance = rig.shell("sleep 1000");
+  auto const timed_out = co_await rig.wait<event::ReadyTimedOut>();
+  CO_ASSERT_TRUE(timed_out.has_value());
+  EXPECT_THAT(timed_out->hint, HasSubstr("has not asked for work"));
+  auto const ended = co_await rig.wait<event::TreeEnded>();
+  EXPECT_TRUE(ended.has_value());
   co_await instance->close();
 }
 
