@@ -24,8 +24,8 @@ from jobs import ENDED, Jobs, config, http_node
 from judge import Judge
 from partition import Cable
 
-SECONDS = int(os.environ.get("AETHER_TRIAL", "15"))
-RESTART_EVERY = 10 if SECONDS >= 60 else 6
+SECONDS = int(os.environ.get("AETHER_TRIAL", "12"))
+RESTART_EVERY = 10 if SECONDS >= 60 else 5
 SERVERS, WORKERS = 3, 5
 
 
@@ -276,7 +276,7 @@ def test_no_job_is_lost_and_no_tool_is_called_twice_whatever_happens(tmp_path):
         judge = stack.enter_context(everywhere())
         database = stack.enter_context(Database(listen=f"{cable.here}:{free_port()}" if cable else ""))
         house = stack.enter_context(House(tmp_path, database.url))
-        servers = [house.add("server") for _ in range(SERVERS)]
+        servers = [house.add("server", wait=number == 0) for number in range(SERVERS)]
         for number in range(WORKERS):
             far = {}
             if cable and number == 0:

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <cstring>
+#include <utility>
 
 #include <fmt/format.h>
 #include <libpq-fe.h>
@@ -287,29 +288,37 @@ Result<bool> Connection::flush() {
   return left == 0;
 }
 
+Status Connection::hold(Rows rows) {
+  PGresult const* const result = rows.result_.get();
+  if (is_good(result)) {
+    held_ = Reply{.rows = std::move(rows), .fault = {}, .state = {}};
+    return {};
+  }
+  if (!is_alive()) return fail(lost("reading from"));
+  std::string state = state_of(result);
+  Error fault =
+      fault_of(state, fmt::format("appending to {}", name_), trimmed(PQresultErrorMessage(result)));
+  held_ = Reply{.rows = {}, .fault = std::move(fault), .state = std::move(state)};
+  return {};
+}
+
 Result<std::optional<Connection::Reply>> Connection::receive() {
   if (PQconsumeInput(connection_.get()) == 0) return fail(lost("reading from"));
-  // One question's results end with a null, and then comes the synchronisation that closes it.
-  while (PQisBusy(connection_.get()) == 0) {
-    PGresult* const result = PQgetResult(connection_.get());
-    if (result == nullptr) {
+  // Between two questions a null stands; two in a row mean that nothing more is here.
+  int nulls = 0;
+  while (nulls < 2 && PQisBusy(connection_.get()) == 0) {
+    Rows rows(PQgetResult(connection_.get()));
+    if (rows.result_ == nullptr) {
       if (!is_alive()) return fail(lost("reading from"));
-      // Between two questions a null stands; two in a row mean that nothing more is here.
-      PGresult* const next =
-          PQisBusy(connection_.get()) == 0 ? PQgetResult(connection_.get()) : nullptr;
-      if (next == nullptr) return std::nullopt;
-      Rows const sync(next);
-      if (PQresultStatus(next) == PGRES_PIPELINE_SYNC) continue;
-      return fail(ErrorCode::Internal, "libpq gave a result where none was expected");
+      ++nulls;
+      continue;
     }
-    Rows rows(result);
-    if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) continue;
-    if (is_good(result)) return Reply{.rows = std::move(rows), .fault = {}, .state = {}};
-    if (!is_alive()) return fail(lost("reading from"));
-    std::string state = state_of(result);
-    Error fault = fault_of(state, fmt::format("appending to {}", name_),
-                           trimmed(PQresultErrorMessage(result)));
-    return Reply{.rows = {}, .fault = std::move(fault), .state = std::move(state)};
+    nulls = 0;
+    if (PQresultStatus(rows.result_.get()) != PGRES_PIPELINE_SYNC) {
+      TRY(hold(std::move(rows)));
+    } else if (held_) {
+      return std::exchange(held_, std::nullopt);
+    }
   }
   return std::nullopt;
 }

@@ -87,7 +87,9 @@ class Connection {
     std::optional<Error> fault;  ///< Of this one question; the connection is whole.
     std::string state;           ///< Its SQLSTATE.
   };
-  /// The next answer, if it is there.
+  /// The next answer, if it is there: what the server said last before it was ready again. What a
+  /// statement gives is on its way before its commit is: a commit may fail, and a server that is
+  /// shut down at once sends what it has and does not commit.
   Result<std::optional<Reply>> receive();
 
   struct Notice {
@@ -114,6 +116,7 @@ class Connection {
   explicit Connection(std::unique_ptr<pg_conn, Close> connection, std::string name)
       : connection_(std::move(connection)), name_(std::move(name)) {}
   Status wait_readable();
+  Status hold(Rows rows);
   /// All results of one question; the last one counts.
   Result<Rows> finish(std::string_view what);
   [[nodiscard]] Error lost(std::string_view doing);
@@ -121,6 +124,7 @@ class Connection {
   std::unique_ptr<pg_conn, Close> connection_;
   std::string name_;  ///< Of the server, for messages.
   bool given_up_ = false;
+  std::optional<Reply> held_;  ///< What was said, and is not committed yet.
 };
 
 /// A server's refusal as a fault. StoreFull for a full disk, StoreDamaged for damaged files; else

@@ -259,6 +259,20 @@ TEST_F(PostgresJournalTest, AFullDiskRefusesWhatNeedsRoomAndNothingElse) {
   EXPECT_EQ(all_events(*journal).size(), 3U);
 }
 
+TEST_F(PostgresJournalTest, WhatFailsInItsCommitIsNotAnsweredAsAppended) {
+  std::unique_ptr<Journal> const journal = open();
+  change(
+      "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+      "IF new.stream='large' THEN RAISE EXCEPTION 'told to' USING ERRCODE='53100'; END IF; "
+      "RETURN new; END $$; CREATE CONSTRAINT TRIGGER late AFTER INSERT ON aether.event "
+      "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late()");
+  Result<AppendOutcome> const outcome = append_now(*journal, batch_of({point("large")}));
+  ASSERT_FALSE(outcome);
+  EXPECT_EQ(outcome.error().code(), ErrorCode::StoreFull);
+  EXPECT_EQ(appended(*journal, batch_of({point("a")})), Position{1});
+  EXPECT_EQ(all_events(*journal).size(), 1U);
+}
+
 TEST_F(PostgresJournalTest, WhatOnlyMetAnotherTransactionGoesAgainByItself) {
   std::unique_ptr<Journal> const journal = open();
   change(trigger("nextval('tries')<=3", "40001"));

@@ -15,6 +15,8 @@ namespace {
 /// A group waits for what the answers to the last one set going: so long, of what that one took.
 /// Each commit waits for a sync, and so one for all costs less than two after each other.
 constexpr int kGatherShare = 8;
+/// And no longer, when that one had to be sent again, or the server was slow.
+constexpr Duration kGatherMax = std::chrono::milliseconds(2);
 /// A batch that is refused although nothing speaks against it: the two checks differ.
 constexpr int kRefusalsMax = 100;
 
@@ -89,7 +91,7 @@ void Writer::accept(Group& group, std::uint64_t base) {
   take_new();
   gather_ = group.batches.size() + pending_.size();
   Instant const now = Instant::clock::now();
-  gather_until_ = now + (now - sent_at_) / kGatherShare;
+  gather_until_ = now + std::min<Duration>((now - sent_at_) / kGatherShare, kGatherMax);
   for (Group::Waiting& each : group.batches) {
     std::uint64_t const count = each.batch.events.size();
     answer(each,
