@@ -80,6 +80,12 @@ class AsyncContext(Rules):
         self._looking = None  # the task that asks about the waits
         self._stirred = None  # an event: the last step has ended, or there is a wait more
 
+    def ends(self):
+        """Its code has come to its end: what is left of its branches does not hold back the last word."""
+        self._busy += 1
+        if self._looking is not None:
+            self._looking.cancel()
+
     def leave(self):
         """Nothing of the code goes on."""
         for one in [*self.tasks, *filter(None, [self._looking])]:

@@ -17,6 +17,7 @@ VERSION = 1
 LINE_MAX = 1 << 20  # bytes
 SILENCE = 60.0  # seconds: longer than Aether holds anything
 GIVE_UP = 30.0  # after so long without an answer the lease is gone as well
+PARKED = 0.01  # seconds without a thread that reads for itself
 LATER = 0.1  # seconds before what was refused for now is asked again
 
 
@@ -122,6 +123,9 @@ class HttpCarrier:
     def frame(self, body):
         return self._ask("/v1/work", body, GIVE_UP)["answers"]
 
+    def rest(self):
+        pass
+
     def close(self):
         pass
 
@@ -137,40 +141,77 @@ class LineCarrier:
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._waiting = {}  # who is to be told, by the id of what was asked
+        self._threads = set()  # of these, the ids that a thread waits for
         self._gone = False
+        self._rest = b""  # of what was read: the beginning of a line
+        self._reading = threading.Lock()  # of whoever reads
+        self._read_at = 0.0  # when a thread that waited has read
+        self._turn = threading.Event()  # for the thread below: nobody else reads
         threading.Thread(target=self._read, name="aetheris lines", daemon=True).start()
 
     def _read(self):
+        """Reads as long as somebody waits. A thread that asks while nobody reads does so itself (_ask), for that saves
+        it a change of threads: so this one lets it, until there is none for PARKED."""
+        while not self._gone:
+            if self._reading.acquire(blocking=False):
+                try:
+                    while not (self._take() and not self._threads) and not self._gone:
+                        pass
+                finally:
+                    self._reading.release()
+                if self._threads:
+                    continue  # it asked while this one was about to let go
+            while not self._gone and not self._turn.wait(PARKED):
+                if time.monotonic() - self._read_at > PARKED:
+                    break
+            self._turn.clear()
+
+    def _take(self):
+        """Reads once, and tells those who wait. Whether one of them is a thread."""
+        has_told = False
         try:
-            with self._socket.makefile("rb", LINE_MAX // 16) as lines:
-                for line in lines:
-                    answer = json.loads(line)
-                    told = self._waiting.pop(answer.get("id"), None)
-                    if told:
-                        told(answer)
+            data = self._socket.recv(LINE_MAX // 16)
+            *lines, self._rest = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
+            for line in lines:
+                answer = json.loads(line)
+                number = answer.get("id")
+                told = self._waiting.pop(number, None)
+                has_told = has_told or number in self._threads
+                self._threads.discard(number)
+                if told:
+                    told(answer)
         except (OSError, ValueError):
-            pass
+            data = b""
+        if not data:
+            self._end()
+        return has_told
+
+    def _end(self):
         self._gone = True
+        self._turn.set()
         for number in list(self._waiting):
             told = self._waiting.pop(number, None)
             if told:
                 told(None)
 
-    def _send(self, body, told):
+    def _send(self, body, told, is_thread=False):
         """`told` is called with the answer, or None at the end of the line, by the thread that reads."""
         number = next(self._ids)
         line = encoded({"id": number, **body}) + b"\n"
         self._waiting[number] = told
+        if is_thread:
+            self._threads.add(number)
         try:
             with self._lock:
                 self._socket.sendall(line)
         except OSError as error:
+            self._threads.discard(number)
             if self._waiting.pop(number, None):
                 raise Gone(f"Aether has closed the line: {error}") from error
         if self._gone and self._waiting.pop(number, None):
             raise Gone("Aether has closed the line")
 
-    def _ask(self, body):
+    def _ask(self, body, reads=True):
         while True:
             answers = []
             answered = threading.Lock()
@@ -180,7 +221,18 @@ class LineCarrier:
                 answers.append(answer)
                 answered.release()
 
-            self._send(body, told)
+            self._send(body, told, reads)
+            if not reads:
+                self._turn.set()
+            elif self._reading.acquire(blocking=False):
+                try:
+                    while not answers and not self._gone:
+                        self._take()
+                finally:
+                    self._read_at = time.monotonic()
+                    self._reading.release()
+                if self._threads:
+                    self._turn.set()
             answered.acquire()
             if not self._is_later(answers[0]):
                 return answers[0]
@@ -191,6 +243,7 @@ class LineCarrier:
         while True:
             future = loop.create_future()
             self._send(body, lambda answer, future=future: loop.call_soon_threadsafe(settle, future, answer))
+            self._turn.set()
             answer = await future
             if not self._is_later(answer):
                 return answer
@@ -209,10 +262,14 @@ class LineCarrier:
         raise Refused(error["type"], error["detail"])
 
     def claim(self, body):
-        return self._ask(body)["runs"]
+        return self._ask(body, reads=False)["runs"]
 
     def frame(self, body):
         return self._ask(body)["answers"]
+
+    def rest(self):
+        """Who has asked will not do so soon: others may wait."""
+        self._turn.set()
 
     async def frame_async(self, body):
         return (await self._ask_async(body))["answers"]

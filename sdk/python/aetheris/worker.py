@@ -23,6 +23,7 @@ log = logging.getLogger("aetheris")
 WAIT = 20_000  # milliseconds that a claim waits for work
 AT_ONCE = 8
 CLAIMED_MAX = 64  # runs in one answer
+IDLE = 25  # times SOON, after which nobody looks for ends of steps any more
 THREADS_MIN = 32  # for what coroutines ask, and the plain functions that they call
 
 
@@ -135,6 +136,7 @@ class Worker:
                 with contextlib.suppress(asyncio.CancelledError, GiveBack, Exception):
                     await task
                 raise held.back
+            context.ends()
             await held.ask_async([self._closing(task.result())])
         except GiveBack as back:
             self._gone_from(held, back)
@@ -164,6 +166,7 @@ class Worker:
             held.say_ends()
         self._held.pop(held.token, None)
         self._room.release()
+        self.carrier.rest()
 
     def _beat(self):
         while not (self.stopping.is_set() and not self._held):
@@ -181,18 +184,29 @@ class Worker:
             self._is_late.set()
 
     def _say_ends(self):
+        """While steps end one after the other it looks now and then, for waking it each time would cost them more."""
         while self._is_late.wait():
+            idle = 0
+            while idle < IDLE:
+                time.sleep(SOON)
+                idle = 0 if self._say_late() else idle + 1
             self._is_late.clear()
-            time.sleep(SOON)
-            for _ in range(len(self._late)):
-                held = self._late.popleft()
-                due = held.ends_due()
-                if due is None:
-                    continue
-                if due <= time.monotonic():
-                    threading.Thread(target=held.say_ends, name=f"aetheris {held.run} end", daemon=True).start()
-                else:
-                    self.will_say_ends(held)
+            if self._late:
+                self._is_late.set()
+
+    def _say_late(self):
+        """Whether there was something to look at."""
+        late = len(self._late)
+        for _ in range(late):
+            held = self._late.popleft()
+            due = held.ends_due()
+            if due is None:
+                continue
+            if due <= time.monotonic():
+                threading.Thread(target=held.say_ends, name=f"aetheris {held.run} end", daemon=True).start()
+            else:
+                self._late.append(held)
+        return late > 0
 
     def _leave(self, patience=8.0):
         """Steps that are in the middle may end; all else is given back now."""

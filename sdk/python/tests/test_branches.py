@@ -20,6 +20,8 @@ class Server:
 
     async def ask_async(self, messages):
         self.frames.append(messages)
+        if messages[0]["do"] == "close":
+            return await asyncio.sleep(0.1, [{"is": "done"}])
         await asyncio.sleep(0)
         answers = [self.answer(one) for one in messages]
         gives = all(one.get("give_back") for one in messages if one["do"] == "wait")
@@ -58,12 +60,16 @@ def run(server, code):
         current.set(context)
         task = asyncio.ensure_future(code(context))
         try:
-            return await asyncio.wait_for(task, 30)
+            output = await asyncio.wait_for(task, 30)
+            context.ends()
+            await server.ask_async([{"do": "close", "path": ""}])
+            return output
         except GiveBack as back:
             return back.why
         finally:
             context.leave()
-            await asyncio.sleep(0)
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*others, return_exceptions=True)
 
     try:
         return loop.run_until_complete(main())
@@ -149,6 +155,23 @@ class Branches(unittest.TestCase):
 
         self.assertEqual(run(server, code), "parked")
         self.assertEqual(server.record, {"taken": 2})
+
+    def test_a_branch_that_is_left_behind_gives_nothing_back_while_the_run_is_closed(self):
+        server = Server()
+        server.over["a"] = 5
+
+        async def late(ctx):
+            await asyncio.sleep(0.02)
+            await ctx.wait("late")
+
+        async def code(ctx):
+            waits = [asyncio.ensure_future(one) for one in (ctx.sleep(3600), ctx.wait("a"), late(ctx))]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return "done"
+
+        self.assertEqual(run(server, code), "done")
+        closes = server.frames.index([{"do": "close", "path": ""}])
+        self.assertFalse([one for frame in server.frames[closes:] for one in frame if one.get("give_back")])
 
     def test_a_wait_alone_gives_its_run_back_with_the_first_frame(self):
         server = Server()
