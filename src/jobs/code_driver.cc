@@ -2,6 +2,7 @@
 #include "jobs/code_driver.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include <boost/json.hpp>
@@ -45,6 +46,23 @@ json::value input_of(WorkMessage const& message) {
 
 std::string words_of(StepKind kind, std::string_view tool, std::string const& args) {
   return fmt::format("{} {}({})", text_of(kind), tool, args);
+}
+
+/// Steps of one run in the order in which they were done; what is open comes last. Times alone do
+/// not tell it: several steps may begin in one millisecond.
+using StepPlace = std::tuple<std::uint32_t, WallTime, std::string_view>;
+
+StepPlace place_of(std::string_view path, StepState const& step) {
+  return {step.order - 1, step.opened, path};  // 0 is none: that wraps to the end
+}
+
+std::string position_of(RunState const& state, std::string_view path) {
+  auto const& step = *state.steps.find(path);
+  StepPlace const place = place_of(step.first, step.second);
+  auto const before = std::ranges::count_if(state.steps, [&place](auto const& each) {
+    return place_of(each.first, each.second) < place;
+  });
+  return fmt::format("step {} of {}", before + 1, state.steps.size());
 }
 
 CallStep call_step(WorkMessage const& message) {
@@ -97,14 +115,16 @@ EffectState const* CodeDriver::effect_of(RunState const& state, WorkMessage cons
 /// The first recorded step that the code has not asked for.
 std::optional<std::string> CodeDriver::passed_over(RunState const& state) const {
   if (replayed_ == *recorded_) return std::nullopt;
-  std::pair<WallTime, std::string_view> first{WallTime::max(), ""};
+  std::optional<StepPlace> first;
   for (auto const& [path, step] : state.steps) {
     if (visited_.contains(path)) continue;
-    first = std::min(first, std::pair<WallTime, std::string_view>(step.opened, path));
+    StepPlace const place = place_of(path, step);
+    if (!first || place < *first) first = place;
   }
-  if (first.second.empty()) return std::nullopt;
-  return fmt::format("the step \"{}\" ({})", first.second,
-                     text_of(state.steps.find(first.second)->second.kind));
+  if (!first) return std::nullopt;
+  std::string_view const path = std::get<std::string_view>(*first);
+  return fmt::format("\"{}\" ({}, {})", path, position_of(state, path),
+                     text_of(state.steps.find(path)->second.kind));
 }
 
 std::optional<Diverged> CodeDriver::visit(RunState const& state, WorkMessage const& message) const {
@@ -132,9 +152,10 @@ std::optional<Diverged> CodeDriver::visit(RunState const& state, WorkMessage con
   std::string const tool = is_own ? own_tool(message.tool) : message.tool;
   json::value const args = message.verb == WorkVerb::Wait ? input_of(message) : message.args;
   return Diverged{fmt::format(
-      "the step \"{}\" was recorded as {}, and comes as {} now: it is not the code that recorded "
-      "this; resume with that one, or fork before the step",
-      message.path, was, words_of(kind_of(message), tool, shown(args)))};
+      "the step \"{}\" ({}) was recorded as {}, and comes as {} now: it is not the code that "
+      "recorded this; resume with that one, or fork before the step",
+      message.path, position_of(state, message.path), was,
+      words_of(kind_of(message), tool, shown(args)))};
 }
 
 // ---- What follows -------------------------------------------------------------------------------

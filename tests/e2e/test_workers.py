@@ -103,7 +103,7 @@ def code(ctx, given):
     wrong = house.worker(waits.replace("STEP", "get"))
     house.change(run, "signals", name="go", payload=5)
     error = house.wait_status(run, "stuck")["error"]
-    assert '"fetch"' in error and '"get"' in error, error
+    assert '"fetch" (step 1 of 2' in error and '"get"' in error, error
     wrong.kill()
     right.start()
     house.change(run, "control", action="resume")
