@@ -9,7 +9,6 @@
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "api/job_json.h"
 #include "api/job_request.h"
@@ -247,12 +246,6 @@ async::Task<http::Response> signal(Asked asked, jobs::RunId run) {
   co_return answer_with(changed(run, status));
 }
 
-void check_answer(json::value const& schema, json::value const& payload) {
-  std::vector<std::string> const mistakes = jobs::form_mistakes(schema, payload);
-  if (mistakes.empty()) return;
-  throw invalid(fmt::format("the form is not filled in as it asks: {}", fmt::join(mistakes, "; ")));
-}
-
 async::Task<http::Response> approve(Asked asked, jobs::RunState run) {
   json::object const body = asked.body();
   std::string const decision = text_of(body, "decision");
@@ -264,7 +257,7 @@ async::Task<http::Response> approve(Asked asked, jobs::RunState run) {
   json::value payload = value_of(body, "form");
   if (yes) {
     payload = jobs::with_defaults(wait.opening.schema, std::move(payload));
-    check_answer(wait.opening.schema, payload);
+    or_throw(check_form(wait.opening.schema, payload));
   }
   if (std::string const reason = text_of(body, "reason"); !reason.empty() && payload.is_null())
     payload = json::object{{"reason", reason}};
