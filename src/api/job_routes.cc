@@ -331,19 +331,24 @@ async::Task<http::Response> erase(Asked asked, jobs::RunId run) {
 }
 
 /// `?wait=SECONDS`: when it has ended, and at the latest then.
-http::Response show_run(Asked asked, jobs::RunState const& state) {
+async::Task<http::Response> show_run(Asked asked, jobs::RunId run) {
   std::uint64_t const wait = number_of(asked.request.query_value("wait"), 0, "wait");
-  if (wait == 0 || state.closing) return answer_with(run_json(state));
-  return run_end_response(*asked.jobs, state.id,
-                          std::chrono::seconds(std::min(wait, kWaitSecondsMax)));
+  AwaitedEnd awaited{.run = run, .watch = {}};
+  awaited.most = std::chrono::seconds(std::min(wait, kWaitSecondsMax));
+  if (wait > 0) awaited.watch = asked.jobs->watch(run);
+  if (wait > 0) awaited.heard = awaited.watch->ends;
+  async::Task<jobs::RunState> finding = find_run(&asked, std::move(run));
+  jobs::RunState const state = co_await std::move(finding);
+  if (wait == 0 || state.closing) co_return answer_with(run_json(state));
+  co_return run_end_response(*asked.jobs, std::move(awaited));
 }
 
 async::Task<Answer> answer_of_run(Asked asked, std::string action, std::string id) {
   bool const get = asked.request.method != "POST";
   jobs::RunId const run = or_throw(jobs::parse_run_id(id));
+  if (get && action.empty()) co_return co_await show_run(std::move(asked), run);
   async::Task<jobs::RunState> finding = find_run(&asked, run);
   jobs::RunState state = co_await std::move(finding);
-  if (get && action.empty()) co_return show_run(std::move(asked), state);
   if (get && action == "events") co_return co_await events(std::move(asked), run);
   if (get && action == "trace") co_return co_await trace(std::move(asked), run);
   if (get && action == "replay") co_return co_await replay(std::move(asked), run);

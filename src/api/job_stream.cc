@@ -45,34 +45,31 @@ async::Task<void> follow_run(JobsPlane* jobs, jobs::RunId run, std::uint64_t aft
   }
 }
 
-async::Task<void> write_end(JobsPlane* jobs, jobs::RunId run, Duration most,
-                            http::BodyWriter* writer) {
-  std::shared_ptr<RunWatch> const watch = jobs->watch(run);
-  Instant const deadline = async::deadline_in(most);
+async::Task<void> write_end(JobsPlane* jobs, AwaitedEnd awaited, http::BodyWriter* writer) {
+  Instant const deadline = async::deadline_in(awaited.most);
   bool is_late = false;
   for (;;) {
-    std::uint64_t const heard = watch->ends;
-    async::Task<jobs::RunState> showing = jobs->show(run);
-    jobs::RunState const state = co_await std::move(showing);
-    if (is_late || state.closing) {
-      co_await writer->write(json_text(run_json(state)));
-      co_return;
-    }
-    while (!is_late && watch->ends == heard) {
-      bool const grown = co_await watch->grown.wait_until(deadline);
+    while (!is_late && awaited.watch->ends == awaited.heard) {
+      bool const grown = co_await awaited.watch->grown.wait_until(deadline);
       is_late = !grown;
     }
+    awaited.heard = awaited.watch->ends;
+    async::Task<jobs::RunState> showing = jobs->show(awaited.run);
+    jobs::RunState const state = co_await std::move(showing);
+    if (!is_late && !state.closing) continue;
+    co_await writer->write(json_text(run_json(state)));
+    co_return;
   }
 }
 
 }  // namespace
 
-http::Response run_end_response(JobsPlane& jobs, jobs::RunId run, Duration most) {
+http::Response run_end_response(JobsPlane& jobs, AwaitedEnd awaited) {
   http::Response response;
   response.headers.set("Content-Type", "application/json");
   response.endless = true;
-  response.stream = [jobs = &jobs, run = std::move(run), most](http::BodyWriter& writer) {
-    return write_end(jobs, run, most, &writer);
+  response.stream = [jobs = &jobs, awaited = std::move(awaited)](http::BodyWriter& writer) {
+    return write_end(jobs, awaited, &writer);
   };
   return response;
 }

@@ -11,6 +11,9 @@
 #include <optional>
 #include <utility>
 
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
@@ -37,9 +40,9 @@ std::string text_of(json::object const& object, std::string_view key) {
   return found != nullptr && found->is_string() ? std::string(found->get_string()) : "";
 }
 
-json::array list_of(json::object const& object, std::string_view key) {
+json::array const* list_of(json::object const& object, std::string_view key) {
   auto const* const found = object.if_contains(key);
-  return found != nullptr && found->is_array() ? found->get_array() : json::array();
+  return found == nullptr ? nullptr : found->if_array();
 }
 
 /// Of a line that cannot be read, if its id is a number and its first member: whoever asked is told
@@ -57,6 +60,33 @@ std::optional<std::uint64_t> id_of(std::string_view line) {
   bool const is_whole = error == std::errc() && end != line.data() + line.size() && *end == ',';
   return is_whole ? std::optional(id) : std::nullopt;
 }
+
+/// Waits for one fd again and again; async::readable() makes and closes a set of its own each time.
+class LineWatch {
+ public:
+  LineWatch(async::Executor const& executor, int fd) : fd_(fd), descriptor_(executor) {
+    // Asio closes what it is given, so it gets a number of its own.
+    os::UniqueFd own(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    boost::system::error_code ec;
+    if (own) descriptor_.assign(own.get(), ec);
+    is_watched_ = own && !ec;
+    if (is_watched_) (void)own.release();
+  }
+
+  async::Task<void> readable() {
+    if (!is_watched_) co_return co_await async::readable(fd_);
+    boost::system::error_code ec;
+    co_await descriptor_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                                    boost::asio::redirect_error(boost::asio::use_awaitable, ec));
+    if (ec == boost::asio::error::operation_aborted) async::throw_cancelled();
+    if (ec) throw system_error_from(ec.value(), "waiting for", "a worker's line");
+  }
+
+ private:
+  int fd_;
+  bool is_watched_ = false;  ///< Not when no descriptor was to spare.
+  boost::asio::posix::stream_descriptor descriptor_;
+};
 
 bool is_claim(json::value const& asked) {
   auto const* const object = asked.if_object();
@@ -103,8 +133,10 @@ async::Task<void> WorkLine::serve() {
 
 async::Task<void> WorkLine::read() {
   std::array<char, kReadBytes> bytes{};
+  async::Executor const executor = co_await async::this_executor;
+  LineWatch watch(executor, socket_.get());
   while (!is_broken_) {
-    co_await async::readable(socket_.get());
+    co_await watch.readable();
     ssize_t const got = ::recv(socket_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (got <= 0) co_return;
@@ -153,32 +185,44 @@ async::Task<json::object> WorkLine::answer_of(json::value asked) {
 }
 
 async::Task<void> WorkLine::answer(json::value asked) {
+  Question const question = question_of(asked.get_object());
   json::object told;
   try {
-    async::Task<json::object> answering = answer_of(asked);
+    async::Task<json::object> answering = answer_of(std::move(asked));
     told = co_await std::move(answering);
   } catch (Error const& error) {
     told = api::refusal_of(error);
   }
-  json::object const& question = asked.get_object();
   note_held(question, told);
-  if (auto const* const id = question.if_contains("id")) told["id"] = *id;
+  if (question.id) told["id"] = *question.id;
   send(told);
 }
 
-void WorkLine::note_held(json::object const& asked, json::object const& answer) {
-  for (json::value const& run : list_of(answer, "runs")) {
-    json::object const& claimed = run.get_object();
-    held_[text_of(claimed, "run")] = text_of(claimed, "token");
+WorkLine::Question WorkLine::question_of(json::object const& asked) {
+  Question question{.id = {}, .run = text_of(asked, "run"), .token = text_of(asked, "token")};
+  if (auto const* const id = asked.if_contains("id")) question.id = *id;
+  auto const* const messages = list_of(asked, "messages");
+  bool const says_something = messages != nullptr && !messages->empty();
+  auto const* const last = says_something ? messages->back().if_object() : nullptr;
+  question.closes = last != nullptr && text_of(*last, "do") == "close";
+  return question;
+}
+
+void WorkLine::note_held(Question const& asked, json::object const& answer) {
+  if (auto const* const runs = list_of(answer, "runs")) {
+    for (json::value const& run : *runs) {
+      json::object const& claimed = run.get_object();
+      held_[text_of(claimed, "run")] = text_of(claimed, "token");
+    }
   }
-  bool is_over = false;
-  for (json::value const& one : list_of(answer, "answers"))
-    is_over = is_over || jobs::is_give_back(one.get_object());
-  json::array const messages = list_of(asked, "messages");
-  auto const* const last = messages.empty() ? nullptr : messages.back().if_object();
-  is_over = is_over || (last != nullptr && text_of(*last, "do") == "close");
-  auto const found = held_.find(text_of(asked, "run"));
-  bool const is_same = found != held_.end() && found->second == text_of(asked, "token");
+  bool is_over = asked.closes;
+  if (auto const* const answers = list_of(answer, "answers")) {
+    is_over = is_over || std::ranges::any_of(*answers, [](json::value const& one) {
+                return jobs::is_give_back(one.get_object());
+              });
+  }
+  auto const found = held_.find(asked.run);
+  bool const is_same = found != held_.end() && found->second == asked.token;
   if (is_over && is_same) held_.erase(found);
 }
 

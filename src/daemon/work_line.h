@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -53,7 +54,14 @@ class WorkLine {
   void take_line(std::string_view line);
   void refuse(std::string_view line, Result<boost::json::value> const& asked);
   void send(boost::json::object const& answer);
-  void note_held(boost::json::object const& asked, boost::json::object const& answer);
+  /// What of a question is needed beside its answer.
+  struct Question {
+    std::optional<boost::json::value> id;
+    std::string run, token;
+    bool closes = false;  ///< It says that the run has ended.
+  };
+  [[nodiscard]] static Question question_of(boost::json::object const& asked);
+  void note_held(Question const& asked, boost::json::object const& answer);
 
   std::string name_;
   os::UniqueFd socket_;
