@@ -74,6 +74,9 @@ class Held {
   /** The answer; Refused if Aether does not take it. Never settled when the run goes from this worker. */
   ask(message) {
     if (this.back || this.hasFailed || this._isReleased) return never();
+    // What the code has left going when it ended is over: a wait of it could still give the run back.
+    if (message.do === 'close') this._isClosing = true;
+    else if (this._isClosing) return never();
     if (!this.worker.isStopping || message.do === 'close') return this._put(message);
     setImmediate(() => this.leave());
     return never();
@@ -156,7 +159,7 @@ class Held {
     }
     const waits = frame.filter(each => each.message.do === 'wait');
     // Of those in one frame Aether knows whether one is over, and then it does not take the run back.
-    for (const { message } of waits) message.give_back = this.mayPark(waits.length);
+    for (const { message } of waits) message.give_back = !this._isClosing && this.mayPark(waits.length);
     return frame;
   }
 

@@ -207,6 +207,19 @@ test('a run is not given back while a step goes on beside its waits', async () =
   assert.strictEqual(house.said('step.end')[0].result, 1);
 });
 
+test('a branch that is left waiting when the code ends asks for nothing more', async () => {
+  const house = new Recorder();
+  house.end('b', 'pure', { end: 'answered', payload: 5 });
+  const frame = house.frame.bind(house);
+  house.carrier.frame = async body => {
+    const answers = await frame(body);
+    if (body.messages.some(each => each.do === 'close')) await new Promise(resolve => setTimeout(resolve, 150));
+    return answers;
+  };
+  assert.strictEqual(await house.run(ctx => Promise.race([ctx.wait('b'), ctx.sleep('1h')])), 5);
+  assert.strictEqual(house.frames.flat().at(-1).do, 'close');
+});
+
 test('nothing is said before a message that says that it is alone has its answer', async () => {
   const house = new Recorder();
   let answer;
