@@ -95,7 +95,7 @@ class Bench:
             running.start()
             given = {"count": STEPS, "effects": True, "policy": "once"}
             running.load(at_once=MOST, seconds=min(self.seconds, 1.0), prefix="warm-", given=given)
-            found = {f"{at_once}": self.cell(running, at_once, True, "once") for at_once in IN_FLIGHT}
+            found = {f"{at_once}": self.cell(running, at_once, True, "once") for at_once in self.options.at_once}
             found["pure"] = self.cell(running, MOST, False, "pure")
             return found
         finally:
@@ -141,6 +141,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--only", help="subjects that contain one of these words, comma separated")
+    parser.add_argument("--at-once", type=int, nargs="+", default=IN_FLIGHT, help="workflows in flight")
     parser.add_argument("--no-recovery", action="store_true", help="kill nothing")
     parser.add_argument("--json", help="also write the figures to this file")
     options = parser.parse_args()
