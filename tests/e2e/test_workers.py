@@ -47,15 +47,18 @@ def test_a_worker_does_a_job_and_the_client_waits_for_its_output(house, judge, m
     job = client.run("coder", "a", idempotency_key="k")
     assert client.run("coder", "a", idempotency_key="k").id == job.id
     assert not job.is_terminal
-    house.worker(PAYING)
+    worker = house.worker(PAYING)
     assert job.wait(timeout=60).output == {"look": 1, "paid": 1, "again": 200}
     assert job.is_terminal and job.status is JobStatus.COMPLETED
     assert client.get_job(job.id).output == job.output
     assert [one.id for one in client.list_jobs("coder", status="completed")] == [job.id]
     assert judge.count("/count/pay.a") == 1
+    worker.kill()
+    other = client.run("coder", "b")
+    house.change(other.id, "control", action="cancel")
     with pytest.raises(JobFailedError):
-        house.change(client.run("coder", "b").id, "control", action="cancel")
-        client.list_jobs("coder", status="cancelled")[0].wait(timeout=60)
+        other.wait(timeout=60)
+    assert [one.id for one in client.list_jobs("coder", status="cancelled")] == [other.id]
 
 
 def test_a_call_that_may_have_happened_is_not_made_again_and_a_person_settles_it(house, judge):
