@@ -2,11 +2,14 @@
 """A run that a worker holds, and what it says of it while the worker stops."""
 
 import asyncio
+import json
+import socket
 import threading
 import types
 import unittest
 
 from aetheris.branches import AsyncContext, Loop
+from aetheris.carrier import Gone, LineCarrier
 from aetheris.code import current
 from aetheris.context import Context, GiveBack
 from aetheris.held import AsyncHeld, Held
@@ -103,6 +106,69 @@ class HeldRun(unittest.TestCase):
         loop.close()
         self.assertEqual(done, ["slow"])
         self.assertEqual([one for one in carrier.said if one != "wait"], ["step.begin", "step.end", "release"])
+
+
+
+class Line(unittest.TestCase):
+    """A LineCarrier, and the other end of its socket pair, which answers each frame and keeps claims until a frame."""
+
+    def setUp(self):
+        ours, theirs = socket.socketpair()
+        self.carrier, self.theirs = LineCarrier(theirs.detach()), ours
+        threading.Thread(target=self.answer, daemon=True).start()
+
+    def tearDown(self):
+        self.theirs.shutdown(socket.SHUT_RDWR)
+        self.theirs.close()
+        self.carrier.close()
+
+    def answer(self):
+        claims = []
+        for line in self.theirs.makefile("rb"):
+            asked = json.loads(line)
+            answers = [{"id": asked["id"], "answers": [asked["n"]]}] if "n" in asked else []
+            if answers and asked["n"] % 50 == 49:
+                answers += [{"id": each, "runs": []} for each in claims]
+                claims = []
+            elif not answers:
+                claims.append(asked["id"])
+            self.theirs.sendall(b"".join(json.dumps(each).encode() + b"\n" for each in answers))
+
+    def test_each_of_many_threads_is_answered_whoever_reads(self):
+        claimed, wrong = [], []
+
+        def ask(count):
+            for number in range(count):
+                if self.carrier.frame({"n": number}) != [number]:
+                    wrong.append(number)
+
+        claims = threading.Thread(target=lambda: claimed.append(self.carrier.claim({})))
+        claims.start()
+        for at_once in (1, 2, 8):
+            threads = [threading.Thread(target=ask, args=(200,)) for _ in range(at_once)]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join(60)
+                self.assertFalse(each.is_alive())
+        claims.join(60)
+        self.assertEqual((claimed, wrong), ([[]], []))
+
+    def test_who_waits_hears_of_the_end_of_the_line(self):
+        gone = []
+
+        def claim():
+            try:
+                self.carrier.claim({})
+            except Gone as error:
+                gone.append(error)
+
+        waits = threading.Thread(target=claim)
+        waits.start()
+        self.carrier.frame({"n": 0})
+        self.theirs.shutdown(socket.SHUT_RDWR)
+        waits.join(60)
+        self.assertEqual(len(gone), 1)
 
 
 if __name__ == "__main__":
