@@ -93,6 +93,7 @@ def test_the_image_has_the_libraries_that_the_program_needs():
         package = owner.split(":")[0]
         in_every_image = package in ("", "libc6", "libgcc-s1", "libstdc++6", "zlib1g")
         assert in_every_image or package in listed, f"{library} is of {package}"
+    assert "libpq5" in listed, "opened only when a store is a PostgreSQL, so ldd does not tell"
 
 
 # ---- Kubernetes

@@ -9,7 +9,8 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <libpq-fe.h>
+
+#include "journal/postgres/libpq.h"
 
 namespace aether::journal::postgres {
 namespace {
@@ -22,6 +23,11 @@ constexpr unsigned kBytesArray = 1001;
 constexpr unsigned kTextArray = 1009;
 constexpr unsigned kNumberArray = 1016;
 constexpr int kBinary = 1;
+
+/// There since the first connection was opened.
+Libpq const& pq() {
+  return *Libpq::opened();
+}
 
 void put32(std::string& to, std::uint32_t value) {
   std::uint32_t const wire = htobe32(value);
@@ -62,11 +68,11 @@ std::string trimmed(char const* text) {
 }
 
 std::string state_of(PGresult const* result) {
-  char const* const state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  char const* const state = pq().result_error_field(result, PG_DIAG_SQLSTATE);
   return state == nullptr ? "" : state;
 }
 bool is_good(PGresult const* result) {
-  ExecStatusType const status = PQresultStatus(result);
+  ExecStatusType const status = pq().result_status(result);
   return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
 }
 
@@ -122,13 +128,13 @@ Values& Values::all_bytes(std::vector<std::string_view> const& values) {
 
 Rows::Rows(pg_result* result) : result_(result) {}
 void Rows::Free::operator()(pg_result* result) const {
-  PQclear(result);
+  pq().clear(result);
 }
 std::size_t Rows::size() const {
-  return static_cast<std::size_t>(PQntuples(result_.get()));
+  return static_cast<std::size_t>(pq().ntuples(result_.get()));
 }
 bool Rows::is_null(std::size_t row, int column) const {
-  return PQgetisnull(result_.get(), static_cast<int>(row), column) != 0;
+  return pq().getisnull(result_.get(), static_cast<int>(row), column) != 0;
 }
 std::int64_t Rows::number(std::size_t row, int column) const {
   std::string_view const wire = text(row, column);
@@ -139,8 +145,8 @@ std::int64_t Rows::number(std::size_t row, int column) const {
 }
 std::string_view Rows::text(std::size_t row, int column) const {
   int const at = static_cast<int>(row);
-  return {PQgetvalue(result_.get(), at, column),
-          static_cast<std::size_t>(PQgetlength(result_.get(), at, column))};
+  return {pq().getvalue(result_.get(), at, column),
+          static_cast<std::size_t>(pq().getlength(result_.get(), at, column))};
 }
 
 Error fault_of(std::string_view state, std::string_view doing, std::string_view why) {
@@ -156,10 +162,11 @@ bool may_be_sent_again(std::string_view state) {
 }
 
 void Connection::Close::operator()(pg_conn* connection) const {
-  PQfinish(connection);
+  pq().finish(connection);
 }
 
 Result<Connection> Connection::open(std::string const& url, std::string_view purpose) {
+  TRY(Libpq::open());
   std::string const name = name_of_url(url);
   std::string const seconds = std::to_string(kConnectSeconds);
   std::string const program = fmt::format("aether {}", purpose);
@@ -169,20 +176,20 @@ Result<Connection> Connection::open(std::string const& url, std::string_view pur
                               "client_encoding",           "dbname",           nullptr};
   char const* const values[] = {program.c_str(), seconds.c_str(), "5",         "2",    "3",
                                 "15000",         "UTF8",          url.c_str(), nullptr};
-  std::unique_ptr<pg_conn, Close> connection(PQconnectdbParams(keys, values, 1));
-  if (PQstatus(connection.get()) != CONNECTION_OK) {
+  std::unique_ptr<pg_conn, Close> connection(pq().connect_params(keys, values, 1));
+  if (pq().status(connection.get()) != CONNECTION_OK) {
     return fail(
         ErrorCode::StoreUnavailable,
-        fmt::format("connecting to {}: {}", name, trimmed(PQerrorMessage(connection.get()))));
+        fmt::format("connecting to {}: {}", name, trimmed(pq().error_message(connection.get()))));
   }
-  PQsetNoticeProcessor(connection.get(), [](void*, char const*) {}, nullptr);
-  if (PQsetnonblocking(connection.get(), 1) != 0)
+  pq().set_notice_processor(connection.get(), [](void*, char const*) {}, nullptr);
+  if (pq().setnonblocking(connection.get(), 1) != 0)
     return fail(ErrorCode::StoreUnavailable, fmt::format("connecting to {} failed", name));
   return Connection(std::move(connection), name);
 }
 
 Error Connection::lost(std::string_view doing) {
-  std::string const why = trimmed(PQerrorMessage(connection_.get()));
+  std::string const why = trimmed(pq().error_message(connection_.get()));
   return {ErrorCode::StoreUnavailable,
           fmt::format("{} {}: {}", doing, name_,
                       why.empty() ? "the connection is gone" : std::string_view(why))};
@@ -205,7 +212,7 @@ Status Connection::wait_readable() {
     if (ready < 0 && errno != EINTR) return fail(system_error("poll"));
     if ((wanted.revents & ~POLLOUT) != 0) break;
   }
-  if (PQconsumeInput(connection_.get()) == 0) return fail(lost("reading from"));
+  if (pq().consume_input(connection_.get()) == 0) return fail(lost("reading from"));
   return {};
 }
 
@@ -213,13 +220,13 @@ Result<Rows> Connection::finish(std::string_view what) {
   std::optional<Rows> last;
   std::optional<Error> fault;
   while (true) {
-    while (PQisBusy(connection_.get()) != 0) TRY(wait_readable());
-    PGresult* const result = PQgetResult(connection_.get());
+    while (pq().is_busy(connection_.get()) != 0) TRY(wait_readable());
+    PGresult* const result = pq().get_result(connection_.get());
     if (result == nullptr) break;
     Rows rows(result);
     if (!is_good(result) && !fault) {
       fault = fault_of(state_of(result), fmt::format("asking {} ({})", name_, what),
-                       trimmed(PQresultErrorMessage(result)));
+                       trimmed(pq().result_error_message(result)));
     }
     last.emplace(std::move(rows));
   }
@@ -229,7 +236,8 @@ Result<Rows> Connection::finish(std::string_view what) {
 }
 
 Status Connection::run(std::string_view sql) {
-  if (PQsendQuery(connection_.get(), std::string(sql).c_str()) == 0) return fail(lost("asking"));
+  if (pq().send_query(connection_.get(), std::string(sql).c_str()) == 0)
+    return fail(lost("asking"));
   TRY(finish(sql.substr(0, 40)));
   return {};
 }
@@ -243,9 +251,9 @@ Result<Rows> Connection::ask(std::string const& sql, Values const& values) {
     wire.formats.push_back(kBinary);
   }
   int const count = static_cast<int>(values.size());
-  if (PQsendQueryParams(connection_.get(), sql.c_str(), count, wire.types.data(),
-                        wire.values.data(), wire.lengths.data(), wire.formats.data(),
-                        kBinary) == 0) {
+  if (pq().send_query_params(connection_.get(), sql.c_str(), count, wire.types.data(),
+                             wire.values.data(), wire.lengths.data(), wire.formats.data(),
+                             kBinary) == 0) {
     return fail(lost("asking"));
   }
   return finish(std::string_view(sql).substr(0, 40));
@@ -254,8 +262,8 @@ Result<Rows> Connection::ask(std::string const& sql, Values const& values) {
 Status Connection::prepare(std::string const& name, std::string const& sql, Values const& types) {
   std::vector<Oid> oids;
   for (Values::Value const& value : types.values_) oids.push_back(value.type);
-  if (PQsendPrepare(connection_.get(), name.c_str(), sql.c_str(), static_cast<int>(oids.size()),
-                    oids.data()) == 0) {
+  if (pq().send_prepare(connection_.get(), name.c_str(), sql.c_str(), static_cast<int>(oids.size()),
+                        oids.data()) == 0) {
     return fail(lost("preparing a statement at"));
   }
   TRY(finish(name));
@@ -263,7 +271,8 @@ Status Connection::prepare(std::string const& name, std::string const& sql, Valu
 }
 
 Status Connection::enter_pipeline() {
-  if (PQenterPipelineMode(connection_.get()) == 0) return fail(lost("entering pipeline mode at"));
+  if (pq().enter_pipeline_mode(connection_.get()) == 0)
+    return fail(lost("entering pipeline mode at"));
   return {};
 }
 
@@ -274,16 +283,17 @@ Status Connection::send(std::string const& name, Values const& values) {
     wire.lengths.push_back(static_cast<int>(value.bytes.size()));
     wire.formats.push_back(kBinary);
   }
-  bool const sent = PQsendQueryPrepared(connection_.get(), name.c_str(),
-                                        static_cast<int>(values.size()), wire.values.data(),
-                                        wire.lengths.data(), wire.formats.data(), kBinary) != 0 &&
-                    PQpipelineSync(connection_.get()) != 0;
+  bool const sent =
+      pq().send_query_prepared(connection_.get(), name.c_str(), static_cast<int>(values.size()),
+                               wire.values.data(), wire.lengths.data(), wire.formats.data(),
+                               kBinary) != 0 &&
+      pq().pipeline_sync(connection_.get()) != 0;
   if (!sent) return fail(lost("writing to"));
   return {};
 }
 
 Result<bool> Connection::flush() {
-  int const left = PQflush(connection_.get());
+  int const left = pq().flush(connection_.get());
   if (left < 0) return fail(lost("writing to"));
   return left == 0;
 }
@@ -296,25 +306,25 @@ Status Connection::hold(Rows rows) {
   }
   if (!is_alive()) return fail(lost("reading from"));
   std::string state = state_of(result);
-  Error fault =
-      fault_of(state, fmt::format("appending to {}", name_), trimmed(PQresultErrorMessage(result)));
+  Error fault = fault_of(state, fmt::format("appending to {}", name_),
+                         trimmed(pq().result_error_message(result)));
   held_ = Reply{.rows = {}, .fault = std::move(fault), .state = std::move(state)};
   return {};
 }
 
 Result<std::optional<Connection::Reply>> Connection::receive() {
-  if (PQconsumeInput(connection_.get()) == 0) return fail(lost("reading from"));
+  if (pq().consume_input(connection_.get()) == 0) return fail(lost("reading from"));
   // Between two questions a null stands; two in a row mean that nothing more is here.
   int nulls = 0;
-  while (nulls < 2 && PQisBusy(connection_.get()) == 0) {
-    Rows rows(PQgetResult(connection_.get()));
+  while (nulls < 2 && pq().is_busy(connection_.get()) == 0) {
+    Rows rows(pq().get_result(connection_.get()));
     if (rows.result_ == nullptr) {
       if (!is_alive()) return fail(lost("reading from"));
       ++nulls;
       continue;
     }
     nulls = 0;
-    if (PQresultStatus(rows.result_.get()) != PGRES_PIPELINE_SYNC) {
+    if (pq().result_status(rows.result_.get()) != PGRES_PIPELINE_SYNC) {
       TRY(hold(std::move(rows)));
     } else if (held_) {
       return std::exchange(held_, std::nullopt);
@@ -324,26 +334,26 @@ Result<std::optional<Connection::Reply>> Connection::receive() {
 }
 
 Result<std::vector<Connection::Notice>> Connection::notices() {
-  if (PQconsumeInput(connection_.get()) == 0) return fail(lost("reading from"));
+  if (pq().consume_input(connection_.get()) == 0) return fail(lost("reading from"));
   std::vector<Notice> found;
-  while (PGnotify* const told = PQnotifies(connection_.get())) {
+  while (PGnotify* const told = pq().notifies(connection_.get())) {
     found.push_back({.payload = told->extra, .process = told->be_pid});
-    PQfreemem(told);
+    pq().freemem(told);
   }
   return found;
 }
 
 int Connection::process() const {
-  return PQbackendPID(connection_.get());
+  return pq().backend_pid(connection_.get());
 }
 int Connection::fd() const {
-  return PQsocket(connection_.get());
+  return pq().socket(connection_.get());
 }
 bool Connection::is_alive() const {
-  return !given_up_ && PQstatus(connection_.get()) == CONNECTION_OK;
+  return !given_up_ && pq().status(connection_.get()) == CONNECTION_OK;
 }
 std::string Connection::setting(char const* name) const {
-  char const* const value = PQparameterStatus(connection_.get(), name);
+  char const* const value = pq().parameter_status(connection_.get(), name);
   return value == nullptr ? "" : value;
 }
 void Connection::cut() {
