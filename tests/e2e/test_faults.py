@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 TABLE = (ROOT / "src/base/fault_points.def").read_text()
 # Those of copies, rings, BPF and durable work are met by their own tests: a swap of this service does not pass them.
 POINTS = [point for point in re.findall(r'^AETHER_FAULT_POINT\(\w+, "([^"]+)"', TABLE, re.M)
-          if not point.startswith(("clone.", "journal.", "tools.", "jobs.", "ring.",
+          if not point.startswith(("clone.", "journal.", "tools.", "jobs.", "work.", "ring.",
                                    "steer.bpf", "steer.lookup", "steer.bind", "steer.xdp"))]
 
 # How often a point is passed before the first swap begins, so that the fault meets the swap.

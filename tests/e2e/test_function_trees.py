@@ -104,7 +104,10 @@ def held_by(aether):
     """Descriptors, threads, children (dead ones too) and control groups."""
     folder = pathlib.Path(f"/proc/{aether.pid}")
     tasks = list((folder / "task").iterdir())
-    children = sum(len((task / "children").read_text().split()) for task in tasks)
+    try:
+        children = sum(len((task / "children").read_text().split()) for task in tasks)
+    except OSError:  # a thread has ended meanwhile
+        return None
     own = re.search(r"aether-([0-9a-f]{8})-", pathlib.Path(f"/proc/{aether.function()['pid']}/cgroup").read_text())
     return {"descriptors": len(list((folder / "fd").iterdir())), "threads": len(tasks), "children": children,
             "groups": len(groups_of(own[1])) if own else 0}
