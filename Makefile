@@ -3,6 +3,8 @@
 PRESET ?= dev
 BUILD := build/$(PRESET)
 JOBS ?= $(shell nproc)
+# Tests start processes and wait for them for much of their time.
+TEST_JOBS ?= $(shell expr $(JOBS) + 1)
 PYTHON := /usr/bin/python3
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -33,7 +35,7 @@ test: ## Build everything and run every test
 	@scripts/install-criu || echo "no CRIU works here: the tests of images are skipped"
 	@scripts/configure $(PRESET)
 	@ninja -C $(BUILD) -j $(JOBS)
-	@tests/run $(BUILD) -j $(JOBS) $(CTEST_ARGUMENTS)
+	@tests/run $(BUILD) -j $(TEST_JOBS) $(CTEST_ARGUMENTS)
 
 bench: build ## Run the benchmarks; prints a table, writes JSON
 	@scripts/install-deps --bench --test
