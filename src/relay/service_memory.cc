@@ -213,8 +213,9 @@ async::Task<void> Service::Impl::export_memory(SwapId swap, RevisionId from) {
   Result<Exported> exported = co_await old->export_state(mechanism, policy_.handoff_limit);
   bool const cut = !exported && exported.error().code() == ErrorCode::Unreachable;
   if (cut) {
-    bool const died = co_await has_died(from);
-    if (died) co_return;  // Its exit has been told: nobody has the memory any more.
+    // So that its exit is told before: then nobody has the memory any more.
+    async::Task<bool> dying = has_died(from);
+    co_await std::move(dying);
   }
   if (!current_ || current_->report.id != swap) co_return;
   if (!exported) {

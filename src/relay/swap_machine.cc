@@ -200,13 +200,14 @@ struct Table : swap::Moves {
               if (!s.old_alive) return;
               s.old_alive = false;
               perform(action::RetireLane{s.old});
-              if (s.stage == Stage::Delivering) {
-                // It goes on: what was exported is in Aether's hands.
-                state = s;
+              if (s.stage == Stage::EmptyingQueue) {
+                s.due = now + policy.handoff_limit;
+                deliver(s);
                 return;
               }
-              s.due = now + policy.handoff_limit;
-              deliver(s);
+              // What was exported is in Aether's hands, or its last word is read right now: an
+              // export that Aether has acknowledged is not lost with the one who made it.
+              state = s;
             },
             [&](event::Tick) {
               if (now >= s.due) handoff_late(s);

@@ -160,7 +160,22 @@ TEST_F(SwapMachine, DeliversWhatWasExportedEvenIfTheOldRevisionDied) {
 
 TEST_F(SwapMachine, DoesNotLetTheNewRevisionWaitForMemoryThatDiedWithTheOldOne) {
   exporting();
-  EXPECT_EQ(tell(event::OldExited{}), (Words{"retire-lane 1", "deliver-memory 2"}));
+  EXPECT_EQ(tell(event::OldExited{}), Words{"retire-lane 1"});
+  EXPECT_EQ(tell(event::ExportFailed{"it ended"}), Words{"deliver-memory 2"});
+}
+
+TEST_F(SwapMachine, DeliversWhatTheOldRevisionSaidLastEvenIfItsDeathIsSeenFirst) {
+  exporting();
+  EXPECT_EQ(tell(event::OldExited{}), Words{"retire-lane 1"});
+  EXPECT_EQ(tell(event::Exported{}), Words{"deliver-memory 2"});
+  EXPECT_EQ(tell(event::Delivered{}), Words{});
+  EXPECT_EQ(tell(event::NextReady{}), Words{"start-judge"});
+}
+
+TEST_F(SwapMachine, DoesNotWaitForEverForTheLastWordOfADeadRevision) {
+  exporting();
+  EXPECT_EQ(tell(event::OldExited{}), Words{"retire-lane 1"});
+  EXPECT_EQ(too_late(), Words{"deliver-memory 2"});
 }
 
 TEST_F(SwapMachine, SavesTheMemoryBeforeItEndsTheLastRevisionThatHasIt) {

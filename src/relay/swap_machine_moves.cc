@@ -61,6 +61,12 @@ void Moves::export_memory(HandingOff s) {
 }
 
 void Moves::export_failed(HandingOff s, std::string why) {
+  if (!s.old_alive) {
+    // Nobody has the memory any more, and there is nobody to go back to.
+    s.due = now + policy.handoff_limit;
+    deliver(s);
+    return;
+  }
   if (policy.on_handoff_failure == SwapPolicy::OnHandoffFailure::Abort) {
     roll_back(s, std::move(why));
     return;

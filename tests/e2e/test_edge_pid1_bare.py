@@ -84,18 +84,14 @@ def test_on_a_read_only_root_it_keeps_its_sockets_where_it_may_write(tmp_path):
 
 @pytest.mark.edge("F10")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its rights")
-def test_as_an_ordinary_user_without_capabilities_it_serves_and_swaps(tmp_path):
+def test_as_an_ordinary_user_without_capabilities_it_serves_and_swaps(open_folder):
     # As PID 1 of a container with `--user 1000 --cap-drop ALL --security-opt no-new-privileges`.
-    program(tmp_path, "web.py", ASYNCIO)
-    config = service([PYTHON, str(tmp_path / "web.py")], listen=["127.0.0.1:0"], soak="0s")
-    aether = running(tmp_path, "--mount-proc", config=config)
+    program(open_folder, "web.py", ASYNCIO)
+    config = service([PYTHON, str(open_folder / "web.py")], listen=["127.0.0.1:0"], soak="0s")
+    aether = running(open_folder, "--mount-proc", config=config)
     at = aether.command.index("-ec") + 3
     drop = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "--bounding-set=-all", "--no-new-privs"]
     aether.command[at:at] = drop
-    parent = tmp_path
-    while parent != parent.parent and os.stat(parent).st_uid == os.geteuid() and str(parent).startswith("/tmp/"):
-        parent.chmod(0o755)
-        parent = parent.parent
     os.chown(aether.runtime, 1000, 1000)
     with aether:
         for _ in range(3):
