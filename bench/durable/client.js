@@ -26,8 +26,8 @@ function ask(method, path, body) {
 }
 
 const restate = {
-  run: given => ask('POST', '/work/run', given),
-  begin: given => ask('POST', '/work/run/send', given),
+  run: given => ask('POST', '/flow/run', given),
+  begin: given => ask('POST', '/flow/run/send', given),
 };
 
 const aether = {

@@ -14,4 +14,4 @@ const { steps } = require('./judge.js');
 const restate = createRequire(`${process.env.PEERS}/`)('@restatedev/restate-sdk');
 
 const run = (ctx, given) => steps(given, (name, code) => ctx.run(name, code));
-restate.serve({ services: [restate.service({ name: 'work', handlers: { run } })], port: Number(process.env.PORT) });
+restate.serve({ services: [restate.service({ name: 'flow', handlers: { run } })], port: Number(process.env.PORT) });

@@ -10,7 +10,7 @@ import restate
 from judged import Loop
 
 JUDGE = Loop()
-work = restate.Service("work")
+work = restate.Service("flow")
 
 
 @work.handler()

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "async/offload.h"
 
-#include <signal.h>
-
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -15,6 +13,7 @@
 #include "async/event.h"
 #include "base/check.h"
 #include "base/error.h"
+#include "os/signals_blocked.h"
 
 namespace aether::async {
 
@@ -47,15 +46,10 @@ ThreadPool::ThreadPool(std::size_t threads, std::size_t queue_max)
     : state_(std::make_unique<State>()) {
   AETHER_CHECK(threads > 0);
   state_->queue_max = queue_max;
-  // Signals are the main thread's: these threads are born with all of them blocked.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  os::SignalsBlocked const blocked;
   for (std::size_t i = 0; i < threads; ++i) {
     state_->threads.emplace_back([state = state_.get()] { state->serve(); });
   }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 ThreadPool::~ThreadPool() {

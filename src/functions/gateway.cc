@@ -3,7 +3,6 @@
 
 #include <netinet/in.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -23,6 +22,7 @@
 #include "base/log.h"
 #include "functions/gateway_gate.h"
 #include "http/listen.h"
+#include "os/signals_blocked.h"
 #include "steer/sock_diag.h"
 
 namespace aether::functions {
@@ -86,16 +86,12 @@ class Gateway::Impl {
         mail_(std::make_shared<DemandMail>(owner_, demand)),
         poller_(clock),
         scratch_(kPieceBytes) {
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);  // signals are the main thread's
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    os::SignalsBlocked const blocked;
     thread_ = std::thread([this] {
       poller_.run();
       gates_.clear();
     });
     ::pthread_setname_np(thread_.native_handle(), "gateway");
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   ~Impl() {

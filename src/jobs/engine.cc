@@ -14,6 +14,7 @@
 #include "async/task_group.h"
 #include "base/log.h"
 #include "jobs/engine_core.h"
+#include "os/signals_blocked.h"
 
 namespace aether::jobs {
 
@@ -26,13 +27,9 @@ struct Engine::Body {
         last_tasks(loop.executor(), "jobs.end") {
     // The loop goes on after stop(): what is asked then is answered, too.
     last_tasks.spawn("alive", never.wait());
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);  // signals are the main thread's
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    os::SignalsBlocked const blocked;
     thread = std::thread([this] { loop.run(); });
     ::pthread_setname_np(thread.native_handle(), "jobs");
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   /// Runs it on the loop, and waits for what it gives.

@@ -182,7 +182,7 @@ TEST(Differential, SqliteAnswersWhatMemoryAnswers) {
 
 TEST(PostgresDifferential, PostgresAnswersWhatMemoryAnswers) {
   testing::PostgresServer* const server = testing::PostgresServer::get();
-  if (server == nullptr) GTEST_SKIP() << "PostgreSQL is not installed";
+  if (server == nullptr) GTEST_SKIP() << testing::kNoServer;
   PostgresOptions const options{.url = server->url("differential")};
   compare_with_memory(600, [&] { return value_of(open_postgres_journal(options)); });
 }

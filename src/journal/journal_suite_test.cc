@@ -41,7 +41,7 @@ class JournalSuite : public ::testing::TestWithParam<BackEnd> {
  protected:
   void SetUp() override {
     if (std::string_view(GetParam().name) == "Postgres" && !testing::PostgresServer::get())
-      GTEST_SKIP() << "PostgreSQL is not installed";
+      GTEST_SKIP() << testing::kNoServer;
     open();
   }
   void open() {

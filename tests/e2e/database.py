@@ -17,7 +17,7 @@ class Database:
         """`listen`: an address and port to be reached at besides, as "127.0.0.1:5433"."""
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
         if not found:
-            pytest.skip("PostgreSQL is not installed")
+            pytest.skip("PostgreSQL's server is not installed (scripts/install-deps --test)")
         self.programs, self.user = found[-1].parent, "nobody" if os.geteuid() == 0 else None
         self.folder = Path(tempfile.mkdtemp(prefix="ae-pg.", dir=folder))
         self.folder.chmod(0o755)

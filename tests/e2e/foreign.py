@@ -17,7 +17,7 @@ def built(folder):
     """The program, compiled into that folder."""
     go = shutil.which("go") or "/usr/local/go/bin/go"
     if not Path(go).exists() or not (LIBRARIES / "src/golang.org/x/mod/sumdb").exists():
-        pytest.skip("Go or its module golang.org/x/mod is not installed")
+        pytest.skip("Go or golang.org/x/mod is not installed (scripts/install-deps --test)")
     # As Debian has the library: found by its path, without a module and without a network.
     # The compiled standard library stays in the user's cache: it is most of the work.
     keep = {name: os.environ[name] for name in ("HOME", "GOCACHE") if name in os.environ}

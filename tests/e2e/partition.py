@@ -17,7 +17,7 @@ class Cable:
 
     def __init__(self):
         if not self.can_be():
-            pytest.skip("a network namespace with a cable to it needs root, and iproute2")
+            pytest.skip("cutting a server off takes a network namespace and a cable to it: root, and iproute2")
         number = os.getpid() % 16000
         self.space, self.end = f"aether-{os.getpid()}", f"aev{number}"
         prefix = f"10.{64 + number // 250}.{number % 250}"
@@ -42,7 +42,7 @@ class Cable:
             done = run("ip", *step)
             if done.returncode != 0:
                 self.__exit__()
-                pytest.skip(f"a network namespace with a cable to it cannot be made: {done.stderr}")
+                pytest.skip(f"cutting a server off takes a network namespace, which is not allowed here: {done.stderr}")
         return self
 
     def __exit__(self, *_):

@@ -30,7 +30,7 @@ def test_a_story_tells_what_its_page_shows(command, name, shown):
     env |= {"BIN": str(BINARY)}
     done = subprocess.run([ROOT / command], env=env, capture_output=True, text=True, timeout=4 * PATIENCE, check=False)
     if done.returncode == NO_NETWORK_OF_ITS_OWN:
-        pytest.skip("a network of its own is not allowed here")
+        pytest.skip("the story needs a network namespace of its own: root, or user namespaces")
     assert done.returncode == 0, done.stdout + done.stderr
     told = iter(done.stdout.split("\n"))
     for line in shown.splitlines():

@@ -3,7 +3,6 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -15,6 +14,7 @@
 #include "base/log.h"
 #include "journal/hash.h"
 #include "journal/signer.h"
+#include "os/signals_blocked.h"
 
 namespace aether::journal::postgres {
 namespace {
@@ -76,13 +76,9 @@ void Claims::begin(std::string view, Duration term, Ear ear) {
     given_ = 0;
     held_.clear();
   }
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);  // signals are the main thread's
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  os::SignalsBlocked const blocked;
   thread_ = std::thread([this] { serve(); });
   ::pthread_setname_np(thread_.native_handle(), "claims");
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 void Claims::end() {

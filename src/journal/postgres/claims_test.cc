@@ -85,7 +85,7 @@ class PostgresClaims : public ::testing::Test {
   static constexpr Duration kTerm = std::chrono::seconds(30);
 
   void SetUp() override {
-    if (PostgresServer::get() == nullptr) GTEST_SKIP() << "PostgreSQL is not installed";
+    if (PostgresServer::get() == nullptr) GTEST_SKIP() << testing::kNoServer;
     static int count = 0;
     url_ = PostgresServer::get()->url(fmt::format("claims{}", ++count));
   }

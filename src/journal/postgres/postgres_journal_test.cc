@@ -37,7 +37,7 @@ using testing::value_of;
 class PostgresJournalTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (PostgresServer::get() == nullptr) GTEST_SKIP() << "PostgreSQL is not installed";
+    if (PostgresServer::get() == nullptr) GTEST_SKIP() << testing::kNoServer;
     static int count = 0;
     url_ = PostgresServer::get()->url(fmt::format("journal{}", ++count));
   }

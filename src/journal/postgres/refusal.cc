@@ -5,23 +5,12 @@
 #include <utility>
 
 #include "journal/postgres/writer.h"
+#include "journal/refusals.h"
 
 namespace aether::journal::postgres {
 namespace {
 
 using enum Refusal::Why;
-
-std::optional<Refusal> refused_check(StreamCheck const& check, StreamState const& state) {
-  auto const refuse = [&](Refusal::Why why, std::uint64_t current) {
-    return Refusal{.why = why, .stream = check.stream, .name = {}, .current = current};
-  };
-  if (check.expected && *check.expected != state.last)
-    return refuse(SequenceMoved, state.last.value);
-  if (check.held && *check.held != state.fence) return refuse(FenceStale, state.fence.value);
-  if (check.raised && *check.raised <= state.fence)
-    return refuse(FenceNotHigher, state.fence.value);
-  return std::nullopt;
-}
 
 /// Goes through a batch as if it were appended next, and stops at what is in its way.
 class Explanation {
@@ -52,17 +41,9 @@ class Explanation {
     if (refused) return refused;
     for (std::string const& key : event.keys) {
       TRY_ASSIGN(std::optional<Position> holder, reader_.key_holder(key));
-      auto const [mine, is_new] = taken_.try_emplace(key, at);
-      if (!is_new) holder = mine->second;
-      if (holder) {
-        return Refusal{
-            .why = KeyTaken, .stream = event.stream, .name = key, .current = holder->value};
-      }
+      if (auto taken = taken_.take(event, key, holder, at)) return taken;
     }
-    if (event.cause && (event.cause->value == 0 || *event.cause >= at)) {
-      return Refusal{
-          .why = CauseAhead, .stream = event.stream, .name = {}, .current = event.cause->value};
-    }
+    if (auto ahead = refused_cause(event, at)) return ahead;
     for (BlobHash const& hash : event.blobs) {
       TRY_ASSIGN(refused, of_blob(hash));
       if (refused) return refused;
@@ -96,13 +77,13 @@ class Explanation {
       return std::nullopt;
     TRY_ASSIGN(std::optional<Blob> const stored, reader_.blob(hash));
     if (stored) return std::nullopt;
-    return Refusal{.why = BlobUnknown, .stream = {}, .name = text_of(hash), .current = 0};
+    return unknown_blob(hash);
   }
 
   Reader& reader_;
   Batch const& batch_;
   std::map<std::pair<std::string_view, std::string_view>, Reader::Span> spans_;
-  std::map<std::string_view, Position> taken_;
+  KeysTaken taken_;
 };
 
 }  // namespace

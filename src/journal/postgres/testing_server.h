@@ -16,6 +16,10 @@
 
 namespace aether::journal::testing {
 
+/// Why a test is skipped where PostgresServer::get() gives none.
+inline constexpr char kNoServer[] =
+    "PostgreSQL's server is not installed (scripts/install-deps --test)";
+
 class PostgresServer {
  public:
   /// Null: PostgreSQL is not installed.
@@ -65,7 +69,11 @@ class PostgresServer {
       if (std::filesystem::exists(bin / "initdb", ec)) programs = bin.string();
     }
     Result<os::TempDir> folder = os::TempDir::create("ae-pg", "/tmp");
-    if (programs.empty() || !folder) return nullptr;
+    if (programs.empty()) return nullptr;
+    if (!folder) {
+      ADD_FAILURE() << folder.error().describe();
+      return nullptr;
+    }
     std::unique_ptr<PostgresServer> server(new PostgresServer(programs, std::move(*folder)));
     std::string const& path = server->folder_.path();
     if (::geteuid() == 0) {

@@ -3,7 +3,6 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include "journal/limits.h"
 #include "journal/postgres/schema.h"
 #include "journal/signer.h"
+#include "os/signals_blocked.h"
 
 namespace aether::journal::postgres {
 namespace {
@@ -59,13 +59,8 @@ Result<std::unique_ptr<Writer>> Writer::open(PostgresOptions options, Connection
       "INSERT INTO aether.writer(id,last,bases) VALUES($1,0,array_fill(0::bigint,ARRAY[16]))",
       Values().bytes(writer->id_)));
   TRY(writer->begin());
-  // Signals are the main thread's: this thread is born with all of them blocked.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  os::SignalsBlocked const blocked;
   writer->thread_ = std::thread([self = writer.get()] { self->serve(); });
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return writer;
 }
 

@@ -6,25 +6,12 @@
 #include <fmt/format.h>
 
 #include "journal/limits.h"
+#include "journal/refusals.h"
 
 namespace aether::journal {
 namespace {
 
 using enum Refusal::Why;
-
-std::optional<Refusal> refused_check(StreamCheck const& check, StreamState const& state) {
-  auto const refuse = [&](Refusal::Why why, std::uint64_t current) {
-    return Refusal{.why = why, .stream = check.stream, .name = {}, .current = current};
-  };
-  if (check.expected && *check.expected != state.last) {
-    return refuse(SequenceMoved, state.last.value);
-  }
-  if (check.held && *check.held != state.fence) return refuse(FenceStale, state.fence.value);
-  if (check.raised && *check.raised <= state.fence) {
-    return refuse(FenceNotHigher, state.fence.value);
-  }
-  return std::nullopt;
-}
 
 }  // namespace
 
@@ -140,12 +127,9 @@ Result<std::optional<Refusal>> Ledger::refusal(Batch const& batch, Position next
     if (auto refused = refused_check(check, checked->state)) return refused;
   }
   OpenedHere here;
-  std::map<std::string_view, Position> taken_here;
+  KeysTaken taken_here;
   auto const is_here = [&](BlobHash const& hash) {
     return std::ranges::find(batch.blobs, hash, &Blob::hash) != batch.blobs.end();
-  };
-  auto const unknown = [](BlobHash const& hash) {
-    return Refusal{.why = BlobUnknown, .stream = {}, .name = text_of(hash), .current = 0};
   };
   Position at = next;
   for (NewEvent const& event : batch.events) {
@@ -153,26 +137,18 @@ Result<std::optional<Refusal>> Ledger::refusal(Batch const& batch, Position next
     if (refused) return refused;
     for (std::string const& key : event.keys) {
       TRY_ASSIGN(std::optional<Position> holder, key_holder(key));
-      auto const [mine, is_new] = taken_here.try_emplace(key, at);
-      if (!is_new) holder = mine->second;
-      if (holder) {
-        return Refusal{
-            .why = KeyTaken, .stream = event.stream, .name = key, .current = holder->value};
-      }
+      if (auto taken = taken_here.take(event, key, holder, at)) return taken;
     }
-    if (event.cause && (event.cause->value == 0 || *event.cause >= at)) {
-      return Refusal{
-          .why = CauseAhead, .stream = event.stream, .name = {}, .current = event.cause->value};
-    }
+    if (auto ahead = refused_cause(event, at)) return ahead;
     for (BlobHash const& hash : event.blobs) {
       TRY_ASSIGN(bool const stored, is_stored(hash));
-      if (!stored && !is_here(hash)) return unknown(hash);
+      if (!stored && !is_here(hash)) return unknown_blob(hash);
     }
     ++at.value;
   }
   for (BlobHash const& hash : batch.blobs_erased) {
     TRY_ASSIGN(bool const stored, is_stored(hash));
-    if (!stored && !is_here(hash)) return unknown(hash);
+    if (!stored && !is_here(hash)) return unknown_blob(hash);
   }
   return std::nullopt;
 }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "journal/sqlite/writer.h"
 
-#include <signal.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <utility>
@@ -14,6 +12,7 @@
 #include "base/log.h"
 #include "journal/limits.h"
 #include "journal/sqlite/event_rows.h"
+#include "os/signals_blocked.h"
 
 namespace aether::journal {
 
@@ -31,13 +30,8 @@ Result<std::unique_ptr<Writer>> Writer::open(Database database, TreeNodes& nodes
       new Writer(std::move(database), Ledger(), std::move(tree), std::move(end_process)));
   TRY_ASSIGN(writer->ledger_, Ledger::open(writer->database_));
   TRY(writer->prepare());
-  // Signals are the main thread's: this thread is born with all of them blocked.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  os::SignalsBlocked const blocked;
   writer->thread_ = std::thread([self = writer.get()] { self->serve(); });
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return writer;
 }
 
