@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agents with code: workers in Python, killed, halted and replaced; judged by what a tool server outside has seen."""
 
-import signal
-
 import pytest
 from aether import eventually
 from judge import Judge
-from workers import House, counted
+from workers import House, counted, goes_on_with_the_right_code, halted_past_its_lease
 
 PAYING = """
 @tool
@@ -78,18 +76,7 @@ def test_a_call_that_may_have_happened_is_not_made_again_and_a_person_settles_it
 
 
 def test_a_halted_worker_loses_its_run_and_its_late_answer_counts(house, judge):
-    slow = house.worker(PAYING, WAY="hold")
-    run = house.begin(given="a")
-    counted(judge, "/hold/pay.a")
-    slow.process.send_signal(signal.SIGSTOP)
-    house.worker(PAYING)
-    house.asks(run)
-    judge.release("pay.a")
-    slow.process.send_signal(signal.SIGCONT)
-    job = house.ended(run)
-    assert job["status"] == "completed", job
-    assert judge.count("/hold/pay.a") == 1 and judge.count("/count/pay.a") == 0
-    assert any(event["body"].get("by") == "late" for event in house.events(run)), house.kinds(run)
+    halted_past_its_lease(house, judge, PAYING)
 
 
 def test_other_code_makes_a_run_stuck_and_the_right_code_goes_on(house, judge):
@@ -99,19 +86,8 @@ def code(ctx, given):
     got = ctx.step("STEP", lambda: tell("/count/one"))
     return [got, ctx.wait("go")]
 """
-    right = house.worker(waits.replace("STEP", "fetch"))
-    run = house.begin()
-    house.wait_status(run, "parked")
-    right.kill()
-    wrong = house.worker(waits.replace("STEP", "get"))
-    house.change(run, "signals", name="go", payload=5)
-    error = house.wait_status(run, "stuck")["error"]
-    assert '"fetch" (step 1 of 2' in error and '"get"' in error, error
-    wrong.kill()
-    right.start()
-    house.change(run, "control", action="resume")
-    assert house.ended(run)["output"] == [1, 5]
-    assert judge.count("/count/one") == 1
+    error = goes_on_with_the_right_code(house, judge, waits)
+    assert '"fetch" (step 1 of 2' in error, error
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_runs_to_the_next(house, judge):

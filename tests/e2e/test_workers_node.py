@@ -3,7 +3,6 @@
 
 import json
 import os
-import signal
 import subprocess
 
 import pytest
@@ -11,7 +10,7 @@ from aether import BINARY, PATIENCE
 from jobs import Jobs, config
 from judge import Judge
 from node_workers import PRELUDE, SDK, NodeHouse
-from workers import counted
+from workers import counted, goes_on_with_the_right_code, halted_past_its_lease
 
 PAYING = """
 const pay = tool('pay', run => tell(`/${process.env.WAY || 'count'}/pay.${run}`));
@@ -103,36 +102,14 @@ def test_a_client_in_node_submits_waits_signals_and_approves(house, judge):
 
 @pytest.mark.parametrize("house", ["1s"], indirect=True)
 def test_a_halted_worker_in_node_loses_its_run_and_its_late_answer_counts(house, judge):
-    slow = house.worker(PAYING, WAY="hold")
-    run = house.begin(given="a")
-    counted(judge, "/hold/pay.a")
-    slow.process.send_signal(signal.SIGSTOP)
-    house.worker(PAYING)
-    assert "code:pay" in house.asks(run)["name"]
-    judge.release("pay.a")
-    slow.process.send_signal(signal.SIGCONT)
-    job = house.ended(run)
-    assert job["status"] == "completed", job
-    assert judge.count("/hold/pay.a") == 1 and judge.count("/count/pay.a") == 0
-    assert any(event["body"].get("by") == "late" for event in house.events(run)), house.kinds(run)
+    asked = halted_past_its_lease(house, judge, PAYING)
+    assert "code:pay" in asked["name"]
     house.verified()
 
 
 def test_other_code_in_node_names_both_steps_and_the_right_code_goes_on(house, judge):
     waits = "agent('coder', async ctx => [await ctx.step('STEP', () => tell('/count/one')), await ctx.wait('go')]);"
-    right = house.worker(waits.replace("STEP", "fetch"))
-    run = house.begin()
-    house.wait_status(run, "parked")
-    right.kill()
-    wrong = house.worker(waits.replace("STEP", "get"))
-    house.change(run, "signals", name="go", payload=5)
-    error = house.wait_status(run, "stuck")["error"]
-    assert '"fetch"' in error and '"get"' in error, error
-    wrong.kill()
-    right.start()
-    house.change(run, "control", action="resume")
-    assert house.ended(run)["output"] == [1, 5]
-    assert judge.count("/count/one") == 1
+    goes_on_with_the_right_code(house, judge, waits)
 
 
 def test_a_worker_in_node_that_is_told_to_stop_gives_its_runs_to_the_next(house, judge):

@@ -3,6 +3,7 @@
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,41 @@ class Worker:
 def counted(judge, path, at_least=1):
     """Waits until the judge has had so many calls of the path."""
     return eventually(lambda: judge.count(path) >= at_least, f"the judge hears {path}")
+
+
+# ---- What is asked of a worker in any language
+
+
+def halted_past_its_lease(house, judge, paying):
+    """A worker that stands still loses its run, and its late answer counts. What a person was asked meanwhile."""
+    slow = house.worker(paying, WAY="hold")
+    run = house.begin(given="a")
+    counted(judge, "/hold/pay.a")
+    slow.process.send_signal(signal.SIGSTOP)
+    house.worker(paying)
+    asked = house.asks(run)
+    judge.release("pay.a")
+    slow.process.send_signal(signal.SIGCONT)
+    job = house.ended(run)
+    assert job["status"] == "completed", job
+    assert judge.count("/hold/pay.a") == 1 and judge.count("/count/pay.a") == 0
+    assert any(event["body"].get("by") == "late" for event in house.events(run)), house.kinds(run)
+    return asked
+
+
+def goes_on_with_the_right_code(house, judge, waits):
+    """`waits` has a step STEP, which is called otherwise in the wrong code. The error while it was stuck."""
+    right = house.worker(waits.replace("STEP", "fetch"))
+    run = house.begin()
+    house.wait_status(run, "parked")
+    right.kill()
+    wrong = house.worker(waits.replace("STEP", "get"))
+    house.change(run, "signals", name="go", payload=5)
+    error = house.wait_status(run, "stuck")["error"]
+    assert '"fetch"' in error and '"get"' in error, error
+    wrong.kill()
+    right.start()
+    house.change(run, "control", action="resume")
+    assert house.ended(run)["output"] == [1, 5]
+    assert judge.count("/count/one") == 1
+    return error
